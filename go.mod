@@ -1,0 +1,3 @@
+module github.com/waggleq/waggle
+
+go 1.26
