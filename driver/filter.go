@@ -1,0 +1,89 @@
+package driver
+
+import (
+	"slices"
+	"strings"
+)
+
+// Match reports whether a record is selected. Engines use it where an index does not decide.
+func (f *Filter) Match(r *Record) bool {
+	return oneOf(f.IDs, r.ID) && oneOf(f.States, r.State) && oneOf(f.Queues, r.Queue) && oneOf(f.Types, r.Type) &&
+		f.matchTags(r) && f.matchError(r) &&
+		(f.After.IsZero() || !r.EnqueuedAt.Before(f.After)) && (f.Before.IsZero() || r.EnqueuedAt.Before(f.Before))
+}
+
+func oneOf[T comparable](set []T, v T) bool { return len(set) == 0 || slices.Contains(set, v) }
+
+func (f *Filter) matchTags(r *Record) bool {
+	for _, tag := range f.Tags {
+		if !slices.Contains(r.Tags, tag) {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *Filter) matchError(r *Record) bool {
+	if f.Error == "" {
+		return true
+	}
+	for _, a := range slices.Backward(r.Attempts) {
+		if a.Error != "" {
+			return strings.Contains(a.Error, f.Error)
+		}
+	}
+	return false
+}
+
+// Validate returns [ErrInvalid] for states, names or ids that can't exist.
+func (f *Filter) Validate() error {
+	for _, s := range f.States {
+		if !s.Valid() {
+			return Invalidf("unknown state %q: use %s", s, joinStates(States))
+		}
+	}
+	for what, names := range map[string][]string{"task id": f.IDs, "queue": f.Queues, "task type": f.Types, "tag": f.Tags} {
+		for _, n := range names {
+			if err := CheckName(what, n, MaxNameLen); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func joinStates(states []State) string {
+	names := make([]string, len(states))
+	for i, s := range states {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
+}
+
+// CheckPage returns the page's size with its default, or [ErrInvalid].
+func CheckPage(p Page) (int, error) {
+	switch {
+	case p.Size == 0:
+		return 100, nil
+	case p.Size < 0 || p.Size > MaxPage:
+		return 0, Invalidf("a page has 1 to %d records, got %d", MaxPage, p.Size)
+	}
+	return p.Size, nil
+}
+
+// CheckChange returns [ErrInvalid] unless c is well formed, and its Max with the default.
+func CheckChange(c *Change) (int, error) {
+	if c.Op.From() == nil {
+		return 0, Invalidf("unknown operation %q: use cancel, retry, run or delete", c.Op)
+	}
+	if c.Max < 0 || c.Max > MaxApply || len(c.IDs) > MaxApply {
+		return 0, Invalidf("an operation takes 1 to %d tasks at a time", MaxApply)
+	}
+	if err := c.Filter.Validate(); err != nil {
+		return 0, err
+	}
+	if c.Max == 0 {
+		return MaxApply, nil
+	}
+	return c.Max, nil
+}

@@ -1,0 +1,54 @@
+package driver
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// AppendAttempt adds an attempt to a history, keeping the first 50 and the newest 50 of them, and cuts its texts to
+// [MaxErrorBytes].
+func AppendAttempt(history []Attempt, a Attempt) []Attempt {
+	a.Error, a.Stack = CutText(a.Error, MaxErrorBytes), CutText(a.Stack, MaxErrorBytes)
+	if len(history) >= MaxHistory {
+		history = slices.Delete(history, MaxHistory/2, MaxHistory/2+1+len(history)-MaxHistory)
+	}
+	return append(history, a)
+}
+
+// AppendLogs adds lines to a task's log and drops the oldest until it fits [MaxLogBytes]; a line that alone does not
+// fit is cut.
+func AppendLogs(logs, add []LogLine) []LogLine {
+	for _, l := range add {
+		l.Message = CutText(l.Message, MaxErrorBytes)
+		if len(l.Attrs) > MaxErrorBytes {
+			l.Attrs = ""
+		}
+		logs = append(logs, l)
+	}
+	size, keep := 0, len(logs)
+	for keep > 0 && size+logBytes(&logs[keep-1]) <= MaxLogBytes {
+		size += logBytes(&logs[keep-1])
+		keep--
+	}
+	return slices.Delete(logs, 0, keep)
+}
+
+func logBytes(l *LogLine) int { return 32 + len(l.Message) + len(l.Attrs) }
+
+// CutText returns s as valid UTF-8 without NUL, of at most n bytes, with a mark where it was cut.
+func CutText(s string, n int) string {
+	const mark = " …[cut]"
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	}
+	if len(s) <= n {
+		return s
+	}
+	end := n - len(mark)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + mark
+}

@@ -1,0 +1,94 @@
+package driver
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"sync/atomic"
+	"time"
+)
+
+// lastID is the newest time stamp handed out: milliseconds << 12 | fraction of the millisecond.
+var lastID atomic.Uint64
+
+// NewID returns a UUIDv7 (RFC 9562) whose first 60 bits grow with every call in this process: milliseconds, then the
+// fraction of the millisecond (the RFC's method 3), moved on where the clock gives the same or an earlier value.
+// The worker's clock is used for nothing but this order.
+func NewID() string {
+	now := time.Now()
+	stamp := uint64(now.UnixMilli())<<12 | uint64(now.Nanosecond()%1_000_000)*4096/1_000_000
+	for {
+		last := lastID.Load()
+		stamp = max(stamp, last+1)
+		if lastID.CompareAndSwap(last, stamp) {
+			break
+		}
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[8:]) // never fails: it crashes the program instead
+	binary.BigEndian.PutUint64(b[:8], stamp>>12<<16|stamp&0xfff)
+	b[6] |= 0x70
+	b[8] = b[8]&0x3f | 0x80
+	return formatUUID(b)
+}
+
+func formatUUID(b [16]byte) string {
+	var s [36]byte
+	hex.Encode(s[0:8], b[0:4])
+	hex.Encode(s[9:13], b[4:6])
+	hex.Encode(s[14:18], b[6:8])
+	hex.Encode(s[19:23], b[8:10])
+	hex.Encode(s[24:36], b[10:16])
+	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	return string(s[:])
+}
+
+// PackID returns the shortest form of an id for storage: 16 bytes for a UUID in lower-case hex, else the id's own
+// bytes after a 0xff byte, so that the two can't be confused.
+func PackID(dst []byte, id string) []byte {
+	if len(id) == 36 && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' {
+		var b [16]byte
+		if parseUUID(&b, id) && b[0] != 0xff {
+			return append(dst, b[:]...)
+		}
+	}
+	return append(append(dst, 0xff), id...)
+}
+
+// UnpackID is the reverse of PackID. It returns "" for bytes that PackID did not make.
+func UnpackID(b []byte) string {
+	switch {
+	case len(b) > 1 && b[0] == 0xff:
+		return string(b[1:])
+	case len(b) == 16:
+		return formatUUID([16]byte(b))
+	}
+	return ""
+}
+
+func parseUUID(b *[16]byte, id string) bool {
+	n := 0
+	for i := 0; i < 36; {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			i++
+			continue
+		}
+		hi, lo := hexDigit(id[i]), hexDigit(id[i+1])
+		if hi == 0xff || lo == 0xff {
+			return false
+		}
+		b[n] = hi<<4 | lo
+		n, i = n+1, i+2
+	}
+	return true
+}
+
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 0xff
+}

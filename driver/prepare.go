@@ -1,0 +1,334 @@
+package driver
+
+import (
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+// maxTime bounds times handed in: RFC 3339 and most stores can't hold later ones.
+var maxTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+
+// Prepare sets the defaults of a new task (ID, Queue, Encoding, MaxAttempts, CrashLimit, Unique's modes), makes its
+// times absolute in UTC milliseconds (At and ExpiresAt; Delay and ExpiresIn become 0), and checks every field. now is
+// the store's present. It returns nil, [ErrInvalid] or [ErrUnsupported]; on error the task is unchanged but for its
+// defaults. Engines call it on a copy, so that a caller's Delay survives a second try; the ID they write back.
+func Prepare(t *Task, c Capabilities, now time.Time) error {
+	setDefaults(t)
+	for _, check := range checks {
+		if err := check(t, c); err != nil {
+			return err
+		}
+	}
+	return resolveTimes(t, now)
+}
+
+var checks = []func(*Task, Capabilities) error{checkNames, checkPayload, checkHeaders, checkNumbers, checkUnique, checkSupported}
+
+func setDefaults(t *Task) {
+	if t.ID == "" {
+		t.ID = NewID()
+	}
+	if t.Queue == "" {
+		t.Queue = DefaultQueue
+	}
+	if t.Encoding == "" {
+		t.Encoding = EncodingJSON
+	}
+	if t.MaxAttempts == 0 {
+		t.MaxAttempts = DefaultMaxAttempts
+	}
+	if t.CrashLimit == 0 {
+		t.CrashLimit = DefaultCrashLimit
+	}
+	if u := t.Unique; u != nil && (u.Until == "" || u.OnConflict == "") {
+		v := *u // the caller may share one Unique between tasks
+		if v.Until == "" {
+			v.Until = UntilDone
+		}
+		if v.OnConflict == "" {
+			v.OnConflict = ConflictReturn
+		}
+		t.Unique = &v
+	}
+}
+
+func checkNames(t *Task, _ Capabilities) error {
+	if err := CheckName("task id", t.ID, MaxIDLen); err != nil {
+		return err
+	}
+	if err := CheckName("task type", t.Type, MaxNameLen); err != nil {
+		return err
+	}
+	if err := CheckName("queue", t.Queue, MaxNameLen); err != nil {
+		return err
+	}
+	if len(t.Tags) > MaxTags {
+		return Invalidf("a task can have %d tags at most, got %d", MaxTags, len(t.Tags))
+	}
+	for _, tag := range t.Tags {
+		if err := CheckName("tag", tag, MaxNameLen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckName returns [ErrInvalid] unless name is [A-Za-z0-9._:-]{1,maxLen}. what says what is named.
+func CheckName(what, name string, maxLen int) error {
+	if name == "" {
+		return Invalidf("the %s is empty", what)
+	}
+	if len(name) > maxLen {
+		return Invalidf("the %s is %d bytes long, %d are allowed", what, len(name), maxLen)
+	}
+	for i := range len(name) {
+		if !nameByte(name[i]) {
+			return Invalidf("the %s %q has a character that is not allowed at byte %d: use letters, digits and . _ : -", what, name, i)
+		}
+	}
+	return nil
+}
+
+func nameByte(b byte) bool {
+	switch {
+	case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		return true
+	}
+	return b == '.' || b == '_' || b == ':' || b == '-'
+}
+
+func checkPayload(t *Task, c Capabilities) error {
+	if len(t.Payload) > c.Limit.MaxPayload {
+		return Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), c.Limit.MaxPayload)
+	}
+	return CheckEncoding("payload", t.Encoding, t.Payload)
+}
+
+// CheckEncoding returns [ErrInvalid] for an unknown encoding, or for bytes that are not one JSON value where they
+// should be. Empty JSON is allowed: nothing.
+func CheckEncoding(what string, e Encoding, b []byte) error {
+	switch e {
+	case EncodingRaw:
+		return nil
+	case EncodingJSON:
+		if len(b) > 0 && !json.Valid(b) {
+			return Invalidf("the %s is not valid JSON", what)
+		}
+		return nil
+	}
+	return Invalidf("unknown %s encoding %q: use json or raw", what, e)
+}
+
+func checkHeaders(t *Task, _ Capabilities) error {
+	size := 0
+	for k, v := range t.Headers {
+		if k == "" || len(k) > 256 {
+			return Invalidf("a header name must have 1 to 256 bytes, got %d", len(k))
+		}
+		for i := range len(k) {
+			if k[i] <= ' ' || k[i] > '~' {
+				return Invalidf("the header name %q has a character that is not printable ASCII", k)
+			}
+		}
+		if !utf8.ValidString(v) {
+			return Invalidf("the value of header %q is not valid UTF-8", k)
+		}
+		for i := range len(v) {
+			if v[i] == 0 {
+				return Invalidf("the value of header %q has a NUL byte", k)
+			}
+		}
+		size += len(k) + len(v)
+	}
+	if size > MaxHeaderBytes {
+		return Invalidf("the headers have %d bytes, %d are allowed", size, MaxHeaderBytes)
+	}
+	return nil
+}
+
+func checkNumbers(t *Task, _ Capabilities) error {
+	switch {
+	case t.Priority < -MaxPriority || t.Priority > MaxPriority:
+		return Invalidf("the priority must be between -100 and 100 (lower runs first), got %d", t.Priority)
+	case t.MaxAttempts < 1 || t.MaxAttempts > MaxAttemptsCap:
+		return Invalidf("max attempts must be between 1 and %d, got %d", MaxAttemptsCap, t.MaxAttempts)
+	case t.CrashLimit < 1 || t.CrashLimit > MaxAttemptsCap:
+		return Invalidf("the crash limit must be between 1 and %d, got %d", MaxAttemptsCap, t.CrashLimit)
+	case t.Timeout < 0:
+		return Invalidf("the timeout must not be negative, got %v", t.Timeout)
+	case t.Timeout > 0 && t.Timeout < time.Millisecond:
+		return Invalidf("the timeout must be at least 1ms, got %v", t.Timeout)
+	case t.Delay < 0:
+		return Invalidf("the delay must not be negative, got %v", t.Delay)
+	case t.ExpiresIn < 0:
+		return Invalidf("the time to expiry must not be negative, got %v", t.ExpiresIn)
+	case t.Delay > 0 && !t.At.IsZero():
+		return Invalidf("a task has a delay or a time, not both")
+	case t.ExpiresIn > 0 && !t.ExpiresAt.IsZero():
+		return Invalidf("a task has a time to expiry or a time of expiry, not both")
+	case t.Weight < 0 || t.Weight > 1000:
+		return Invalidf("the weight must be between 1 and 1000, got %d", t.Weight)
+	}
+	return nil
+}
+
+func checkUnique(t *Task, _ Capabilities) error {
+	u := t.Unique
+	if u == nil {
+		return nil
+	}
+	if u.Key == "" || len(u.Key) > MaxUniqueLen {
+		return Invalidf("a unique key must have 1 to %d bytes, got %d", MaxUniqueLen, len(u.Key))
+	}
+	switch u.Until {
+	case UntilDone, UntilStarted:
+		if u.TTL != 0 {
+			return Invalidf("a unique key has a TTL only with until %q", UntilTTL)
+		}
+	case UntilTTL:
+		if u.TTL < time.Millisecond || u.TTL > 100*365*24*time.Hour {
+			return Invalidf("the TTL of a unique key must be between 1ms and 100 years, got %v", u.TTL)
+		}
+	default:
+		return Invalidf("unknown end of uniqueness %q: use done, started or ttl", u.Until)
+	}
+	switch u.OnConflict {
+	case ConflictReturn, ConflictReject, ConflictReplace:
+		return nil
+	}
+	return Invalidf("unknown conflict policy %q: use return, reject or replace", u.OnConflict)
+}
+
+func checkSupported(t *Task, c Capabilities) error {
+	switch {
+	case (t.Key != "" || t.Weight != 0) && !c.Keys:
+		return Errorf(ErrUnsupported, "the %s store does not offer task keys", c.Engine)
+	case len(t.DependsOn) > 0 && !c.Flows:
+		return Errorf(ErrUnsupported, "the %s store does not offer dependencies between tasks", c.Engine)
+	case t.Tick != nil && !c.Schedules:
+		return Errorf(ErrUnsupported, "the %s store does not offer schedules", c.Engine)
+	case t.Key != "":
+		return CheckName("task key", t.Key, MaxNameLen)
+	}
+	return nil
+}
+
+func resolveTimes(t *Task, now time.Time) error {
+	at, expires := t.At, t.ExpiresAt
+	if t.Delay > 0 {
+		at = now.Add(t.Delay)
+	}
+	if t.ExpiresIn > 0 {
+		expires = now.Add(t.ExpiresIn)
+	}
+	at, expires = ceilMilli(at), ceilMilli(expires)
+	if err := checkTime("start", at); err != nil {
+		return err
+	}
+	if err := checkTime("expiry", expires); err != nil {
+		return err
+	}
+	if !expires.IsZero() && !expires.After(at) {
+		return Invalidf("the task would expire (%s) before it may start (%s)", expires.Format(time.RFC3339), at.Format(time.RFC3339))
+	}
+	t.At, t.ExpiresAt, t.Delay, t.ExpiresIn = at, expires, 0, 0
+	return nil
+}
+
+func checkTime(what string, v time.Time) error {
+	if !v.IsZero() && (v.Before(time.UnixMilli(0)) || v.After(maxTime)) {
+		return Invalidf("the time of %s must be between the years 1970 and 9999, got %v", what, v.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// ceilMilli rounds up, so that a task never starts early.
+func ceilMilli(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	m := t.UTC().Truncate(time.Millisecond)
+	if m.Before(t) {
+		m = m.Add(time.Millisecond)
+	}
+	return m
+}
+
+// CheckBatch returns [ErrInvalid] if tasks are more, or their payloads larger, than one Enqueue takes.
+func CheckBatch(tasks []*Task, l Limits) error {
+	if len(tasks) > l.MaxBatch {
+		return Invalidf("a batch can have %d tasks at most, got %d", l.MaxBatch, len(tasks))
+	}
+	size := 0
+	for i, t := range tasks {
+		if t == nil {
+			return Invalidf("task %d of the batch is nil", i)
+		}
+		size += len(t.Payload)
+	}
+	if size > l.MaxBatchBytes {
+		return Invalidf("the payloads of a batch can have %d bytes at most, got %d", l.MaxBatchBytes, size)
+	}
+	return nil
+}
+
+// CheckSettlement returns [ErrInvalid] unless s is well formed, [ErrUnsupported] if it needs what c lacks.
+func CheckSettlement(s *Settlement, c Capabilities) error {
+	switch s.Outcome {
+	case Complete, Retry, Snooze, Release, Discard, CancelOutcome:
+	default:
+		return Invalidf("unknown outcome %q", s.Outcome)
+	}
+	switch {
+	case s.Delay < 0 || s.Delay > 100*365*24*time.Hour:
+		return Invalidf("the delay must be between 0 and 100 years, got %v", s.Delay)
+	case s.Ran < 0:
+		return Invalidf("the running time must not be negative, got %v", s.Ran)
+	case len(s.Result) > MaxResultBytes:
+		return Invalidf("the result has %d bytes, %d are allowed", len(s.Result), MaxResultBytes)
+	case len(s.Children) > 0 && !c.Flows:
+		return Errorf(ErrUnsupported, "the %s store does not offer child tasks", c.Engine)
+	}
+	if s.ResultEncoding == "" && len(s.Result) == 0 {
+		return nil
+	}
+	return CheckEncoding("result", s.ResultEncoding, s.Result)
+}
+
+// CheckLease returns [ErrInvalid] unless the lease is between [MinLease] and [MaxLease].
+func CheckLease(d time.Duration) error {
+	if d < MinLease || d > MaxLease {
+		return Invalidf("the lease must be between %v and %v, got %v", MinLease, MaxLease, d)
+	}
+	return nil
+}
+
+// CheckWorker returns [ErrInvalid] unless w can be registered.
+func CheckWorker(w *WorkerInfo) error {
+	if err := CheckName("worker id", w.ID, MaxNameLen); err != nil {
+		return err
+	}
+	for _, q := range w.Queues {
+		if err := CheckName("queue", q, MaxNameLen); err != nil {
+			return err
+		}
+	}
+	for _, t := range w.Types {
+		if err := CheckName("task type", t, MaxNameLen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckFetch returns [ErrInvalid] unless r is well formed.
+func CheckFetch(r *FetchRequest) error {
+	if r.Max < 0 {
+		return Invalidf("the number of tasks to fetch must not be negative, got %d", r.Max)
+	}
+	if len(r.Queues) == 0 {
+		return Invalidf("a fetch needs at least one queue")
+	}
+	return CheckLease(r.Lease)
+}

@@ -1,0 +1,212 @@
+package driver
+
+import "time"
+
+// Record is a task as the store knows it.
+type Record struct {
+	Task // as enqueued; At and ExpiresAt are absolute, Delay and ExpiresIn are 0
+
+	State  State
+	Reason Reason // why it was discarded or cancelled
+
+	// Attempt is the number of the attempt that is running or, if none is, of the last that ran; 0 before the first.
+	// Attempts that spend none (released, snoozed, crashed) are not counted.
+	Attempt int
+	// Crashes counts the workers that died with it.
+	Crashes int
+	// CancelRequested is set while an active task's cancellation waits for its handler.
+	CancelRequested bool
+
+	EnqueuedAt time.Time // when it was accepted
+	DueAt      time.Time // when it becomes, or became, available
+	ClaimedAt  time.Time // of the present or last claim; zero before the first
+	EndedAt    time.Time // zero unless ended
+
+	Worker string // holds it, or held it last
+	Token  Token  // of the present or last claim
+
+	Progress *Progress
+	Logs     []LogLine
+	Attempts []Attempt // oldest first, without the running one; at most [MaxHistory]
+	Result   []byte    // of a completed task
+	// ResultEncoding says how to read Result.
+	ResultEncoding Encoding
+}
+
+// Token proves a claim: it is greater than every earlier token of the same task.
+type Token int64
+
+// Claim is a task in the hands of a worker.
+type Claim struct {
+	Task
+	Token           Token
+	Attempt         int // number of this attempt, from 1
+	Crashes         int
+	EnqueuedAt      time.Time
+	ClaimedAt       time.Time // by the store's clock
+	CancelRequested bool
+}
+
+// Ref names a claim.
+type Ref struct {
+	ID    string
+	Token Token
+}
+
+// Attempt is one finished run of a task.
+type Attempt struct {
+	Number  int       `json:"attempt"` // the attempt it counted as; equal for runs that spent none
+	Outcome Outcome   `json:"outcome"`
+	Worker  string    `json:"worker"`
+	Host    string    `json:"host,omitzero"`
+	Build   string    `json:"build,omitzero"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Error   string    `json:"error,omitzero"`
+	Stack   string    `json:"stack,omitzero"`
+}
+
+// Outcome is how an attempt ended.
+type Outcome string
+
+// The outcomes. All but Crash are for Settlement; Crash is what a store writes into the history of a task whose worker
+// died.
+const (
+	Complete      Outcome = "complete" // completed
+	Retry         Outcome = "retry"    // failed: retryable, or discarded when attempts are spent
+	Snooze        Outcome = "snooze"   // scheduled, no attempt spent
+	Release       Outcome = "release"  // available at its old place, no attempt spent
+	Discard       Outcome = "discard"  // discarded
+	CancelOutcome Outcome = "cancel"   // cancelled
+	Crash         Outcome = "crash"
+)
+
+// Settlement ends one attempt.
+type Settlement struct {
+	ID      string
+	Token   Token
+	Outcome Outcome
+
+	// Delay is how long a task settled with Retry or Snooze waits, from the store's present; 0: due at once (it still
+	// goes to the end of the line).
+	Delay time.Duration
+	// Error and Stack tell what went wrong; longer texts than [MaxErrorBytes] are cut by the store.
+	Error, Stack string
+	// Result is kept with a completed task, up to [MaxResultBytes].
+	Result         []byte
+	ResultEncoding Encoding
+	// Ran is how long the handler ran, by the worker's monotonic clock; the store counts Started back from its own
+	// present. 0 for one that never started.
+	Ran time.Duration
+	// Children are enqueued in the same step. Needs Capabilities.Flows.
+	Children []*Task
+}
+
+// Report carries news of a running task.
+type Report struct {
+	ID       string
+	Token    Token
+	Progress *Progress // nil: as it was
+	Logs     []LogLine // appended
+}
+
+// Progress is how far a task has come.
+type Progress struct {
+	Done  float64 `json:"done"`
+	Total float64 `json:"total"` // 0: unknown
+	Note  string  `json:"note,omitzero"`
+}
+
+// LogLine is one line that a handler logged.
+type LogLine struct {
+	Time    time.Time `json:"time"` // the worker's clock
+	Level   string    `json:"level"`
+	Message string    `json:"message"`
+	Attrs   string    `json:"attrs,omitzero"` // a JSON object
+}
+
+// WorkerInfo is what a worker says of itself.
+type WorkerInfo struct {
+	ID     string   `json:"id"` // a name like Task.Type, never used for two lives
+	Host   string   `json:"host"`
+	PID    int      `json:"pid"`
+	Build  string   `json:"build"` // version of the program it runs in
+	Queues []string `json:"queues"`
+	Types  []string `json:"types"` // empty: all
+	Slots  int      `json:"slots"`
+}
+
+// WorkerStatus is a registered worker as the store sees it.
+type WorkerStatus struct {
+	WorkerInfo
+	Since    time.Time `json:"since"`     // when it registered
+	LeaseEnd time.Time `json:"lease_end"` // by the store's clock
+	Held     int       `json:"held"`      // tasks it holds
+}
+
+// FetchRequest asks for tasks.
+type FetchRequest struct {
+	Worker string
+	Lease  time.Duration
+	Queues []string // in the order they are to be served; duplicates count once
+	Types  []string // nil: all
+	Max    int      // at most this many claims; at most 1000 are given
+}
+
+// FetchResult is what Fetch found.
+type FetchResult struct {
+	Claims []Claim
+	// Now is the store's clock at the claim; leases granted or renewed by this call end at LeaseEnd.
+	Now, LeaseEnd time.Time
+	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease runs out;
+	// zero if nothing is in sight.
+	NextDue time.Time
+	// More is set if available tasks of the declared pairs were left behind.
+	More bool
+	// Cancels are claims held by this worker whose cancellation was asked for, as in HeartbeatResult.
+	Cancels []Ref
+	// Ticks are schedules that are due: see [Schedule].
+	Ticks []Tick
+}
+
+// HeartbeatResult is what Heartbeat found.
+type HeartbeatResult struct {
+	Now, LeaseEnd time.Time
+	Cancels       []Ref
+}
+
+// AwaitRequest says what to wait for.
+type AwaitRequest struct {
+	Worker string
+	For    AwaitFor
+	Queues []string // ForWork: as in FetchRequest
+	Types  []string // ForWork: as in FetchRequest
+	Max    time.Duration
+}
+
+// AwaitFor is what an Await waits for.
+type AwaitFor int
+
+// What Await can wait for.
+const (
+	ForWork AwaitFor = iota
+	ForControl
+)
+
+// Schedule is a cron entry. The store keeps it and knows when it fires next; it does not understand Spec. A Fetch that
+// finds schedules due returns their ticks; the worker computes the tick's tasks and the time after it and enqueues them
+// with Task.Tick, which is accepted once for each tick however many workers try, so that no leader is needed.
+type Schedule struct {
+	Name     string    `json:"name"`
+	Spec     string    `json:"spec"`     // opaque to the store
+	Template []byte    `json:"template"` // opaque to the store
+	Next     time.Time `json:"next"`
+	Paused   bool      `json:"paused"`
+}
+
+// Tick is one firing of a schedule.
+type Tick struct {
+	Schedule string
+	At       time.Time // the tick that is fired
+	Next     time.Time // the one after it; zero in Fetch
+}
