@@ -65,6 +65,7 @@ setup: ## Install what the tests need on Debian and Ubuntu; quiet if all is ther
 
 .PHONY: bench
 bench: ## Run the Go benchmarks COUNT times and print medians and spread
+	@$(call require,Benchmark)
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -p 1 -timeout 0 $(PKGS) | tee bin/bench.txt
 	$(TOOL) benchstat bin/bench.txt
@@ -75,11 +76,16 @@ fuzz: ## Fuzz every Fuzz test for FUZZTIME each
 
 .PHONY: soak
 soak: ## Run the long tests (TestSoak...) for SOAKTIME each
+	@$(call require,TestSoak)
 	WAGGLE_SOAK=$(SOAKTIME) $(GO) test -race -run '^TestSoak' -count 1 -p 1 -timeout 0 -v $(PKGS)
 
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin dist
+
+# A run that found nothing to do must not look like one that passed.
+require = git ls-files -co --exclude-standard '*_test.go' | xargs -r grep -sl '^func $(1)' >/dev/null || \
+  { echo 'no $(1)... was found' >&2; exit 1; }
 
 # The Go files that are tracked or could be, without what a package manager
 # put below bench. A file deleted but not yet committed is left out.

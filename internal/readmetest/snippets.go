@@ -103,45 +103,55 @@ func wrap(fset *token.FileSet, head, sig, body string) (string, error) {
 // imports returns import declarations for the known packages that the file
 // uses and neither imports nor hides behind a name of its own.
 func imports(file *ast.File, packages map[string]string) string {
-	used, hidden := make(map[string]bool), make(map[string]bool)
+	used, own := names(file)
 	for _, spec := range file.Imports {
-		importPath := strings.Trim(spec.Path.Value, `"`)
-		hidden[path.Base(importPath)] = true
+		own[path.Base(strings.Trim(spec.Path.Value, `"`))] = true
 		if spec.Name != nil {
-			hidden[spec.Name.Name] = true
+			own[spec.Name.Name] = true
 		}
 	}
-	hide := func(names ...*ast.Ident) {
-		for _, n := range names {
-			hidden[n.Name] = true
+	var decls strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		if importPath, ok := packages[name]; ok && !own[name] {
+			fmt.Fprintf(&decls, "import %s %q\n", name, importPath)
+		}
+	}
+	return decls.String()
+}
+
+// names returns the names that stand before a dot in the file, and those that
+// it declares for variables, constants, parameters and fields.
+func names(file *ast.File) (used, own map[string]bool) {
+	used, own = make(map[string]bool), make(map[string]bool)
+	add := func(set map[string]bool, exprs ...ast.Expr) {
+		for _, e := range exprs {
+			if id, ok := e.(*ast.Ident); ok {
+				set[id.Name] = true
+			}
 		}
 	}
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.SelectorExpr:
-			if x, ok := n.X.(*ast.Ident); ok {
-				used[x.Name] = true
-			}
+			add(used, n.X)
 		case *ast.AssignStmt:
-			for _, left := range n.Lhs {
-				if id, ok := left.(*ast.Ident); ok && n.Tok == token.DEFINE {
-					hide(id)
-				}
+			if n.Tok == token.DEFINE {
+				add(own, n.Lhs...)
 			}
+		case *ast.RangeStmt:
+			add(own, n.Key, n.Value)
 		case *ast.ValueSpec:
-			hide(n.Names...)
+			for _, id := range n.Names {
+				add(own, id)
+			}
 		case *ast.Field:
-			hide(n.Names...)
+			for _, id := range n.Names {
+				add(own, id)
+			}
 		}
 		return true
 	})
-	var decls strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(used)) {
-		if importPath, ok := packages[name]; ok && !hidden[name] {
-			fmt.Fprintf(&decls, "import %s %q\n", name, importPath)
-		}
-	}
-	return decls.String()
+	return used, own
 }
 
 // Compile builds the snippets with one go build in the module at root, and
