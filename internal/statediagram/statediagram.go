@@ -1,6 +1,8 @@
 // Package statediagram draws the table of states in package driver, so that the documentation can't drift from it.
 package statediagram
 
+//go:generate go test . -run TestArchitectureShowsTheTable -update
+
 import (
 	"strings"
 
