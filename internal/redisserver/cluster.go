@@ -159,8 +159,8 @@ func (c *Cluster) check(ctx context.Context) error {
 		if state := fields(info.Text)["cluster_state"]; state != "ok" {
 			return fmt.Errorf("%s: cluster_state:%s", s.Addr(), state)
 		}
-		if slices.ContainsFunc(views[i], func(m member) bool { return m.server == s && m.master != nil }) {
-			return s.inSync(ctx)
+		if m := views[i].of(s); m.master != nil {
+			return s.inSync(ctx, m.master)
 		}
 		return nil
 	})

@@ -63,7 +63,8 @@ func Start(ctx context.Context, o *Options) (*Server, error) {
 		return nil, err
 	}
 	if s.o.ReplicaOf != nil {
-		if err := await(ctx, "replica in sync", s.inSync); err != nil {
+		inSync := func(ctx context.Context) error { return s.inSync(ctx, s.o.ReplicaOf) }
+		if err := await(ctx, "replica in sync", inSync); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -172,12 +173,26 @@ func (s *Server) ready(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) inSync(ctx context.Context) error {
+// inSync reports whether s holds a copy of master and is sent every write from now on. The replica alone can't tell: its
+// link is up a little before the master streams to it.
+func (s *Server) inSync(ctx context.Context, master *Server) error {
 	info, err := s.Info(ctx, "replication")
-	if err == nil && (info["role"] != "slave" || info["master_link_status"] != "up") {
-		err = fmt.Errorf("role %s, link to the master %s", info["role"], info["master_link_status"])
+	if err != nil {
+		return err
 	}
-	return err
+	if info["role"] != "slave" || info["master_link_status"] != "up" {
+		return fmt.Errorf("%s: role %s, link to the master %s", s.Addr(), info["role"], info["master_link_status"])
+	}
+	info, err = master.Info(ctx, "replication")
+	if err != nil {
+		return err
+	}
+	for name, value := range info { // slave0:ip=127.0.0.1,port=7001,state=online,…
+		if strings.HasPrefix(name, "slave") && strings.Contains(value, fmt.Sprintf("port=%d,state=online", s.port)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not stream to its replica %s yet", master.Addr(), s.Addr())
 }
 
 // Flavour returns the product.

@@ -45,6 +45,22 @@ func do(t *testing.T, s *redisserver.Server, args ...string) resp.Value {
 	return v
 }
 
+// setOnReplicas writes a key and waits until n replicas have it. WAIT counts only what its own connection wrote.
+func setOnReplicas(t *testing.T, s *redisserver.Server, n int64, key, value string) {
+	t.Helper()
+	c, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Do(t.Context(), "SET", key, value); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Do(t.Context(), "WAIT", fmt.Sprint(n), "5000"); err != nil || v.Int != n {
+		t.Fatalf("WAIT = %d replicas, %v, want %d", v.Int, err, n)
+	}
+}
+
 func code(err error) string {
 	e, _ := errors.AsType[resp.Error](err)
 	return e.Code()
@@ -244,8 +260,9 @@ func TestReplicaIsInSyncWhenStarted(t *testing.T) {
 		if got := do(t, replica, "GET", "k").Text; got != "v" {
 			t.Errorf("GET on the replica = %q", got)
 		}
-		if n := do(t, master, "WAIT", "1", "5000").Int; n != 1 {
-			t.Errorf("WAIT = %d replicas", n)
+		setOnReplicas(t, master, 1, "k", "later")
+		if got := do(t, replica, "GET", "k").Text; got != "later" {
+			t.Errorf("GET on the replica = %q after a WAIT", got)
 		}
 	})
 }

@@ -24,10 +24,7 @@ func TestSentinelFailover(t *testing.T) {
 		if err != nil || first != set.Nodes[0] {
 			t.Fatalf("first master = %v, %v", first, err)
 		}
-		do(t, first, "SET", "k", "v")
-		if n := do(t, first, "WAIT", "2", "5000").Int; n != 2 {
-			t.Fatalf("WAIT = %d replicas", n)
-		}
+		setOnReplicas(t, first, 2, "k", "v")
 
 		began = time.Now()
 		if _, err := set.KillMaster(t.Context()); err != nil {
@@ -87,10 +84,7 @@ func TestClusterKillAndFailover(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		do(t, owner, "SET", "k", "v")
-		if n := do(t, owner, "WAIT", "1", "5000").Int; n != 1 {
-			t.Fatalf("WAIT = %d", n)
-		}
+		setOnReplicas(t, owner, 1, "k", "v")
 		index := func() int {
 			for i, m := range masters {
 				if m == owner {

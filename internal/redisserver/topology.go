@@ -42,6 +42,14 @@ func (v view) among(servers []*Server) view {
 	return slices.DeleteFunc(slices.Clone(v), func(m member) bool { return !slices.Contains(servers, m.server) })
 }
 
+// of returns what v says about a server; the zero member if it does not know it.
+func (v view) of(s *Server) member {
+	if i := slices.IndexFunc(v, func(m member) bool { return m.server == s }); i >= 0 {
+		return v[i]
+	}
+	return member{}
+}
+
 // String renders a view so that equal views are equal strings.
 func (v view) String() string {
 	var b strings.Builder
