@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
 	"github.com/waggleq/waggle/internal/resp"
@@ -24,7 +26,7 @@ const orphanEnv = "WAGGLE_TEST_ORPHAN_SERVER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(orphanEnv) == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 	s, err := redisserver.Start(context.Background(), nil)
 	if err != nil {

@@ -21,7 +21,8 @@ type DialOptions struct {
 }
 
 // Client is one connection on which commands are sent one at a time. It is not safe for concurrent use. After an error
-// that is not an Error of this package the connection is out of step and must be closed.
+// that is not an Error of this package the connection is out of step and must be closed, except that a Receive whose
+// context ended before any byte arrived may be repeated.
 type Client struct {
 	conn net.Conn
 	r    *Reader
@@ -103,8 +104,17 @@ func (c *Client) Receive(ctx context.Context) (Value, error) {
 
 // guard makes the connection's calls end when ctx does, until the returned function is called.
 func (c *Client) guard(ctx context.Context) (release func()) {
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
+	c.conn.SetDeadline(time.Time{})
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.conn.SetDeadline(time.Unix(1, 0))
+		close(fired)
+	})
+	return func() {
+		if !stop() {
+			<-fired // or it might end the next call
+		}
+	}
 }
 
 func (c *Client) failure(ctx context.Context, err error) error {
