@@ -203,10 +203,10 @@ func (p *Proxy) replayedOnce(r Replayed) {
 	p.replays = append(p.replays, r)
 }
 
-// streamEnd maps the end of a parsed stream to that of the bytes: a half frame was handed on, so the end is ordinary;
-// bytes that are no RESP are an error, which cuts the connection.
+// streamEnd maps the end of a parsed stream to that of the bytes. Half frames and bytes that are no RESP were handed on for
+// the other side to judge, and nothing can be told apart behind them, so there the stream ends in the ordinary way.
 func streamEnd(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, resp.ErrProtocol) {
 		return io.EOF
 	}
 	return err
