@@ -235,8 +235,8 @@ func TestRESP2MessagesAndMutedRepliesStayInStep(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pipeline(t, c, "PING", "UNSUBSCRIBE x", "ECHO 3")
-		replies(t, c, "message x 0", "message x 1", "message x 2", "unsubscribe x 0", "3")
+		pipeline(t, c, "PING", "UNSUBSCRIBE x", "ECHO 3", "RPUSH l message", "LRANGE l 0 -1", "PING", "ECHO 4")
+		replies(t, c, "message x 0", "message x 1", "message x 2", "unsubscribe x 0", "3", "1", "message", "4")
 	})
 }
 

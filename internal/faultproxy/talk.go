@@ -140,11 +140,12 @@ func (t *talk) match(v resp.Value) *exchange {
 		return nil
 	}
 	head, first := t.pending[0], ""
-	if len(v.Elems) > 0 && (v.Kind == '>' || v.Kind == '*' && t.subscribed) {
+	if len(v.Elems) > 0 && (v.Kind == '>' || v.Kind == '*' && (t.subscribed || slices.Contains(confirms, head.name()))) {
 		first = strings.ToLower(v.Elems[0].Text)
 	}
 	switch {
 	case slices.Contains(confirms, first) && head.name() == first:
+		t.subscribed = v.Elems[len(v.Elems)-1].Int > 0 // the channels left
 		return head
 	case v.Kind == '>', slices.Contains(messages, first):
 		return nil
