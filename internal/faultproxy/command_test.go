@@ -179,6 +179,7 @@ func TestLoseRepliesExecutesAndCuts(t *testing.T) {
 		eval := "EVAL return{redis.call('incr',KEYS[1])} 1 "
 		pipeline(t, a, "ECHO a", eval+"k", "ECHO late")
 		replies(t, a, "a")
+		await(t, p, func(s faultproxy.Stats) bool { return s.RepliesLost == 2 })
 		silence(t, a) // one of two: executed, silent, not cut yet
 		pipeline(t, b, eval+"k")
 		gone(t, a)
@@ -234,8 +235,8 @@ func TestRESP2MessagesAndMutedRepliesStayInStep(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pipeline(t, c, "PING", "UNSUBSCRIBE x", "ECHO 3")
-		replies(t, c, "message x 0", "message x 1", "message x 2", "unsubscribe x 0", "3")
+		pipeline(t, c, "PING", "UNSUBSCRIBE x", "ECHO 3", "RPUSH l message", "LRANGE l 0 -1", "PING", "ECHO 4")
+		replies(t, c, "message x 0", "message x 1", "message x 2", "unsubscribe x 0", "3", "1", "message", "4")
 	})
 }
 
@@ -330,6 +331,7 @@ func TestWhatIsNotRESPIsHandedOn(t *testing.T) {
 		if err := c.Send(t.Context(), []byte("*1\r\n:5\r\n")); err != nil {
 			t.Fatal(err)
 		}
+		replies(t, c, "ERR Protocol error: expected '$', got ':'") // the server's own judgement
 		gone(t, c)
 	})
 }

@@ -197,6 +197,24 @@ func (p *Proxy) Stats() Stats {
 	}
 }
 
+// Await returns once reached says yes to the counters, so that a test can wait until a fault has struck. It returns the
+// cause of ctx if that ends first.
+func (p *Proxy) Await(ctx context.Context, reached func(Stats) bool) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		s := p.Stats()
+		if reached(s) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("faultproxy: counters at %+v: %w", s, context.Cause(ctx))
+		}
+	}
+}
+
 func (p *Proxy) accept(ln net.Listener) {
 	for {
 		client, err := ln.Accept()

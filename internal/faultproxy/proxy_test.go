@@ -95,6 +95,15 @@ func expect(t *testing.T, c net.Conn, want string) {
 	}
 }
 
+func await(t *testing.T, p *faultproxy.Proxy, reached func(faultproxy.Stats) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p.Await(ctx, reached); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func expectSilence(t *testing.T, c net.Conn) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(glimpse))
@@ -172,10 +181,8 @@ func TestDropLosesBytesForGood(t *testing.T) {
 		expect(t, c, "before")
 		set(t, p, d, faultproxy.Fault{Mode: faultproxy.Drop})
 		write(t, c, "lost")
+		await(t, p, func(s faultproxy.Stats) bool { return s.Lost == 4 })
 		expectSilence(t, c)
-		if got := p.Stats().Lost; got != 4 {
-			t.Errorf("direction %d: lost %d bytes, want 4", d, got)
-		}
 		if err := p.Reset(); err != nil {
 			t.Fatal(err)
 		}

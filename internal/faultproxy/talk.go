@@ -140,11 +140,12 @@ func (t *talk) match(v resp.Value) *exchange {
 		return nil
 	}
 	head, first := t.pending[0], ""
-	if len(v.Elems) > 0 && (v.Kind == '>' || v.Kind == '*' && t.subscribed) {
+	if len(v.Elems) > 0 && (v.Kind == '>' || v.Kind == '*' && (t.subscribed || slices.Contains(confirms, head.name()))) {
 		first = strings.ToLower(v.Elems[0].Text)
 	}
 	switch {
 	case slices.Contains(confirms, first) && head.name() == first:
+		t.subscribed = v.Elems[len(v.Elems)-1].Int > 0 // the channels left
 		return head
 	case v.Kind == '>', slices.Contains(messages, first):
 		return nil
@@ -203,10 +204,10 @@ func (p *Proxy) replayedOnce(r Replayed) {
 	p.replays = append(p.replays, r)
 }
 
-// streamEnd maps the end of a parsed stream to that of the bytes: a half frame was handed on, so the end is ordinary;
-// bytes that are no RESP are an error, which cuts the connection.
+// streamEnd maps the end of a parsed stream to that of the bytes. Half frames and bytes that are no RESP were handed on for
+// the other side to judge, and nothing can be told apart behind them, so there the stream ends in the ordinary way.
 func streamEnd(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, resp.ErrProtocol) {
 		return io.EOF
 	}
 	return err
