@@ -71,4 +71,10 @@ func Run(t *testing.T, e Engine) {
 var topics = []topic{
 	{"enqueue", enqueueCases},
 	{"unique", uniqueCases},
+	{"fetch", fetchCases},
+	{"due and expiry", dueCases},
+	{"leases", leaseCases},
+	{"recovery", recoveryCases},
+	{"fencing", fenceCases},
+	{"outcomes", outcomeCases},
 }
