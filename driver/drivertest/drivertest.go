@@ -77,4 +77,9 @@ var topics = []topic{
 	{"recovery", recoveryCases},
 	{"fencing", fenceCases},
 	{"outcomes", outcomeCases},
+	{"reports", reportCases},
+	{"held", heldCases},
+	{"await", awaitCases},
+	{"context", contextCases},
+	{"close", closeCases},
 }
