@@ -80,6 +80,9 @@ var topics = []topic{
 	{"reports", reportCases},
 	{"held", heldCases},
 	{"await", awaitCases},
+	{"apply", applyCases},
+	{"queues", queueCases},
+	{"lists", listCases},
 	{"context", contextCases},
 	{"close", closeCases},
 }
