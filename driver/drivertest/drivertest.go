@@ -83,6 +83,10 @@ var topics = []topic{
 	{"apply", applyCases},
 	{"queues", queueCases},
 	{"lists", listCases},
+	{"events", eventCases},
+	{"retention", retentionCases},
+	{"maintenance", maintainCases},
+	{"concurrency", concurrencyCases},
 	{"context", contextCases},
 	{"close", closeCases},
 }

@@ -46,7 +46,7 @@ func getParallel(h *harness) {
 	}
 }
 
-func recordIDs(records []*driver.Record) []string {
+func listedIDs(records []*driver.Record) []string {
 	ids := make([]string, len(records))
 	for i, r := range records {
 		ids[i] = r.ID
@@ -62,7 +62,7 @@ func listNewestFirst(h *harness) {
 		want = append(want, idsOf(batch)...)
 	}
 	slices.Reverse(want)
-	got := recordIDs(h.listAll(driver.Filter{}))
+	got := listedIDs(h.listAll(driver.Filter{}))
 	if !h.caps.Ordered {
 		slices.Sort(got)
 		slices.Sort(want)
@@ -75,7 +75,7 @@ func listNewestFirst(h *harness) {
 // wantListed compares the ids that a filter selects, as sets.
 func (h *harness) wantListed(name string, f driver.Filter, want ...string) {
 	h.Helper()
-	got := recordIDs(h.listAll(f))
+	got := listedIDs(h.listAll(f))
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got, equateEmpty); diff != "" {
