@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // What ended a command from outside, as causes of its context.
@@ -14,6 +15,9 @@ var (
 	errInterrupted = errors.New("interrupted")
 	errTerminated  = errors.New("terminated")
 )
+
+// lastMoment is how long a command has to leave things in order after the second signal.
+const lastMoment = 2 * time.Second
 
 // signals turns the first SIGINT or SIGTERM into the end of a context, and the second into the end of the process.
 type signals struct {
@@ -48,8 +52,7 @@ func watchSignals(parent context.Context) (context.Context, *signals) {
 				return
 			case sig := <-ends:
 				if count > 0 {
-					s.run(&s.last)
-					os.Exit(exitInterrupted)
+					s.exit(ends)
 				}
 				cancel(causeOf(sig))
 				s.run(&s.first)
@@ -57,6 +60,17 @@ func watchSignals(parent context.Context) (context.Context, *signals) {
 		}
 	}()
 	return ctx, s
+}
+
+// exit ends the process at once, or after a moment in which the functions of onLast have their effect.
+func (s *signals) exit(again <-chan os.Signal) {
+	if s.run(&s.last) > 0 {
+		select {
+		case <-time.After(lastMoment):
+		case <-again:
+		}
+	}
+	os.Exit(exitInterrupted)
 }
 
 func causeOf(sig os.Signal) error {
@@ -68,15 +82,18 @@ func causeOf(sig os.Signal) error {
 
 func (s *signals) close() { s.stop() }
 
-func (s *signals) run(list *[]func()) {
+// run calls the functions of a list and returns how many there are.
+func (s *signals) run(list *[]func()) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range *list {
 		f()
 	}
+	return len(*list)
 }
 
 // onFirst runs f when the first signal comes; onLast when a second one is about to end the process.
+// What onLast started has a moment to end.
 func (s *signals) onFirst(f func()) { s.add(&s.first, f) }
 func (s *signals) onLast(f func())  { s.add(&s.last, f) }
 

@@ -42,8 +42,8 @@ type Command struct {
 	argv  []string
 	grace time.Duration
 
-	mu     sync.Mutex
-	groups map[*group]struct{} // running
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
 }
 
 // New finds a command in PATH. grace is how long it has between SIGTERM and SIGKILL when its task is stopped. The
@@ -62,7 +62,7 @@ func New(argv []string, grace time.Duration) (*Command, error) {
 	if err != nil {
 		return nil, driver.Invalidf("can't run %q: %w", argv[0], errors.Unwrap(err))
 	}
-	return &Command{path: path, argv: slices.Clone(argv), grace: grace, groups: map[*group]struct{}{}}, nil
+	return &Command{path: path, argv: slices.Clone(argv), grace: grace, hurry: make(chan struct{})}, nil
 }
 
 // Input is the task that a command runs for.
@@ -128,15 +128,7 @@ func (c *Command) Run(ctx context.Context, in *Input) (*Output, error) {
 // await waits for a started command, stops it if ctx ends, and clears up its process group.
 func (c *Command) await(ctx context.Context, cmd *exec.Cmd) error {
 	g := newGroup(cmd.Process)
-	c.mu.Lock()
-	c.groups[g] = struct{}{}
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.groups, g)
-		c.mu.Unlock()
-	}()
-	disarm := context.AfterFunc(ctx, func() { g.stop(c.grace) })
+	disarm := context.AfterFunc(ctx, func() { g.stop(c.grace, c.hurry) })
 	defer disarm()
 	err := g.wait(cmd)
 	if errors.Is(err, exec.ErrWaitDelay) {
@@ -160,11 +152,5 @@ func outcome(ctx context.Context, err error, stdout *head, stderr *lines) (*Outp
 	return nil, err
 }
 
-// KillAll kills the process groups of all running commands at once. It is for a worker that ends without waiting.
-func (c *Command) KillAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for g := range c.groups {
-		g.kill()
-	}
-}
+// Hurry takes the grace period away: commands that are being stopped, or will be, are killed at once.
+func (c *Command) Hurry() { c.hurryOnce.Do(func() { close(c.hurry) }) }

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -221,20 +220,21 @@ func TestSuccessDespiteStop(t *testing.T) {
 	}
 }
 
-func TestKillAll(t *testing.T) {
+func TestHurry(t *testing.T) {
 	t.Parallel()
-	c := command(t, time.Minute, "sh", "-c", `echo ready >&2; sleep 3600`)
-	ready := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, err := c.Run(t.Context(), &Input{Log: func(string) { close(ready) }})
-		if err == nil || err.Error() != "signal: killed: ready" {
-			t.Errorf("error: %v", err)
+	c := command(t, time.Hour, "sh", "-c", `trap 'echo TERM >&2' TERM; echo ready >&2; while :; do sleep 0.01; done`)
+	ctx, cancel := context.WithCancel(t.Context())
+	in := &Input{Log: func(line string) {
+		switch line {
+		case "ready":
+			cancel()
+		case "TERM":
+			c.Hurry()
 		}
-	})
-	<-ready
-	c.KillAll()
-	wg.Wait()
+	}}
+	if _, err := c.Run(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("error: %v", err)
+	}
 }
 
 // awaitGone waits until a process is gone: killed ones take a moment, and are zombies until they are reaped.

@@ -27,13 +27,15 @@ func (g *group) signal(s syscall.Signal) {
 	}
 }
 
-// stop asks the group to end, and kills it if it has not after the grace period.
-func (g *group) stop(grace time.Duration) {
+// stop asks the group to end, and kills it if it has not after the grace period or when there is a hurry.
+func (g *group) stop(grace time.Duration, hurry <-chan struct{}) {
 	g.signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
 	case <-g.exited:
+	case <-hurry:
+		g.kill()
 	case <-timer.C:
 		g.kill()
 	}

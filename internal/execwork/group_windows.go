@@ -16,7 +16,7 @@ func ownGroup() *syscall.SysProcAttr {
 
 func newGroup(leader *os.Process) *group { return &group{leader: leader} }
 
-func (g *group) stop(time.Duration) { g.kill() }
+func (g *group) stop(time.Duration, <-chan struct{}) { g.kill() }
 
 func (g *group) kill() { _ = g.leader.Kill() }
 
