@@ -111,6 +111,7 @@ func earlier(a, b time.Time) time.Time {
 
 // claim adds claims of the first tasks of lines until there are limit of them.
 func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int) []driver.Claim {
+	claims = slices.Grow(claims, min(limit-len(claims), ready(lines)))
 	for len(claims) < limit {
 		t := first(lines, byPriority)
 		if t == nil {

@@ -260,3 +260,11 @@ func (q *queue) declared(types []string) []*line {
 	}
 	return lines
 }
+
+// ready counts the available tasks of lines.
+func ready(lines []*line) (n int) {
+	for _, l := range lines {
+		n += len(l.heaps[byPriority].items)
+	}
+	return n
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,11 @@ func enqueue(t testing.TB, s *Store, tasks ...*driver.Task) []driver.EnqueueResu
 	res, err := s.Enqueue(t.Context(), tasks, driver.EnqueueOptions{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, r := range res {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
 	}
 	return res
 }
@@ -127,7 +133,7 @@ func BenchmarkPath(b *testing.B) {
 	if err := s.Register(b.Context(), driver.WorkerInfo{ID: "w"}, time.Hour); err != nil {
 		b.Fatal(err)
 	}
-	payload := fmt.Appendf(nil, "%q", make([]byte, 20))
+	payload := fmt.Appendf(nil, "%q", strings.Repeat("x", 98))
 	n := 0
 	for b.Loop() {
 		tasks := make([]*driver.Task, batch)

@@ -116,8 +116,10 @@ func (s *Store) lock(ctx context.Context) error {
 		s.mu.Unlock()
 		return err
 	}
-	s.now = time.UnixMilli(s.clock().UnixMilli()).UTC()
+	s.now = s.present()
 	return nil
 }
+
+func (s *Store) present() time.Time { return time.UnixMilli(s.clock().UnixMilli()).UTC() }
 
 var errClosed = driver.Errorf(driver.ErrClosed, "the memory store is closed")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -67,6 +68,9 @@ func stateColour(s string) colour {
 	}
 	return ""
 }
+
+// progressPause is how long a bar stays as it is at least.
+const progressPause = 100 * time.Millisecond
 
 // progress is a bar for long work. Away from a terminal it shows nothing.
 type progress struct{ bar *progressbar.ProgressBar }
