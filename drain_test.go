@@ -11,7 +11,7 @@ import (
 )
 
 func TestStopWaitsForHandlers(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var c counter
 		r := e.work(&waggle.WorkerOptions{Slots: 2}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(10*time.Second), nil) })
 		var ids []string
@@ -44,7 +44,7 @@ func TestStopCancelsAfterTheDrain(t *testing.T) {
 		"abort":    {waggle.WorkerOptions{}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				if name == "abort" {
 					ch := make(chan struct{})
 					close(ch)
@@ -83,7 +83,7 @@ func TestVerdictsDuringShutdown(t *testing.T) {
 		"cancel":      {waggle.Cancel(nil), waggle.Cancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				r := e.work(&waggle.WorkerOptions{DrainTimeout: time.Second}, func(w *waggle.Worker) {
 					w.HandleFunc("x", func(ctx context.Context, _ *waggle.Task) error {
 						<-ctx.Done()
@@ -101,7 +101,7 @@ func TestVerdictsDuringShutdown(t *testing.T) {
 
 // Handlers that ignore the shutdown don't keep the worker.
 func TestStopWithStuckHandler(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		free := make(chan struct{})
 		r := e.work(&waggle.WorkerOptions{DrainTimeout: time.Second}, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(context.Context, *waggle.Task) error { <-free; return nil }, nil)
@@ -122,7 +122,7 @@ func TestStopWithStuckHandler(t *testing.T) {
 func TestStopDuringOutage(t *testing.T) {
 	for name, what := range map[string]fault{"refused": before, "blackhole": hang} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				var c counter
 				r := e.work(&waggle.WorkerOptions{DrainTimeout: 5 * time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
 				e.enqueue("x", nil, nil)
@@ -139,7 +139,7 @@ func TestStopDuringOutage(t *testing.T) {
 
 // A worker that can't even register stops when it is told to.
 func TestStopBeforeRegistration(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		e.store.set(outage)
 		var c counter
 		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(0), nil) })

@@ -27,7 +27,7 @@ type env struct {
 }
 
 // bubble runs a test in a bubble. Afterwards the store is audited.
-func bubble(t *testing.T, test func(e *env)) {
+func bubble(t *testing.T, test func(t *testing.T, e *env)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,7 +40,7 @@ func bubble(t *testing.T, test func(e *env)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(e)
+		test(t, e)
 		if err := e.client.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -131,10 +131,11 @@ func (e *env) wantState(id string, want waggle.State) *waggle.TaskInfo {
 // faulty is a store with faults: what fault says of each call.
 type faulty struct {
 	driver.Store
-	mu    sync.Mutex
-	fault func(op string) fault
-	calls map[string]int
-	err   error // of every call, instead of its result
+	mu      sync.Mutex
+	fault   func(op string) fault
+	calls   map[string]int
+	err     error // of every call, instead of its result
+	dropped bool  // see gap
 }
 
 // fault is what befalls one call.
@@ -248,7 +249,7 @@ func (f *faulty) Get(ctx context.Context, ids []string) ([]*driver.Record, error
 }
 
 func (f *faulty) Events(ctx context.Context, q driver.EventQuery) (*driver.EventPage, error) {
-	return do(ctx, f, "events", func() (*driver.EventPage, error) { return f.Store.Events(ctx, q) })
+	return f.dropEvents(do(ctx, f, "events", func() (*driver.EventPage, error) { return f.Store.Events(ctx, q) }))
 }
 
 // once returns a fault that befalls the first n calls of an operation.

@@ -43,7 +43,7 @@ func (c *counter) lastCause() error {
 }
 
 func TestLeaseIsKept(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var c counter
 		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
 		info := e.wait(e.enqueue("x", nil, nil))
@@ -58,7 +58,7 @@ func TestLeaseIsKept(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	for name, what := range map[string]fault{"refused": before, "blackhole": hang} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				var c counter
 				r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(20*time.Second), nil) })
 				id := e.enqueue("x", nil, nil)
@@ -108,7 +108,7 @@ func (e *env) workers() []waggle.WorkerStatus {
 
 // A worker that others have recovered from can change nothing, also if its handler goes on.
 func TestRecoveredByOthers(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		release := make(chan struct{})
 		var runs atomic.Int32
 		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) {
@@ -151,7 +151,7 @@ func TestSettleRepliesLost(t *testing.T) {
 		"hangs":       once("settle", hang, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				var c counter
 				e.store.set(fn)
 				r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(0), nil) })
@@ -189,7 +189,7 @@ func (e *env) wantAll(n int, state waggle.State) {
 
 // Claims whose reply is lost are found again and run, once.
 func TestFetchRepliesLost(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var c counter
 		n := 0
 		e.store.set(func(op string) fault {
@@ -215,7 +215,7 @@ func TestFetchRepliesLost(t *testing.T) {
 
 // What finished while the store was out of reach counts, if nobody has taken it meanwhile.
 func TestFinishedDuringOutage(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var c counter
 		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(2*time.Second), nil) })
 		id := e.enqueue("x", nil, nil)
@@ -233,7 +233,7 @@ func TestFinishedDuringOutage(t *testing.T) {
 
 // A task that has crashed its workers runs alone.
 func TestProbation(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		ctx := t.Context()
 		poison := e.enqueue("poison", nil, nil)
 		for i := range 2 { // two workers die with it
@@ -284,7 +284,7 @@ func TestProbation(t *testing.T) {
 
 // A store that is closed under a worker ends it with that error.
 func TestStoreClosed(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var c counter
 		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
 		e.enqueue("x", nil, nil)

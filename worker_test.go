@@ -45,7 +45,7 @@ func TestVerdicts(t *testing.T) {
 		{"cancel", waggle.Cancel(errBoom), nil, want{waggle.Cancelled, "handler", 1, "boom", 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				r := e.work(nil, func(w *waggle.Worker) {
 					w.HandleFunc("x", func(context.Context, *waggle.Task) error { return tt.verdict },
 						&waggle.HandleOptions{Backoff: &waggle.Backoff{Base: 10 * time.Second, Fixed: true}})
@@ -68,7 +68,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestRetriesUntilItWorks(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		r := e.work(nil, func(w *waggle.Worker) {
 			waggle.Handle(w, "x", func(_ context.Context, t *waggle.Task, in string) error {
 				if t.Attempt < 4 {
@@ -107,7 +107,7 @@ func TestPanicAndGoexit(t *testing.T) {
 		"goexit":      func(context.Context, *waggle.Task) error { runtime.Goexit(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				var calls atomic.Int32
 				r := e.work(&waggle.WorkerOptions{Slots: 1}, func(w *waggle.Worker) {
 					w.HandleFunc("bad", func(ctx context.Context, t *waggle.Task) error {
@@ -134,7 +134,7 @@ func TestPanicAndGoexit(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var cause error
 		r := e.work(nil, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(ctx context.Context, _ *waggle.Task) error {
@@ -175,7 +175,7 @@ func TestCancelRunning(t *testing.T) {
 		"discard":  {waggle.Discard(errBoom), waggle.Discarded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(e *env) {
+			bubble(t, func(t *testing.T, e *env) {
 				var cause error
 				r := e.work(nil, func(w *waggle.Worker) {
 					w.HandleFunc("x", func(ctx context.Context, _ *waggle.Task) error {
@@ -206,7 +206,7 @@ func TestCancelRunning(t *testing.T) {
 
 // A handler that ignores the end of its context keeps its slot, and is reported.
 func TestStuckHandler(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		free := make(chan struct{})
 		r := e.work(&waggle.WorkerOptions{Slots: 1}, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(context.Context, *waggle.Task) error { <-free; return errBoom }, nil)
@@ -236,7 +236,7 @@ func TestStuckHandler(t *testing.T) {
 }
 
 func TestUntilEmpty(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var ran atomic.Int32
 		for i := range 250 {
 			e.enqueue("x", i, &waggle.EnqueueOptions{Delay: time.Duration(i%3) * time.Second})
@@ -267,7 +267,7 @@ func TestUntilEmpty(t *testing.T) {
 }
 
 func TestWeightedQueues(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		for i := range 2000 {
 			e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: []string{"low", "high"}[i%2]})
 		}
@@ -292,7 +292,7 @@ func TestWeightedQueues(t *testing.T) {
 }
 
 func TestStrictQueues(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		for i := range 100 {
 			e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: []string{"second", "first"}[i%2]})
 		}
@@ -314,7 +314,7 @@ func TestStrictQueues(t *testing.T) {
 
 // Types without a handler are not touched, unless the worker serves every type.
 func TestUnknownTypesWait(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		r := e.work(nil, func(w *waggle.Worker) {
 			w.HandleFunc("known", func(context.Context, *waggle.Task) error { return nil }, nil)
 		})
@@ -334,7 +334,7 @@ func TestUnknownTypesWait(t *testing.T) {
 
 // An idle worker starts a task at once, on time, and asks the store seldom.
 func TestIdleWorker(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var started time.Time
 		r := e.work(nil, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(context.Context, *waggle.Task) error { started = time.Now(); return nil }, nil)
@@ -363,7 +363,7 @@ func TestIdleWorker(t *testing.T) {
 }
 
 func TestMiddleware(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var trace []string
 		mw := func(name string) waggle.Middleware {
 			return func(next waggle.Handler) waggle.Handler {
@@ -392,7 +392,7 @@ func TestMiddleware(t *testing.T) {
 }
 
 func TestProgressAndLog(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		r := e.work(nil, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(_ context.Context, t *waggle.Task) error {
 				log := t.Logger().With("step", 1)
@@ -429,7 +429,7 @@ func TestProgressAndLog(t *testing.T) {
 
 // A long task in one slot does not keep tasks that another worker could run.
 func TestNoHoarding(t *testing.T) {
-	bubble(t, func(e *env) {
+	bubble(t, func(t *testing.T, e *env) {
 		var mu sync.Mutex
 		by := map[string]int{}
 		register := func(w *waggle.Worker) {
