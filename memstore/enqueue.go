@@ -44,9 +44,9 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 	if old := s.tasks[t.ID]; old != nil {
 		return driver.EnqueueResult{ID: old.ID, State: old.State, Existing: true}
 	}
-	t.EnqueuedAt, t.DueAt = s.now, s.now
-	q := s.queue(t.Queue)
-	if q.config.Draining {
+	s.lastSeq++
+	t.seq, t.EnqueuedAt, t.DueAt = s.lastSeq, s.now, s.now
+	if q := s.queues[t.Queue]; q != nil && q.config.Draining {
 		return driver.EnqueueResult{ID: t.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)}
 	}
 	if t.Unique != nil {
@@ -54,8 +54,8 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 			return *taken
 		}
 	}
-	s.lastSeq++
-	t.seq, t.line = s.lastSeq, q.line(t.Type)
+	q := s.queue(t.Queue)
+	t.line = q.line(t.Type)
 	s.tasks[t.ID] = t
 	s.journal.tasks = append(s.journal.tasks, t)
 	q.totals.Enqueued++
