@@ -20,6 +20,7 @@ type holding struct {
 	seq, token, laneNo, workerNo int64
 	worker                       string
 	claimedAt, attempt, size     int64
+	extra                        bool // it has a row in meta or report
 }
 
 // Fetch implements [driver.Fetcher].
@@ -310,7 +311,7 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 	k.Token, k.Attempt, k.Crashes = driver.Token(token), s.ColumnInt(10)+1, s.ColumnInt(11)
 	k.EnqueuedAt, k.ClaimedAt = timeOf(s.ColumnInt64(4)), t.time()
 	p.holding = &holding{seq: p.seq, token: token, laneNo: c.lane.no, workerNo: w.no, worker: w.id,
-		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload))}
+		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload)), extra: !s.ColumnIsNull(10)}
 	if p.uniq != "" {
 		p.holding = nil // to complete it takes more than a holding tells
 	}
@@ -338,7 +339,7 @@ func (t *tx) take(c *cursor, w *worker, token int64) error {
 		return err
 	}
 	if n := int64(t.changes()); n != c.taken {
-		return &failure{err: corruptf("%d tasks stand at the front of lane %d where %d were read", n, c.lane.no, c.taken)}
+		return corruptf("%d tasks stand at the front of lane %d where %d were read", n, c.lane.no, c.taken)
 	}
 	t.count(c.lane, available, active, c.taken)
 	return t.stmt("claim_take").ints(c.lane.no, c.lastPrio, c.lastOrd).exec()

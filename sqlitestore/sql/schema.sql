@@ -119,6 +119,7 @@ CREATE TABLE ended (
 	worker      INTEGER NOT NULL,
 	claimed_at  INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
+	extra       INTEGER NOT NULL, -- 0: it has no rows in meta and report
 	started     INTEGER,          -- of an attempt that completed it and is not in meta.history
 	encoding    TEXT,             -- of the result
 	result      BLOB
@@ -127,7 +128,7 @@ CREATE INDEX ended_kept ON ended (queue, state, ord);
 
 CREATE TABLE meta (
 	seq         INTEGER PRIMARY KEY,
-	state       TEXT NOT NULL,    -- scheduled, pending, available or retryable: the last it had but active and ended
+	state       TEXT NOT NULL,    -- its state when this row was written: true unless it is in held or ended
 	at          INTEGER NOT NULL, -- when it is or was due
 	ord         INTEGER NOT NULL, -- its place in line while available
 	attempt     INTEGER NOT NULL, -- attempts spent
