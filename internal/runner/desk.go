@@ -94,16 +94,12 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 	if len(claims) == 0 {
 		return
 	}
-	now := time.Now()
-	jobs := make([]*Job, len(claims))
-	for i := range claims {
-		jobs[i] = newJob(s, &claims[i], now)
-	}
+	jobs := newJobs(s, claims, time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	added := 0
-	for _, j := range jobs {
-		if d.admit(j) {
+	for i := range jobs {
+		if d.admit(&jobs[i]) {
 			added++
 		}
 	}
@@ -142,6 +138,7 @@ func (d *desk) admit(j *Job) bool {
 
 // settle hands a job's outcome to the settler of its session, or drops it with a session that is over.
 func (d *desk) settle(j *Job, st driver.Settlement) {
+	j.unload()
 	if j.s.over {
 		d.remove(j)
 		return
