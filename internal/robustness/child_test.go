@@ -82,7 +82,8 @@ type line struct {
 // Kinds of lines.
 const (
 	lineReady   = "ready"   // the store is open
-	lineDying   = "dying"   // the fail point is reached
+	lineDying   = "dying"   // the fail point is reached, where the process dies
+	lineFrozen  = "frozen"  // the fail point is reached, where the process freezes
 	lineStarted = "started" // a handler begins
 	lineEnded   = "ended"   // a handler has returned; Text is what it returned
 	lineCause   = "cause"   // a handler's context has ended; Text is the cause
@@ -131,7 +132,7 @@ func (p *proc) run() error {
 	if err != nil {
 		return err
 	}
-	p.store = p.hist.record(withFailPoint(store, p.role.Fail, p.die))
+	p.store = p.hist.record(withFailPoint(store, p.role.Fail, p.fail))
 	p.tell(line{Kind: lineReady})
 	if p.role.Wait {
 		select {
@@ -198,6 +199,16 @@ func (p *proc) die() {
 	p.tell(line{Kind: lineDying})
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}
+}
+
+// fail does what is to happen at the fail point.
+func (p *proc) fail() {
+	if !p.role.Fail.Freeze {
+		p.die()
+	}
+	p.tell(line{Kind: lineFrozen})
+	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	<-p.gate("thawed")
 }
 
 // tellingHandler tells the parent of warnings and errors.

@@ -17,8 +17,8 @@ type engine struct {
 	name string
 	// create returns the URL of a new, empty store that is gone after the test.
 	create func(t testing.TB) string
-	// open opens the store of a URL. shift moves the store's clock, as this handle sees it, against the machine's.
-	open func(ctx context.Context, url string, shift time.Duration) (driver.Store, error)
+	// open opens the store of a URL. clock, if not nil, is the store's clock as far as this handle can set it.
+	open func(ctx context.Context, url string, clock func() time.Time) (driver.Store, error)
 }
 
 // engines are those the tests run on, by the scheme of their URLs.
@@ -28,23 +28,21 @@ var engines = map[string]engine{
 
 func createSQLite(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "waggle.db") }
 
-func openSQLite(ctx context.Context, url string, shift time.Duration) (driver.Store, error) {
-	path := strings.TrimPrefix(url, "sqlite:")
-	var opts sqlitestore.Options
-	if shift != 0 {
-		opts.Clock = func() time.Time { return time.Now().Add(shift) }
-	}
-	return sqlitestore.Open(ctx, path, &opts)
+func openSQLite(ctx context.Context, url string, clock func() time.Time) (driver.Store, error) {
+	return sqlitestore.Open(ctx, strings.TrimPrefix(url, "sqlite:"), &sqlitestore.Options{Clock: clock})
 }
 
-// openStore opens the store of a URL with its engine.
+// openStore opens the store of a URL with its engine, and with a clock that is off by shift.
 func openStore(ctx context.Context, url string, shift time.Duration) (driver.Store, error) {
 	scheme, _, _ := strings.Cut(url, ":")
 	e, ok := engines[scheme]
 	if !ok {
 		return nil, fmt.Errorf("no engine has the URL scheme %q", scheme)
 	}
-	return e.open(ctx, url, shift)
+	if shift == 0 {
+		return e.open(ctx, url, nil)
+	}
+	return e.open(ctx, url, func() time.Time { return time.Now().Add(shift) })
 }
 
 // onEachEngine runs a test on every engine, in parallel.

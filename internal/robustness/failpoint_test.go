@@ -9,7 +9,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// failPoint is where a child dies.
+// failPoint is where a child dies or freezes.
 type failPoint struct {
 	Op   string // a method of the store, or "Handler"
 	When string // before, during or after
@@ -20,6 +20,8 @@ type failPoint struct {
 	Outcome driver.Outcome
 	// Within is how long after the start of the call a death during it comes at the latest.
 	Within time.Duration
+	// Freeze has the process stop instead of die, until the parent thaws it and opens the gate "thawed".
+	Freeze bool
 }
 
 // The times of a death. During is somewhere between the start of the call and its return.

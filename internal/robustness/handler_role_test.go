@@ -18,6 +18,8 @@ const taskType = "act"
 // act is the payload of a task.
 type act struct {
 	Do string `json:"do"`
+	// On is a gate to wait for before anything else.
+	On string `json:"on,omitzero"`
 	// For is how long "work" takes.
 	For time.Duration `json:"for,omitzero"`
 	// Child is the id of a task to enqueue before anything else is done.
@@ -77,7 +79,10 @@ func (p *proc) handle(ctx context.Context, t *waggle.Task, in act) (err error) {
 		p.tell(l)
 	}()
 	if fp := p.role.Fail; fp != nil && fp.Op == "Handler" {
-		time.AfterFunc(fp.Within, p.die)
+		time.AfterFunc(fp.Within, p.fail)
+	}
+	if in.On != "" {
+		<-p.gate(in.On)
 	}
 	if in.Child != "" {
 		_, err := t.Client().Enqueue(ctx, taskType, act{}, &waggle.EnqueueOptions{ID: in.Child})

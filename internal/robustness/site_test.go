@@ -21,6 +21,7 @@ type site struct {
 	testing.TB
 	dir    string
 	url    string
+	shift  time.Duration
 	store  driver.Store // the test's own handle: never one with faults
 	client *waggle.Client
 	kids   []*child
@@ -29,13 +30,20 @@ type site struct {
 // newSite makes a store. At the end of the test it is audited, when all children are gone.
 func newSite(t testing.TB, e engine) *site {
 	t.Helper()
-	s := &site{TB: t, dir: t.TempDir(), url: e.create(t)}
-	store, err := e.open(t.Context(), s.url, 0)
+	return newSiteShifted(t, e, 0)
+}
+
+// newSiteShifted makes a store whose clock is off by shift for all who use it.
+func newSiteShifted(t testing.TB, e engine, shift time.Duration) *site {
+	t.Helper()
+	s := &site{TB: t, dir: t.TempDir(), url: e.create(t), shift: shift}
+	store, err := openStore(t.Context(), s.url, shift)
 	must(t, err)
 	s.store = store
 	s.client, err = waggle.NewClient(store, nil)
 	must(t, err)
 	t.Cleanup(func() {
+		_ = s.client.Close(context.Background()) // nothing is under way
 		if !t.Failed() {
 			drivertest.Audit(t, store)
 		}
@@ -47,7 +55,7 @@ func newSite(t testing.TB, e engine) *site {
 // start starts a child on the site's store.
 func (s *site) start(r role) *child {
 	s.Helper()
-	r.Store = s.url
+	r.Store, r.Shift = s.url, s.shift
 	if r.Name == "" {
 		r.Name = fmt.Sprintf("%s-%d", r.Role, len(s.kids)+1)
 	}
