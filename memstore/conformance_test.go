@@ -26,3 +26,5 @@ var engine = drivertest.Engine{Name: "memory", Open: func(t testing.TB) *drivert
 }}
 
 func TestConformance(t *testing.T) { drivertest.Run(t, engine) }
+
+func TestSimulation(t *testing.T) { drivertest.RunSimulation(t, engine) }

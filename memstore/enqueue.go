@@ -46,8 +46,7 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 	}
 	s.lastSeq++
 	t.seq, t.EnqueuedAt, t.DueAt = s.lastSeq, s.now, s.now
-	q := s.queue(t.Queue)
-	if q.config.Draining {
+	if q := s.queues[t.Queue]; q != nil && q.config.Draining {
 		return driver.EnqueueResult{ID: t.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)}
 	}
 	if t.Unique != nil {
@@ -55,6 +54,7 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 			return *taken
 		}
 	}
+	q := s.queue(t.Queue)
 	t.line = q.line(t.Type)
 	s.tasks[t.ID] = t
 	s.journal.tasks = append(s.journal.tasks, t)

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -15,8 +16,12 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// equateEmpty takes nil and empty slices and maps as equal: the contract does not tell them apart.
-var equateEmpty = cmpopts.EquateEmpty()
+// equateEmpty takes nil and empty slices and maps as equal, as the contract does not tell them apart, and compares bytes
+// at once: payloads can have a million.
+var equateEmpty = gocmp.Options{
+	cmpopts.EquateEmpty(),
+	gocmp.FilterValues(func(x, y []byte) bool { return len(x)+len(y) > 0 }, gocmp.Comparer(bytes.Equal)),
+}
 
 // Audit fails t for every finding of Store.Audit and for every invariant of the contract that what the Inspector shows
 // breaks. The store must be at rest: nobody else may use it meanwhile.

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -197,7 +198,7 @@ func outcomeResult(h *harness) {
 func outcomeLargestResult(h *harness) {
 	h.register("w")
 	result := []byte(strings.Repeat("r", driver.MaxResultBytes))
-	if r := h.complete("a", result, driver.EncodingRaw); string(r.Result) != string(result) {
+	if r := h.complete("a", result, driver.EncodingRaw); !bytes.Equal(r.Result, result) {
 		h.Errorf("%d bytes are kept, want %d", len(r.Result), len(result))
 	}
 }
