@@ -95,7 +95,7 @@ const (
 type proc struct {
 	role  role
 	store driver.Store // with fail points and recording
-	hist  *history
+	hist  *log
 	log   *slog.Logger
 
 	mu    sync.Mutex
@@ -128,11 +128,11 @@ func (p *proc) run() error {
 		return err
 	}
 	defer store.Close()
-	p.hist, err = openHistory(p.role.History, p.role.Name)
+	p.hist, err = openLog(p.role.History, p.role.Name)
 	if err != nil {
 		return err
 	}
-	p.store = p.hist.record(withFailPoint(store, p.role.Fail, p.fail))
+	p.store = p.hist.wrap(withFailPoint(store, p.role.Fail, p.fail))
 	p.tell(line{Kind: lineReady})
 	if p.role.Wait {
 		select {

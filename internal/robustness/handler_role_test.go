@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
 )
 
 // taskType is the type of all tasks here: what a handler does is in the payload.
@@ -66,7 +67,8 @@ func (p *proc) work(ctx context.Context) error {
 
 // handle runs a task, and writes down and tells when and how.
 func (p *proc) handle(ctx context.Context, t *waggle.Task, in act) (err error) {
-	run := p.hist.begin(t)
+	claim := p.hist.claims.take(t)
+	p.hist.Started(t.Worker(), claim)
 	l := line{Task: t.ID, Attempt: t.Attempt, Worker: t.Worker()}
 	l.Kind = lineStarted
 	p.tell(l)
@@ -74,7 +76,7 @@ func (p *proc) handle(ctx context.Context, t *waggle.Task, in act) (err error) {
 		p.tell(line{Kind: lineCause, Task: t.ID, Attempt: t.Attempt, Worker: t.Worker(), Text: context.Cause(ctx).Error()})
 	})()
 	defer func() {
-		run.end(err)
+		p.hist.Ended(t.Worker(), claim, outcomeOf(err))
 		l.Kind, l.Text = lineEnded, fmt.Sprint(err)
 		p.tell(l)
 	}()
@@ -96,6 +98,14 @@ func (p *proc) handle(ctx context.Context, t *waggle.Task, in act) (err error) {
 		}
 	}
 	return p.do(ctx, t, in)
+}
+
+// outcomeOf is how the history calls what a handler returned. The checker looks at settlements; this is for people.
+func outcomeOf(err error) driver.Outcome {
+	if err != nil {
+		return driver.Retry
+	}
+	return driver.Complete
 }
 
 var errWanted = errors.New("failing as told")

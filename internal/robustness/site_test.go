@@ -11,6 +11,7 @@ import (
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/driver/drivertest"
+	"github.com/waggleq/waggle/driver/drivertest/history"
 )
 
 // lease is what workers have unless a test says otherwise. Recovery is promised within the lease and one second.
@@ -40,12 +41,15 @@ func newSiteShifted(t testing.TB, e engine, shift time.Duration) *site {
 	store, err := openStore(t.Context(), s.url, shift)
 	must(t, err)
 	s.store = store
-	s.client, err = waggle.NewClient(store, nil)
+	own, err := openLog(filepath.Join(s.dir, "test.jsonl"), "test")
+	must(t, err)
+	s.client, err = waggle.NewClient(own.wrap(store), nil)
 	must(t, err)
 	t.Cleanup(func() {
 		_ = s.client.Close(context.Background()) // nothing is under way
 		if !t.Failed() {
 			drivertest.Audit(t, store)
+			s.check(&history.Options{})
 		}
 		_ = store.Close()
 	})
