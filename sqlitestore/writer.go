@@ -160,6 +160,7 @@ func (w *writer) loop() {
 			if len(batch) == 0 {
 				return
 			}
+			w.s.queue.signal() // nothing else will: there may be more
 			continue
 		}
 		if len(batch) > 0 {
