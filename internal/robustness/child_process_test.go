@@ -24,8 +24,9 @@ type child struct {
 	role   role
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	stdout *os.File // the reading end; nil unless the role logs to standard output
-	stderr string   // file
+	stdout *os.File      // the reading end; nil unless the role logs to standard output
+	stderr string        // file
+	grace  time.Duration // what it gets to end by itself when the test is over
 
 	mu     sync.Mutex
 	lines  []line
@@ -46,7 +47,7 @@ func start(t testing.TB, dir string, r role) *child {
 	errFile, err := os.OpenFile(c.stderr, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(t, err)
 	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), childEnv+"="+string(text), "GOTRACEBACK=single")
+	c.cmd.Env = append(os.Environ(), childEnv+"="+string(text), "GOTRACEBACK=all")
 	c.cmd.Stderr, c.cmd.ExtraFiles = errFile, []*os.File{childLines}
 	c.stdin, err = c.cmd.StdinPipe()
 	must(t, err)
@@ -93,8 +94,12 @@ func (c *child) follow(lines *os.File) {
 
 // clean ends what is left of the child, and shows what it said if the test has failed.
 func (c *child) clean() {
-	c.kill()
-	<-c.done
+	select {
+	case <-c.done:
+	case <-time.After(c.grace):
+		c.kill()
+		<-c.done
+	}
 	if c.stdout != nil {
 		_ = c.stdout.Close()
 	}
@@ -102,7 +107,7 @@ func (c *child) clean() {
 	if strings.Contains(string(text), "WARNING: DATA RACE") && c.role.Name != mapRacer {
 		c.t.Errorf("%s has a data race:\n%s", c.role.Name, text)
 	} else if c.t.Failed() {
-		c.t.Logf("%s (pid %d, %v) said:\n%s", c.role.Name, c.cmd.Process.Pid, c.cmd.ProcessState, tail(string(text), 3000))
+		c.t.Logf("%s (pid %d, %v) said:\n%s", c.role.Name, c.cmd.Process.Pid, c.cmd.ProcessState, tail(string(text), 8000))
 	}
 }
 
@@ -201,6 +206,8 @@ func (c *child) wait() *os.ProcessState {
 	select {
 	case <-c.done:
 	case <-time.After(patience):
+		c.signal(syscall.SIGQUIT) // it shows its goroutines
+		c.grace = 5 * time.Second
 		c.t.Fatalf("%s does not end", c.role.Name)
 	}
 	return c.cmd.ProcessState

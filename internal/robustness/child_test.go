@@ -53,6 +53,7 @@ type role struct {
 	History string        // file to which the child appends what it does
 	Seed    uint64
 	Wait    bool // do nothing before the line "go" comes in
+	Quiet   bool // don't tell of handlers
 
 	// Of workers.
 	Lease      time.Duration
@@ -64,6 +65,9 @@ type role struct {
 	Tasks int    // how many to enqueue; 0: until the line "end" comes in
 	Mix   string // what kind of tasks: see producer_test.go
 	Batch int    // tasks a call; 0: one
+
+	// Of maintainers: cancel, retry, run and delete tasks at random.
+	Meddle bool
 
 	Fail *failPoint
 }
@@ -188,6 +192,9 @@ func (p *proc) gate(name string) chan struct{} {
 
 // tell sends a line to the parent.
 func (p *proc) tell(l line) {
+	if p.role.Quiet && l.Task != "" {
+		return
+	}
 	l.At = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,20 +242,4 @@ func (h *tellingHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h *tellingHandler) WithGroup(name string) slog.Handler {
 	return &tellingHandler{h.Handler.WithGroup(name), h.p}
-}
-
-// maintain calls Maintain again and again, as any process may.
-func (p *proc) maintain(ctx context.Context) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if _, err := p.store.Maintain(ctx, 0); err != nil && ctx.Err() == nil {
-			p.log.Warn("maintain", "error", err)
-		}
-	}
 }

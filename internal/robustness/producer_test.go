@@ -45,7 +45,7 @@ func (p *proc) produce(ctx context.Context) error {
 			p.log.Warn("enqueue", "error", err) // its outcome is in the history
 		}
 		if p.role.Tasks == 0 {
-			_ = wait(ctx, time.Duration(b.rand.Int64N(int64(10*time.Millisecond))))
+			_ = wait(ctx, time.Duration(b.rand.Int64N(int64(60*time.Millisecond))))
 		}
 	}
 	p.tell(line{Kind: lineDone})
@@ -84,6 +84,10 @@ func (b *producer) vary(o *waggle.EnqueueOptions) act {
 	o.CrashLimit, o.MaxAttempts = 1000, 1000
 	o.Priority = b.rand.IntN(5) - 2
 	var a act
+	if b.rand.IntN(200) == 0 {
+		o.CrashLimit = 2
+		return act{Do: doKill}
+	}
 	switch b.rand.IntN(12) {
 	case 0:
 		o.Delay = time.Duration(b.rand.IntN(900)) * time.Millisecond
