@@ -106,8 +106,8 @@ func (c *child) clean() {
 	text, _ := os.ReadFile(c.stderr) // no file: nothing to show
 	if strings.Contains(string(text), "WARNING: DATA RACE") && c.role.Name != mapRacer {
 		c.t.Errorf("%s has a data race:\n%s", c.role.Name, text)
-	} else if c.t.Failed() {
-		c.t.Logf("%s (pid %d, %v) said:\n%s", c.role.Name, c.cmd.Process.Pid, c.cmd.ProcessState, tail(string(text), 8000))
+	} else if c.t.Failed() && !(c.role.Quiet && (c.wasKilled() || c.cmd.ProcessState.Success())) {
+		c.t.Logf("%s (pid %d, %v) said:\n%s", c.role.Name, c.cmd.Process.Pid, c.cmd.ProcessState, tail(string(text), 3000))
 	}
 }
 
@@ -206,20 +206,31 @@ func (c *child) wait() *os.ProcessState {
 	select {
 	case <-c.done:
 	case <-time.After(patience):
-		c.signal(syscall.SIGQUIT) // it shows its goroutines
-		c.grace = 5 * time.Second
+		c.showGoroutines()
 		c.t.Fatalf("%s does not end", c.role.Name)
 	}
 	return c.cmd.ProcessState
 }
 
+// showGoroutines has the process say what it is at, and end.
+func (c *child) showGoroutines() {
+	c.grace = 5 * time.Second
+	c.signal(syscall.SIGQUIT)
+}
+
 // waitKilled waits for the death of a process that is to be killed.
 func (c *child) waitKilled() {
 	c.t.Helper()
-	ws, ok := c.wait().Sys().(syscall.WaitStatus)
-	if !ok || !ws.Signaled() || ws.Signal() != syscall.SIGKILL {
+	c.wait()
+	if !c.wasKilled() {
 		c.t.Errorf("%s ended with %v, want it killed", c.role.Name, c.cmd.ProcessState)
 	}
+}
+
+// wasKilled reports whether the process, which has ended, was killed.
+func (c *child) wasKilled() bool {
+	ws, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
 }
 
 // waitOK waits for the end of a process that is to end in order.

@@ -91,7 +91,7 @@ const (
 	lineStarted = "started" // a handler begins
 	lineEnded   = "ended"   // a handler has returned; Text is what it returned
 	lineCause   = "cause"   // a handler's context has ended; Text is the cause
-	lineLog     = "log"     // a warning or error was logged
+	lineLog     = "log"     // something was logged
 	lineDone    = "done"    // a producer has enqueued all, a worker has ended its Run
 )
 
@@ -218,14 +218,14 @@ func (p *proc) fail() {
 	<-p.gate("thawed")
 }
 
-// tellingHandler tells the parent of warnings and errors.
+// tellingHandler tells the parent what is logged.
 type tellingHandler struct {
 	slog.Handler
 	p *proc
 }
 
 func (h *tellingHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn {
+	if r.Level >= slog.LevelWarn || !h.p.role.Quiet {
 		var attrs strings.Builder
 		r.Attrs(func(a slog.Attr) bool {
 			fmt.Fprintf(&attrs, " %s", a)

@@ -2,8 +2,11 @@ package robustness
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/waggleq/waggle"
@@ -89,10 +92,26 @@ func (s *site) check(opts *history.Options) {
 	must(s, err)
 	found := history.Check(events, dump, opts)
 	for _, v := range found[:min(len(found), 20)] {
-		s.Errorf("%s", v)
+		s.Errorf("%s\n%s", v, story(events, v.ID))
 	}
 	if len(found) > 20 {
 		s.Errorf("and %d more", len(found)-20)
 	}
 	s.Logf("checked %d events of %d processes, %d tasks", len(events), len(logs), len(dump.Records))
+}
+
+// story tells what was written down of a task.
+func story(events []history.Event, id string) string {
+	if id == "" {
+		return ""
+	}
+	var b strings.Builder
+	slices.SortFunc(events, func(x, y history.Event) int { return x.At.Compare(y.At) })
+	for _, e := range events {
+		if e.ID == id {
+			line, _ := json.Marshal(e) // it was JSON before
+			b.Write(append(line, '\n'))
+		}
+	}
+	return b.String()
 }
