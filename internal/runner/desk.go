@@ -36,7 +36,8 @@ type desk struct {
 
 	room      chan struct{} // tells the fetcher that it may have something to do
 	roomAsked bool
-	ahead     int // how many jobs may wait for a slot
+	empty     chan struct{} // closed when nothing is held any more, if somebody waits for it
+	ahead     int           // how many jobs may wait for a slot
 
 	done    int64 // handlers that have returned
 	ranFor  time.Duration
@@ -93,16 +94,12 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 	if len(claims) == 0 {
 		return
 	}
-	now := time.Now()
-	jobs := make([]*Job, len(claims))
-	for i := range claims {
-		jobs[i] = newJob(s, &claims[i], now)
-	}
+	jobs := newJobs(s, claims, time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	added := 0
-	for _, j := range jobs {
-		if d.admit(j) {
+	for i := range jobs {
+		if d.admit(&jobs[i]) {
 			added++
 		}
 	}
@@ -141,6 +138,7 @@ func (d *desk) admit(j *Job) bool {
 
 // settle hands a job's outcome to the settler of its session, or drops it with a session that is over.
 func (d *desk) settle(j *Job, st driver.Settlement) {
+	j.unload()
 	if j.s.over {
 		d.remove(j)
 		return
@@ -165,6 +163,10 @@ func (d *desk) settled(jobs []*Job) {
 		if d.recent != nil {
 			d.recent[j.ID] = j.Token
 		}
+	}
+	if d.empty != nil && len(d.held) == 0 {
+		close(d.empty)
+		d.empty = nil
 	}
 	d.wantRoom()
 }
