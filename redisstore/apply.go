@@ -153,7 +153,7 @@ func (s *Store) applyOnce(ctx context.Context, sh *shard, op driver.Op, ids []st
 		if it == nil {
 			continue
 		}
-		if it == counted || dry {
+		if dry {
 			changed++
 			continue
 		}
@@ -175,10 +175,8 @@ func (s *Store) applyOnce(ctx context.Context, sh *shard, op driver.Op, ids []st
 	return changed, again, nil
 }
 
-// counted stands for a change that is one although nothing has to be written.
-var counted = &item{}
-
-// applyEntry works out an operation on one task: nil if a filter is given that it does not match any more.
+// applyEntry works out an operation on one task: nil if there is nothing to do, or a filter is given that it does not match
+// any more.
 func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry, id string, place int64, filter *driver.Filter, taken map[string]bool) (*item, error) {
 	if e == nil {
 		if filter != nil {
@@ -205,7 +203,7 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry
 		return m.retry(ctx, it, e, p, place, taken)
 	case driver.OpRun:
 		e.run.order, e.run.due = place, m.now
-		m.move(it, e, p, letterAvailable, "", "")
+		m.move(it, e, p, letterAvailable, "")
 	case driver.OpDelete:
 		m.remove(it, e, p)
 	}
@@ -215,11 +213,11 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry
 func (m *mover) cancel(it *item, e *entry, p *pair) *item {
 	r := &e.run
 	if r.state != letterActive {
-		m.move(it, e, p, letterCancelled, driver.ReasonRequested, "")
+		m.move(it, e, p, letterCancelled, driver.ReasonRequested)
 		return it
 	}
 	if r.flags&flagCancel != 0 {
-		return counted
+		return nil // asked for already
 	}
 	r.flags |= flagCancel
 	token := makeToken(r.token, r.pair)
@@ -244,7 +242,7 @@ func (m *mover) retry(ctx context.Context, it *item, e *entry, p *pair, place in
 	m.leave(it, e, p)
 	r.attempt, r.crashes, r.ended, r.ran, r.host, r.build = 0, 0, 0, 0, "", ""
 	r.size, r.order, r.due = len(e.task.payload), place, m.now
-	m.enter(it, e, p, letterAvailable, "", "")
+	m.enter(it, e, p, letterAvailable, "")
 	return it, nil
 }
 

@@ -58,9 +58,9 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		return s.refreshed(ctx, sh, func() error {
 			_, known, conf := sh.known.versions()
-			args := []string{"0"}
-			if req.Types == nil && sh.number == 0 {
-				args[0] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
+			args := []string{req.Worker, "0"}
+			if len(req.Types) == 0 && sh.number == 0 {
+				args[1] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
 			}
 			for i, q := range req.Queues {
 				if slices.Contains(req.Queues[:i], q) || sh.known.config(q).Paused {
@@ -85,7 +85,7 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 func wakeKeys(hub *shard, req driver.AwaitRequest) []string {
 	var keys []string
 	for _, q := range req.Queues {
-		if req.Types == nil {
+		if len(req.Types) == 0 {
 			keys = append(keys, hub.wakeKey(q, ""))
 			continue
 		}
@@ -104,7 +104,7 @@ func (s *Store) block(ctx context.Context, keys []string, d time.Duration, keep 
 		return false, driver.Invalidf("waiting for work of no type")
 	}
 	seconds := max(d.Seconds(), 0.001)
-	ctx, cancel := s.bounded(ctx, d+s.timeout)
+	ctx, cancel := s.interruptible(ctx, d+s.timeout)
 	defer cancel()
 	var cmd rueidis.Completed
 	if keep {
@@ -125,6 +125,9 @@ func (s *Store) block(ctx context.Context, keys []string, d time.Duration, keep 
 // awaitControl waits until a cancellation is asked for. The token stays until a heartbeat or fetch has delivered it.
 func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error {
 	deadline := time.Now().Add(req.Max)
+	if _, err := s.ready(ctx, driver.AwaitRequest{Worker: req.Worker, Types: []string{""}}, 0); err != nil {
+		return err
+	}
 	first := int(s.next.Add(1))
 	for round := 0; ; round++ {
 		left := time.Until(deadline)

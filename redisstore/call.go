@@ -59,6 +59,23 @@ func (s *Store) bounded(ctx context.Context, d time.Duration) (context.Context, 
 	return ctx, func() { stop(); cancel() }
 }
 
+// interruptible is bounded for calls that block: the client library gives up on those at once when a context without a
+// deadline ends, and closes their connection, so that no wake token goes to nobody.
+func (s *Store) interruptible(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	free, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stops := []func() bool{
+		context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) }),
+		context.AfterFunc(s.life, func() { cancel(driver.ErrClosed) }),
+		time.AfterFunc(d, func() { cancel(errTimeout) }).Stop,
+	}
+	return free, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+	}
+}
+
 var errTimeout = driver.Errorf(driver.ErrUnavailable, "the server did not answer in time")
 
 // ended turns err into the contract's errors; where the context that ended it is this store's own doing, it says so.

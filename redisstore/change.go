@@ -213,13 +213,13 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 
 // move puts an entry into another state, in all indexes, counters and the event log. The caller has set the other
 // fields of e.run; reason is kept only by ended states.
-func (m *mover) move(it *item, e *entry, p *pair, to byte, reason driver.Reason, worker string) {
+func (m *mover) move(it *item, e *entry, p *pair, to byte, reason driver.Reason) {
 	m.leave(it, e, p)
-	m.enter(it, e, p, to, reason, worker)
+	m.enter(it, e, p, to, reason)
 }
 
 // enter is the second half of move.
-func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason, worker string) {
+func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason) {
 	r := &e.run
 	r.state, r.reason = to, 0
 	r.flags &^= flagCancel
@@ -236,7 +236,7 @@ func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason
 	}
 	m.count(it, string(to)+p.digits, 1)
 	it.do("HSET", m.sh.key("run"), e.id, string(r.append(nil)))
-	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, worker, e.id)
+	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, "", e.id)
 }
 
 func (m *mover) enterLine(it *item, e *entry, p *pair) {

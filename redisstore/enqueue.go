@@ -339,7 +339,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 			it := m.begin(owner)
 			it.expect(sh.key("task"), t.id, "", false)
 			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)
-			m.move(it, owner, p, letterCancelled, driver.ReasonReplaced, "")
+			m.move(it, owner, p, letterCancelled, driver.ReasonReplaced)
 			ev.items, ev.owners = append(ev.items, it), append(ev.owners, owner.id)
 		}
 	}

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -174,16 +173,13 @@ func (s *Store) awaitEvents(ctx context.Context, at eventCursor, d time.Duration
 		d = min(d, 250*time.Millisecond)
 	}
 	d = min(d, maxBlock)
-	ctx, cancel := s.bounded(ctx, d+s.timeout)
+	ctx, cancel := s.interruptible(ctx, d+s.timeout)
 	defer cancel()
 	cmd := s.waiting.B().Xread().Count(1).Block(max(d.Milliseconds(), 1)).Streams().Key(s.shards[i].key("events")).
 		Id(strconv.FormatInt(at[i], 10) + "-0").Build()
 	err := s.waiting.Do(ctx, cmd).Error()
 	if err == nil || rueidis.IsRedisNil(err) {
 		return nil
-	}
-	if errors.Is(context.Cause(ctx), errTimeout) {
-		return driver.Errorf(driver.ErrUnavailable, "%s stopped answering", s.where)
 	}
 	return s.ended(ctx, err)
 }

@@ -85,29 +85,32 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 
 // fetchCall is one call of the fetch script.
 type fetchCall struct {
-	s     *Store
-	sh    *shard
-	req   *driver.FetchRequest
-	most  int
-	pairs []*pair
-	queue []string // of each pair: the index of its queue
-	conf  string
-	known string
-	left  bool // pairs that were not named have tasks
+	s      *Store
+	sh     *shard
+	req    *driver.FetchRequest
+	most   int
+	pairs  []*pair
+	queue  []string // of each pair: the index of its queue
+	paused []string // of each pair: "1" if its queue is
+	conf   string
+	known  string
+	left   bool // pairs that were not named have tasks
 }
 
-// choosePairs lists the pairs that the worker serves, in order. Paused queues are left out; the versions that are sent
-// along make sure that none was paused or created since.
+// choosePairs lists the pairs that the worker serves, in order. The versions that are sent along make sure that no queue
+// was paused or created since.
 func (f *fetchCall) choosePairs(ctx context.Context) error {
 	_, f.known, f.conf = f.sh.known.versions()
-	f.pairs, f.queue = f.pairs[:0], f.queue[:0]
+	f.pairs, f.queue, f.paused = f.pairs[:0], f.queue[:0], f.paused[:0]
 	for i, q := range f.req.Queues {
-		if slices.Contains(f.req.Queues[:i], q) || f.sh.known.config(q).Paused {
+		if slices.Contains(f.req.Queues[:i], q) {
 			continue
 		}
+		paused := bit(f.sh.known.config(q).Paused)
 		for _, p := range f.sh.known.ofQueue(q, f.req.Types) {
 			f.pairs = append(f.pairs, p)
 			f.queue = append(f.queue, strconv.Itoa(i+1))
+			f.paused = append(f.paused, paused)
 		}
 	}
 	if len(f.pairs) <= directPairs {
@@ -137,25 +140,29 @@ func (f *fetchCall) dropEmpty(ctx context.Context) error {
 			break
 		}
 		waiting += max(available, 0)
-		f.pairs[n], f.queue[n] = f.pairs[i], f.queue[i]
+		f.pairs[n], f.queue[n], f.paused[n] = f.pairs[i], f.queue[i], f.paused[i]
 		n++
 	}
-	f.pairs, f.queue = f.pairs[:n], f.queue[:n]
+	f.pairs, f.queue, f.paused = f.pairs[:n], f.queue[:n], f.paused[:n]
 	return nil
+}
+
+// bit is a flag as scripts get it.
+func bit(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
 }
 
 func zero(n string) bool { return n == "" || n == "0" }
 
 func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessage, error) {
 	keys := f.sh.keysOf(fetchScript, f.req.Worker)
-	args := make([]string, 0, 11+3*len(f.pairs))
+	args := make([]string, 0, 12+4*len(f.pairs))
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
-	careWord := "0"
-	if careful {
-		careWord = "1"
-	}
-	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), careWord,
-		f.s.isHub(f.sh), strconv.Itoa(fetchBytes))
+	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
+		f.s.isHub(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
 	last, index := "", 0
 	for i, p := range f.pairs {
 		keys = f.sh.pairKeys(keys, p)
@@ -163,7 +170,7 @@ func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessag
 			last = f.queue[i]
 			index++
 		}
-		args = append(args, p.digits, p.subject, strconv.Itoa(index))
+		args = append(args, p.digits, p.subject, strconv.Itoa(index), f.paused[i])
 	}
 	return f.s.call(ctx, f.s.data, f.sh, fetchScript, keys, args)
 }

@@ -133,7 +133,7 @@ func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error
 				return n, err
 			}
 			it := m.begin(e)
-			m.move(it, e, p, letterDiscarded, driver.ReasonExpired, "")
+			m.move(it, e, p, letterDiscarded, driver.ReasonExpired)
 			items = append(items, it)
 		}
 		done, err := s.commit(ctx, sh, items)
@@ -169,9 +169,8 @@ func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) 
 			continue
 		}
 		it := m.begin(e)
-		worker := e.run.worker
 		e.run.attempt = max(e.run.attempt-1, 0)
-		m.move(it, e, p, letterDiscarded, driver.ReasonUndecodable, worker)
+		m.move(it, e, p, letterDiscarded, driver.ReasonUndecodable)
 		items = append(items, it)
 	}
 	_, err = s.commit(ctx, sh, items)

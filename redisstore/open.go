@@ -196,7 +196,7 @@ func (s *Store) Capabilities() driver.Capabilities { return s.caps }
 func (s *Store) Close() error {
 	s.closeErr.Do(func() {
 		s.end()
-		for _, c := range []rueidis.Client{s.data, s.control, s.waiting} {
+		for _, c := range []rueidis.Client{s.waiting, s.data, s.control} {
 			if c != nil {
 				c.Close()
 			}

@@ -84,7 +84,7 @@ func (r *registry) byNumber(n int) *pair {
 func (r *registry) ofQueue(queue string, types []string) []*pair {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if types == nil {
+	if len(types) == 0 {
 		return r.byQueue[queue] // only ever appended to
 	}
 	var list []*pair

@@ -263,12 +263,12 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 	due := m.now + ceilMillis(st.Delay)
 	switch to {
 	case letterRetryable, letterScheduled:
-		r.due = due
+		r.due, r.order = due, e.task.seq // among tasks that are due at once the oldest comes first
 	}
 	if !cancelled || to == letterDiscarded {
-		m.move(it, e, p, to, reason, worker)
+		m.move(it, e, p, to, reason)
 	} else {
-		m.move(it, e, p, letterCancelled, driver.ReasonRequested, worker)
+		m.move(it, e, p, letterCancelled, driver.ReasonRequested)
 	}
 	return it
 }

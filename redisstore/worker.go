@@ -124,11 +124,7 @@ func (s *Store) claimOf(ctx context.Context, sh *shard, e *entry, worker string)
 
 func (s *Store) heldIDs(ctx context.Context, sh *shard, worker string, registered bool) ([]string, error) {
 	incarnation, _, _ := sh.known.versions()
-	must := "0"
-	if registered {
-		must = "1"
-	}
-	reply, err := s.call(ctx, s.control, sh, heldScript, sh.keysOf(heldScript, worker), []string{incarnation, worker, must})
+	reply, err := s.call(ctx, s.control, sh, heldScript, sh.keysOf(heldScript, worker), []string{incarnation, worker, bit(registered)})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +143,7 @@ func (s *Store) Unregister(ctx context.Context, worker string) error {
 			return err
 		}
 		for _, w := range ended {
-			if _, err := s.giveBack(ctx, sh, w, 1<<30); err != nil {
+			if _, _, err := s.giveBack(ctx, sh, w, 1<<30); err != nil {
 				return err
 			}
 		}
@@ -191,10 +187,10 @@ func (s *Store) recoverLost(ctx context.Context, sh *shard, max int) (n int, mor
 		if n >= max {
 			return n, true, nil
 		}
-		got, err := s.giveBack(ctx, sh, w, max-n)
+		got, left, err := s.giveBack(ctx, sh, w, max-n)
 		n += got
-		if err != nil {
-			return n, false, err
+		if err != nil || left {
+			return n, left, err
 		}
 	}
 	return n, len(ended) == workers, nil
@@ -202,23 +198,24 @@ func (s *Store) recoverLost(ctx context.Context, sh *shard, max int) (n int, mor
 
 // giveBack puts what an ended worker holds back, at most max tasks, and removes the worker when nothing is left. Others
 // may do the same at the same time: each task is given back once.
-func (s *Store) giveBack(ctx context.Context, sh *shard, w endedWorker, max int) (int, error) {
-	n := 0
-	for n < max {
+func (s *Store) giveBack(ctx context.Context, sh *shard, w endedWorker, max int) (n int, left bool, err error) {
+	for {
 		ids, err := s.heldIDs(ctx, sh, w.id, false)
-		if err != nil || len(ids) == 0 {
-			if err == nil {
-				err = s.bury(ctx, sh, w.id)
-			}
-			return n, err
+		if err != nil {
+			return n, false, err
+		}
+		if len(ids) == 0 {
+			return n, false, s.bury(ctx, sh, w.id)
+		}
+		if n >= max {
+			return n, true, nil
 		}
 		got, err := s.giveBackSome(ctx, sh, w, ids[:min(len(ids), max-n, 200)])
 		if err != nil {
-			return n, err
+			return n, false, err
 		}
 		n += got
 	}
-	return n, nil
 }
 
 func (s *Store) giveBackSome(ctx context.Context, sh *shard, w endedWorker, ids []string) (int, error) {
@@ -275,12 +272,12 @@ func (m *mover) giveBack(e *entry, p *pair, w endedWorker, host, build string) *
 		Started: millis(r.claimed), Ended: now})
 	r.attempt--
 	switch {
-	case w.lost && r.crashes >= m.crashLimit(e):
-		m.move(it, e, p, letterDiscarded, driver.ReasonCrashes, w.id)
 	case r.flags&flagCancel != 0:
-		m.move(it, e, p, letterCancelled, driver.ReasonRequested, w.id)
+		m.move(it, e, p, letterCancelled, driver.ReasonRequested)
+	case w.lost && r.crashes >= m.crashLimit(e):
+		m.move(it, e, p, letterDiscarded, driver.ReasonCrashes)
 	default:
-		m.move(it, e, p, letterAvailable, "", w.id)
+		m.move(it, e, p, letterAvailable, "")
 	}
 	return it
 }

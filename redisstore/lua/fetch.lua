@@ -4,8 +4,8 @@
 -- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
---      tokens live in this slot, payload bytes after which to stop, for each pair in the order of service: number,
---      subject, index of its queue.
+--      tokens live in this slot, payload bytes after which to stop, 1 if the worker serves all types, for each pair in
+--      the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
 --      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record, run record; the indices of pairs to be
@@ -27,10 +27,10 @@ end
 redis.call('ZADD', WORKERS, NOW + lease, worker)
 
 local queues, all, fields = {}, {}, {}
-for i = 1, (#ARGV - 11) / 3 do
-  local a, k = 9 + i * 3, 11 + (i - 1) * 6
+for i = 1, (#ARGV - 12) / 4 do
+  local a, k = 9 + i * 4, 11 + (i - 1) * 6
   local p = {number = ARGV[a], subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
-    exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6]}
+    exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6], paused = ARGV[a + 3] == '1'}
   local q = tonumber(ARGV[a + 2])
   queues[q] = queues[q] or {}
   table.insert(queues[q], p)
@@ -96,7 +96,7 @@ local per = {}
 local function head_of(q, k)
   local list, sources = {}, 0
   for _, p in ipairs(q) do
-    if p.available > 0 then
+    if p.available > 0 and not p.paused then
       p.line_at, p.back_at = p.line_at or 0, p.back_at or 0
       local back = redis.call('ZRANGE', p.back, p.back_at, p.back_at + k - 1, 'WITHSCORES')
       local line = redis.call('LRANGE', p.line, p.line_at, p.line_at + k - 1)
@@ -226,7 +226,7 @@ end
 
 local left, woken = 0, {}
 for i, p in ipairs(all) do
-  if p.available > 0 then
+  if p.available > 0 and not p.paused then
     left = 1
     if want > 0 then
       if wake_here then
@@ -239,8 +239,19 @@ for i, p in ipairs(all) do
     end
   end
 end
-local first = redis.call('ZRANGEBYSCORE', WORKERS, '(1', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if first[2] then look_at(tonumber(first[2])) end
+if left == 0 and wake_here and #all > 0 then
+  -- Tokens of pairs in which nothing waits would wake somebody for nothing.
+  local tokens = {}
+  for i, p in ipairs(all) do
+    tokens[#tokens + 1] = p.wake
+    if ARGV[12] == '1' then tokens[#tokens + 1] = p.wake_any end
+  end
+  redis.call('DEL', unpack(tokens))
+end
+local first = redis.call('ZRANGEBYSCORE', WORKERS, '(1', '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+for i = 1, #first, 2 do
+  if first[i] ~= worker then look_at(tonumber(first[i + 1])) end
+end
 local cancels = redis.call('HGETALL', CANCEL)
 if #cancels > 0 then redis.call('DEL', CTL) end
 flush_stat(STAT)

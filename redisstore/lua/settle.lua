@@ -85,7 +85,7 @@ if #done > 0 then
       count('c' .. p.number, #p.ids)
       if p.bytes > 0 then count('bC' .. p.queue, p.bytes) end
       kept[i] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
-      emit('completed', p.subject, worker, p.ids)
+      emit('completed', p.subject, '', p.ids)
     end
   end
   flush_stat(STAT)
