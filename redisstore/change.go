@@ -378,7 +378,9 @@ func (e *entry) addDetails(r *driver.Record) error {
 	}
 	if e.result != "" {
 		r.ResultEncoding = encodingOf(e.result[0])
-		r.Result = []byte(e.result[1:])
+		if len(e.result) > 1 {
+			r.Result = []byte(e.result[1:])
+		}
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 			return nil, err
 		}
 		for _, name := range sh.known.queues() {
+			if !sh.known.everUsed(name, stat) {
+				continue
+			}
 			q := infos[name]
 			if q == nil {
 				q = &driver.QueueInfo{Name: name, Config: sh.known.config(name), Counts: zeroCounts()}

@@ -126,6 +126,15 @@ func (r *registry) queues() []string {
 	return slices.Compact(names)
 }
 
+// everUsed reports whether a queue has a configuration or ever held a task: pairs get their numbers before their first
+// task is accepted, which then may be refused.
+func (r *registry) everUsed(queue string, stat map[string]int) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, configured := r.configs[queue]
+	return configured || slices.ContainsFunc(r.byQueue[queue], func(p *pair) bool { return stat["e"+p.digits] > 0 })
+}
+
 // refresh reads what has changed in a shard since the last time.
 func (s *Store) refresh(ctx context.Context, sh *shard) error {
 	r := &sh.known

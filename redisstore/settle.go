@@ -116,7 +116,7 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 		buf = appendUint48(appendUint48(buf, count), ceilMillis(it.Ran))
 		token := string(buf[from:])
 		result := ""
-		if len(it.Result) > 0 {
+		if len(it.Result) > 0 || it.ResultEncoding != "" {
 			result = string(encodingByte(it.ResultEncoding)) + string(it.Result)
 		}
 		tail = append(tail, index[number], string(driver.PackID(nil, it.ID)), token, result)

@@ -163,7 +163,7 @@ if #plan > 0 then
       end
     else
       local due = NOW
-      if t.start > NOW then due = t.start end
+      if t.state == 'S' then due = t.start end
       local head_len = flags % 2 == 1 and 11 or 5
       local b1, b2, b3 = string.byte(body, head_len + 1, head_len + 3)
       local size = #body - head_len - 3 - (b1 * 65536 + b2 * 256 + b3)
