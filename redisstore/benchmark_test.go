@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/driver/drivertest"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/redisstore"
 )
@@ -238,4 +239,8 @@ func TestBytesPerTask(t *testing.T) {
 			}
 		})
 	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	eachFlavour(b, func(b *testing.B, f redisserver.Flavour) { drivertest.Benchmarks(b, engine(f)) })
 }

@@ -258,18 +258,14 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 		m.count(it, "f"+p.digits, 1)
 	}
 	to, reason := m.outcome(e, st)
-	cancelled := r.flags&flagCancel != 0
+	if r.flags&flagCancel != 0 && st.Outcome != driver.Discard {
+		to, reason = letterCancelled, driver.ReasonRequested
+	}
 	r.flags |= flagSettled
-	due := m.now + ceilMillis(st.Delay)
-	switch to {
-	case letterRetryable, letterScheduled:
-		r.due, r.order = due, e.task.seq // among tasks that are due at once the oldest comes first
+	if to == letterRetryable || to == letterScheduled {
+		r.due, r.order = m.now+ceilMillis(st.Delay), e.task.seq // among tasks that are due at once the oldest comes first
 	}
-	if !cancelled || to == letterDiscarded {
-		m.move(it, e, p, to, reason)
-	} else {
-		m.move(it, e, p, letterCancelled, driver.ReasonRequested)
-	}
+	m.move(it, e, p, to, reason)
 	return it
 }
 
