@@ -185,11 +185,9 @@ func (s *Store) start(ctx context.Context) (err error) {
 	if s.files, err = findFiles(s.path); err != nil {
 		return err
 	}
-	st, err := loadState(main)
-	if err != nil {
+	if s.incarn, err = main.stmt("incarnation").str(); err != nil {
 		return err
 	}
-	s.incarn = st.incarnation
 	w := &writer{s: s, c: main, held: make(map[string]*holding)}
 	s.running.Go(func() {
 		w.loop()

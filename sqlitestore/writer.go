@@ -203,10 +203,9 @@ func (w *writer) commit(batch []*op) {
 		return
 	}
 	for i, o := range batch {
-		if results != nil && i < len(results) && results[i] == errSkipped {
-			continue
+		if results[i] != errSkipped {
+			w.commitAgain(o)
 		}
-		w.commitAgain(o)
 	}
 }
 
@@ -236,12 +235,10 @@ func (w *writer) commitAgain(o *op) {
 // runAll runs the ops that were not given up, and returns their errors, and the first failure of the database.
 func (w *writer) runAll(batch []*op) ([]error, error) {
 	results := make([]error, len(batch))
-	for i := range results {
-		results[i] = errSkipped
-	}
 	refusal := w.s.refuseGrowth(w.c, batch)
 	for i, o := range batch {
 		if !o.taken.CompareAndSwap(false, true) {
+			results[i] = errSkipped
 			continue
 		}
 		if o.adds && refusal != nil {
