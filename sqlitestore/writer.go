@@ -170,6 +170,16 @@ func (w *writer) loop() {
 	}
 }
 
+// close closes the connection. As the last one on the file it writes the log back into it.
+func (w *writer) close() error {
+	for _, c := range w.cursors {
+		if c.s != nil {
+			_ = c.s.Finalize() // repeats the error of its last run
+		}
+	}
+	return w.c.close()
+}
+
 // commit does a batch of changes in one transaction. If the database refuses any of them all are rolled back, and each
 // is done in a transaction of its own, so that none suffers from another's failure.
 func (w *writer) commit(batch []*op) {
