@@ -75,7 +75,7 @@ func TestCheck(t *testing.T) {
 				"./memstore":          {"./driver", "./internal/ring"},
 				"./sqlitestore":       {"./driver", "zombiezen.com/go/sqlite/sqlitex"},
 				"./internal/runner":   {"./driver"},
-				".":                   {"./driver", "./internal/runner", "github.com/google/uuid"},
+				".":                   {"./driver", "./internal/runner"},
 				"./waggletest":        {".", "./driver", "./memstore"},
 				"./httpapi":           {"."},
 				"./internal/config":   {".", "./driver", "./memstore", "./sqlitestore"},

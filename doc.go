@@ -1,0 +1,30 @@
+// Package waggle is a distributed task queue: clients put tasks into a store, workers run them.
+//
+// What it promises, on every store:
+//
+//   - Accepted means stored, at the durability level that the receipt names; never silently at a lower one.
+//   - At least once: an accepted task runs until it ends in completed, cancelled or discarded.
+//   - One accepted outcome: a worker that lost its lease changes nothing any more.
+//   - A worker that dies loses its tasks to others within its lease, and that costs them no attempt.
+//   - A task never starts before its time.
+//   - Nothing hidden: no time limit that kills unasked, no unknown type that burns attempts, no dead letter that is
+//     deleted silently.
+//
+// A program that does both, on the store it was given:
+//
+//	client, err := waggle.NewClient(store, nil)
+//	…
+//	worker, err := waggle.NewWorker(store, nil)
+//	…
+//	waggle.Handle(worker, "email.welcome", func(ctx context.Context, t *waggle.Task, in Welcome) error {
+//		return send(ctx, in.Address)
+//	}, nil)
+//	_, err = client.Enqueue(ctx, "email.welcome", Welcome{Address: "ada@example.com"}, nil)
+//	…
+//	err = worker.Run(ctx) // until ctx ends
+//
+// A [Client] enqueues ([Client.Enqueue], [Client.EnqueueBatch]), waits for results ([Client.Wait], [Result]), and
+// inspects and operates queues. A [Worker] runs handlers ([Handle]) until its context ends. What a handler returns is its
+// verdict: see [Handler]. Stores are opened by the engines' packages, such as sqlitestore and memstore; package
+// waggletest helps to test handlers.
+package waggle

@@ -1,0 +1,169 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+var closeCases = []testCase{
+	{"after Close every method returns ErrClosed", closeAll},
+	{"a second Close returns nil", closeTwice},
+	{"Close ends calls under way", closeWaiting},
+	{"Capabilities stay the same after Close", closeCapabilities},
+	{"Close leaves tasks, leases and registrations as they are", closeLeaves},
+}
+
+// calls is one harmless call of each method that can fail.
+var calls = []struct {
+	name string
+	call func(ctx context.Context, s driver.Store) error
+}{
+	{"Enqueue", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Enqueue(ctx, tasks("call", 1), driver.EnqueueOptions{})
+		return err
+	}},
+	{"Register", func(ctx context.Context, s driver.Store) error {
+		return s.Register(ctx, driver.WorkerInfo{ID: "w"}, lease)
+	}},
+	{"Fetch", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Fetch(ctx, request("w", 0))
+		return err
+	}},
+	{"Heartbeat", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Heartbeat(ctx, "w", lease)
+		return err
+	}},
+	{"Held", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Held(ctx, "w")
+		return err
+	}},
+	{"Await", func(ctx context.Context, s driver.Store) error {
+		return s.Await(ctx, driver.AwaitRequest{Worker: "w", Queues: []string{"empty"}, Max: time.Millisecond})
+	}},
+	{"Unregister", func(ctx context.Context, s driver.Store) error { return s.Unregister(ctx, "nobody") }},
+	{"Settle", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Settle(ctx, "w", []driver.Settlement{{ID: "a", Token: 1 << 60, Outcome: driver.Complete}})
+		return err
+	}},
+	{"Report", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Report(ctx, "w", []driver.Report{{ID: "a", Token: 1 << 60}})
+		return err
+	}},
+	{"Get", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Get(ctx, []string{"a"})
+		return err
+	}},
+	{"List", func(ctx context.Context, s driver.Store) error {
+		_, err := s.List(ctx, driver.Filter{}, driver.Page{})
+		return err
+	}},
+	{"Queues", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Queues(ctx)
+		return err
+	}},
+	{"Workers", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Workers(ctx)
+		return err
+	}},
+	{"Events", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Events(ctx, driver.EventQuery{})
+		return err
+	}},
+	{"Info", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Info(ctx)
+		return err
+	}},
+	{"Apply", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Apply(ctx, driver.Change{Op: driver.OpCancel, IDs: []string{"nothing"}})
+		return err
+	}},
+	{"SetQueue", func(ctx context.Context, s driver.Store) error {
+		_, err := s.SetQueue(ctx, "q", driver.QueuePatch{})
+		return err
+	}},
+	{"Maintain", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Maintain(ctx, 1)
+		return err
+	}},
+	{"Audit", func(ctx context.Context, s driver.Store) error {
+		_, err := s.Audit(ctx, false)
+		return err
+	}},
+}
+
+// scheduleCalls is one call of each method that needs Capabilities.Schedules.
+var scheduleCalls = map[string]func(ctx context.Context, s driver.Store) error{
+	"PutSchedules": func(ctx context.Context, s driver.Store) error {
+		return s.PutSchedules(ctx, []driver.Schedule{{Name: "s", Spec: "@daily", Next: time.UnixMilli(2_000_000_000_000).UTC()}})
+	},
+	"DeleteSchedules": func(ctx context.Context, s driver.Store) error { return s.DeleteSchedules(ctx, []string{"s"}) },
+	"Schedules": func(ctx context.Context, s driver.Store) error {
+		_, err := s.Schedules(ctx)
+		return err
+	},
+}
+
+func closeAll(h *harness) {
+	h.running("w", "a")
+	h.close()
+	for _, c := range calls {
+		h.wantErr(c.name, c.call(h.ctx(), h.store), driver.ErrClosed)
+	}
+	for name, call := range scheduleCalls {
+		err := call(h.ctx(), h.store)
+		if !errors.Is(err, driver.ErrClosed) && (h.caps.Schedules || !errors.Is(err, driver.ErrUnsupported)) {
+			h.Errorf("%s: got error %v, want %v", name, err, driver.ErrClosed)
+		}
+	}
+}
+
+func closeTwice(h *harness) {
+	h.close()
+	h.must(h.store.Close())
+}
+
+func closeWaiting(h *harness) {
+	h.running("w", "a")
+	work := h.await(forWork("w"))
+	control := h.await(driver.AwaitRequest{Worker: "w", For: driver.ForControl})
+	events := make(chan error, 1)
+	go func() {
+		_, err := h.store.Events(h.limit, driver.EventQuery{After: driver.EventsFromNow, Wait: 2 * patience})
+		events <- err
+	}()
+	h.close()
+	for what, done := range map[string]<-chan error{"Await for work": work, "Await for control": control, "Events": events} {
+		select {
+		case err := <-done:
+			if err != nil {
+				h.wantErr(what, err, driver.ErrClosed)
+			}
+		case <-time.After(patience):
+			h.Errorf("%s did not return", what)
+		}
+	}
+}
+
+func closeCapabilities(h *harness) {
+	h.close()
+	if diff := cmp.Diff(h.caps, h.store.Capabilities()); diff != "" {
+		h.Errorf("capabilities (-before +after):\n%s", diff)
+	}
+}
+
+func closeLeaves(h *harness) {
+	other := h.reopen()
+	c := h.running("w", "a")
+	h.add(task("b", nil))
+	h.close()
+	other.wantState(driver.Active, "a")
+	other.wantState(driver.Available, "b")
+	other.heartbeat("w")
+	other.end("w", c, driver.Complete)
+	Audit(other, other.store)
+}

@@ -1,0 +1,334 @@
+package drivertest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+var outcomeCases = []testCase{
+	{"every outcome leads to its state, with and without a cancellation asked for", outcomeTable},
+	{"failures up to MaxAttempts discard the task with that reason", outcomeMaxAttempts},
+	{"a snooze spends no attempt", func(h *harness) { outcomeFree(h, driver.Snooze) }},
+	{"a release spends no attempt", func(h *harness) { outcomeFree(h, driver.Release) }},
+	{"a retry without a delay is due at once", outcomeRetryNow},
+	{"a snooze without a delay is due at once", outcomeSnoozeNow},
+	{"bad settlements are refused item by item and change nothing", outcomeInvalid},
+	{"a result is kept with a completed task", outcomeResult},
+	{"a result of the largest size is kept", outcomeLargestResult},
+	{"a result is kept with no other outcome", outcomeNoResult},
+	{"the history tells each attempt's worker, host, build, times and error", outcomeHistory},
+	{"long errors are cut, bad bytes replaced", outcomeLongError},
+	{"the history keeps the first 50 and the newest 50 attempts", outcomeHistoryCap},
+	{"a task that ended tells when and gives no more work", outcomeEnded},
+	{"slices of a settlement are not retained", outcomeNotRetained},
+	{"a settlement of nothing is no error", outcomeNothing},
+	{"a full life counts once in the totals", outcomeTotals},
+}
+
+type outcomeCase struct {
+	outcome driver.Outcome
+	state   driver.State
+	reason  driver.Reason
+	attempt int
+}
+
+var plainOutcomes = []outcomeCase{
+	{driver.Complete, driver.Completed, "", 1},
+	{driver.Retry, driver.Retryable, "", 1},
+	{driver.Snooze, driver.Scheduled, "", 0},
+	{driver.Release, driver.Available, "", 0},
+	{driver.Discard, driver.Discarded, driver.ReasonHandler, 1},
+	{driver.CancelOutcome, driver.Cancelled, driver.ReasonHandler, 1},
+}
+
+func outcomeTable(h *harness) {
+	h.register("w")
+	for _, cancel := range []bool{false, true} {
+		for _, c := range plainOutcomes {
+			id := fmt.Sprintf("%s-%v", c.outcome, cancel)
+			h.add(inQueue(id, []*driver.Task{task(id, nil)})...)
+			claim := h.claimOne("w", id, id)
+			if cancel {
+				h.applyOK(driver.OpCancel, id)
+				if c.outcome != driver.Complete && c.outcome != driver.Discard {
+					c.state, c.reason = driver.Cancelled, driver.ReasonRequested
+				}
+			}
+			h.endWith("w", driver.Settlement{ID: id, Token: claim.Token, Outcome: c.outcome, Delay: time.Hour, Error: "oops"})
+			r := h.get(id)
+			if r.State != c.state || r.State.Ended() && !h.fits(r.Reason, c.reason, cancel) || !r.State.Ended() && r.Reason != "" || r.CancelRequested {
+				h.Errorf("%s: the task is %s (%s), cancel requested %v; want %s (%s)", id, r.State, r.Reason, r.CancelRequested, c.state, c.reason)
+			}
+			if !cancel && r.Attempt != c.attempt {
+				h.Errorf("%s: attempt %d, want %d", id, r.Attempt, c.attempt)
+			}
+			if len(r.Attempts) != 1 || r.Attempts[0].Outcome != c.outcome {
+				h.Errorf("%s: the history is %+v", id, r.Attempts)
+			}
+		}
+	}
+}
+
+// fits compares reasons. A handler that cancels a task whose cancellation was asked for may be given either reason.
+func (h *harness) fits(got, want driver.Reason, cancel bool) bool {
+	return got == want || cancel && want == driver.ReasonRequested && got == driver.ReasonHandler
+}
+
+func outcomeMaxAttempts(h *harness) {
+	h.add(task("a", func(t *driver.Task) { t.MaxAttempts = 3 }))
+	h.register("w")
+	for i := 1; i <= 3; i++ {
+		c := h.claimOne("w", "a")
+		if c.Attempt != i {
+			h.Errorf("claim %d is attempt %d", i, c.Attempt)
+		}
+		h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Error: fmt.Sprint("failure ", i)})
+	}
+	r := h.get("a")
+	if r.State != driver.Discarded || r.Reason != driver.ReasonAttempts || r.Attempt != 3 || len(r.Attempts) != 3 || r.EndedAt.IsZero() {
+		h.Errorf("the task is %s (%s), attempt %d, %d entries, ended %v", r.State, r.Reason, r.Attempt, len(r.Attempts), r.EndedAt)
+	}
+	if t := h.queue(driver.DefaultQueue).Totals; t.Failed != 3 || t.Discarded != 1 {
+		h.Errorf("totals %+v, want 3 failed and 1 discarded", t)
+	}
+}
+
+func outcomeFree(h *harness, o driver.Outcome) {
+	h.add(task("a", func(t *driver.Task) { t.MaxAttempts = 1 }))
+	h.register("w")
+	for range 5 {
+		c := h.claimOne("w", "a")
+		if c.Attempt != 1 || c.Crashes != 0 {
+			h.Fatalf("attempt %d, %d crashes, want 1 and 0", c.Attempt, c.Crashes)
+		}
+		h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: o, Delay: time.Minute})
+		if r := h.get("a"); r.Attempt != 0 || r.Reason != "" {
+			h.Errorf("the task is %s (%s), attempt %d; want attempt 0", r.State, r.Reason, r.Attempt)
+		}
+		h.advance(time.Minute)
+	}
+	if n := len(h.get("a").Attempts); n != 5 {
+		h.Errorf("the history has %d entries, want 5", n)
+	}
+	for i, a := range h.get("a").Attempts {
+		if a.Number != 1 {
+			h.Errorf("entry %d counts as attempt %d, want 1", i, a.Number)
+		}
+	}
+}
+
+func outcomeRetryNow(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	h.end("w", h.claimOne("w", "a"), driver.Retry)
+	if c := h.claimOne("w", "a"); c.Attempt != 2 {
+		h.Errorf("the next claim is attempt %d, want 2", c.Attempt)
+	}
+}
+
+func outcomeSnoozeNow(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	h.end("w", h.claimOne("w", "a"), driver.Snooze)
+	h.claimOne("w", "a")
+}
+
+func outcomeInvalid(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	c := h.claimOne("w", "a")
+	before := h.get("a")
+	for name, edit := range map[string]func(*driver.Settlement){
+		"no outcome":       func(s *driver.Settlement) { s.Outcome = "" },
+		"unknown outcome":  func(s *driver.Settlement) { s.Outcome = "explode" },
+		"crash":            func(s *driver.Settlement) { s.Outcome = driver.Crash },
+		"negative delay":   func(s *driver.Settlement) { s.Delay = -1 },
+		"delay of ages":    func(s *driver.Settlement) { s.Delay = 101 * 365 * 24 * time.Hour },
+		"negative run":     func(s *driver.Settlement) { s.Ran = -1 },
+		"result too large": func(s *driver.Settlement) { s.Result = make([]byte, driver.MaxResultBytes+1) },
+		"broken JSON":      func(s *driver.Settlement) { s.Result, s.ResultEncoding = []byte("{"), driver.EncodingJSON },
+		"unknown encoding": func(s *driver.Settlement) { s.Result, s.ResultEncoding = []byte("1"), "xml" },
+	} {
+		s := driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, ResultEncoding: driver.EncodingRaw}
+		edit(&s)
+		h.wantErr(name, h.settle("w", s)[0], driver.ErrInvalid)
+	}
+	if diff := cmp.Diff(before, h.get("a")); diff != "" {
+		h.Errorf("refused settlements changed the task (-before +after):\n%s", diff)
+	}
+	if !h.caps.Flows {
+		s := driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Complete, Children: tasks("child", 1)}
+		h.wantErr("children", h.settle("w", s)[0], driver.ErrUnsupported)
+		h.wantState(driver.Active, "a")
+	}
+	h.end("w", c, driver.Complete)
+}
+
+func (h *harness) complete(id string, result []byte, e driver.Encoding) *driver.Record {
+	h.Helper()
+	h.add(task(id, nil))
+	c := h.claimOne("w", id)
+	h.endWith("w", driver.Settlement{ID: id, Token: c.Token, Outcome: driver.Complete, Result: result, ResultEncoding: e})
+	return h.get(id)
+}
+
+func outcomeResult(h *harness) {
+	h.register("w")
+	for i, c := range []struct {
+		result   []byte
+		encoding driver.Encoding
+	}{{[]byte(`{"ok":true}`), driver.EncodingJSON}, {[]byte{0, 0xff, 1}, driver.EncodingRaw}} {
+		r := h.complete(fmt.Sprint("r-", i), c.result, c.encoding)
+		if string(r.Result) != string(c.result) || r.ResultEncoding != c.encoding {
+			h.Errorf("the result is %q (%s), want %q (%s)", r.Result, r.ResultEncoding, c.result, c.encoding)
+		}
+	}
+	if r := h.complete("none", nil, ""); len(r.Result) != 0 {
+		h.Errorf("a task without a result has %q", r.Result)
+	}
+}
+
+func outcomeLargestResult(h *harness) {
+	h.register("w")
+	result := []byte(strings.Repeat("r", driver.MaxResultBytes))
+	if r := h.complete("a", result, driver.EncodingRaw); !bytes.Equal(r.Result, result) {
+		h.Errorf("%d bytes are kept, want %d", len(r.Result), len(result))
+	}
+}
+
+func outcomeNoResult(h *harness) {
+	h.register("w")
+	for _, o := range []driver.Outcome{driver.Retry, driver.Snooze, driver.Release, driver.Discard, driver.CancelOutcome} {
+		id := string(o)
+		h.add(inQueue(id, []*driver.Task{task(id, nil)})...)
+		c := h.claimOne("w", id, id)
+		h.endWith("w", driver.Settlement{ID: id, Token: c.Token, Outcome: o, Delay: time.Hour, Result: []byte("1"), ResultEncoding: driver.EncodingJSON})
+		if r := h.get(id); len(r.Result) != 0 {
+			h.Errorf("the %s task has the result %q", r.State, r.Result)
+		}
+	}
+}
+
+func outcomeHistory(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	c := h.claimOne("w", "a")
+	h.advance(time.Minute)
+	before := h.now()
+	h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Error: "it broke", Stack: "main.go:1", Ran: 10 * time.Second})
+	after, r := h.now(), h.get("a")
+	if len(r.Attempts) != 1 {
+		h.Fatalf("the history has %d entries, want 1", len(r.Attempts))
+	}
+	got := r.Attempts[0]
+	want := driver.Attempt{Number: 1, Outcome: driver.Retry, Worker: "w", Host: "host-w", Build: "v1",
+		Started: got.Ended.Add(-10 * time.Second), Ended: got.Ended, Error: "it broke", Stack: "main.go:1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		h.Errorf("history entry (-want +got):\n%s", diff)
+	}
+	if got.Ended.Before(before) || got.Ended.After(after) {
+		h.Errorf("ended at %v, settled between %v and %v", got.Ended, before, after)
+	}
+}
+
+func outcomeLongError(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	long := strings.Repeat("é", driver.MaxErrorBytes)
+	c := h.claimOne("w", "a")
+	h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Error: long, Stack: "bad \xff\x00 " + long})
+	got := h.get("a").Attempts[0]
+	if want := driver.CutText(long, driver.MaxErrorBytes); got.Error != want {
+		h.Errorf("the kept error has %d bytes, want %d", len(got.Error), len(want))
+	}
+	if want := driver.CutText("bad \xff\x00 "+long, driver.MaxErrorBytes); got.Stack != want {
+		h.Errorf("the kept stack has %d bytes, want %d", len(got.Stack), len(want))
+	}
+}
+
+func outcomeHistoryCap(h *harness) {
+	h.add(task("a", func(t *driver.Task) { t.MaxAttempts = 1000 }))
+	h.register("w")
+	const n = driver.MaxHistory + 7
+	for i := range n {
+		c := h.claimOne("w", "a")
+		h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Error: fmt.Sprint(i + 1)})
+	}
+	got := h.get("a").Attempts
+	if len(got) != driver.MaxHistory {
+		h.Fatalf("the history has %d entries, want %d", len(got), driver.MaxHistory)
+	}
+	for i, a := range got {
+		want := i + 1
+		if i >= driver.MaxHistory/2 {
+			want = n - driver.MaxHistory + i + 1
+		}
+		if a.Number != want || a.Error != fmt.Sprint(want) {
+			h.Fatalf("entry %d is attempt %d (%s), want %d", i, a.Number, a.Error, want)
+		}
+	}
+}
+
+func outcomeEnded(h *harness) {
+	h.register("w")
+	for _, o := range []driver.Outcome{driver.Complete, driver.Discard, driver.CancelOutcome} {
+		before := h.now()
+		h.add(task(string(o), nil))
+		h.end("w", h.claimOne("w", string(o)), o)
+		if r := h.get(string(o)); r.EndedAt.Before(before) || r.EndedAt.After(h.now()) || r.Worker != "w" {
+			h.Errorf("%s: ended at %v by %q", o, r.EndedAt, r.Worker)
+		}
+	}
+	h.advance(time.Minute)
+	if got := h.claim("w", 10); len(got) != 0 {
+		h.Errorf("ended tasks were given: %v", claimIDs(got))
+	}
+}
+
+func outcomeNotRetained(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	c := h.claimOne("w", "a")
+	items := []driver.Settlement{{ID: "a", Token: c.Token, Outcome: driver.Complete, Result: []byte("1234"), ResultEncoding: driver.EncodingJSON}}
+	keep := slices.Clone(items[0].Result)
+	h.must(h.settle("w", items...)[0])
+	items[0].Result[0] = 'X'
+	if r := h.get("a"); string(r.Result) != string(keep) {
+		h.Errorf("changing the caller's result changed the store: %q", r.Result)
+	}
+	h.get("a").Result[0] = 'Y'
+	if r := h.get("a"); string(r.Result) != string(keep) {
+		h.Errorf("changing a returned result changed the store: %q", r.Result)
+	}
+}
+
+func outcomeNothing(h *harness) {
+	h.register("w")
+	if errs := h.settle("w"); len(errs) != 0 {
+		h.Errorf("got %v", errs)
+	}
+}
+
+func outcomeTotals(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	h.end("w", h.claimOne("w", "a"), driver.Retry)
+	h.end("w", h.claimOne("w", "a"), driver.Release)
+	h.end("w", h.claimOne("w", "a"), driver.Discard)
+	h.applyOK(driver.OpRetry, "a")
+	h.claimOne("w", "a")
+	h.lose()
+	h.register("x")
+	h.end("x", h.claimOne("x", "a"), driver.Complete)
+	want := driver.Totals{Enqueued: 1, Retried: 1, Completed: 1, Discarded: 1, Failed: 1, Crashed: 1}
+	if diff := cmp.Diff(want, h.queue(driver.DefaultQueue).Totals); diff != "" {
+		h.Errorf("totals (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,229 @@
+package drivertest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+var queueCases = []testCase{
+	{"counts are exact in every state", queueCounts},
+	{"queues are sorted and stay when they are empty", queueSorted},
+	{"a new queue has the default configuration", queueDefaults},
+	{"nil fields of a patch stay as they are", queuePatch},
+	{"a bad patch is refused", queueInvalid},
+	{"the oldest available task is the one that waits longest", queueOldest},
+	{"types are those with tasks that have not ended", queueTypes},
+	{"totals follow a mixed life and balance", queueTotals},
+	{"totals survive that tasks are deleted and pruned", queueTotalsSurvive},
+	{"a paused queue accepts tasks and settlements", queuePausedWorks},
+	{"a draining queue is worked off", queueDrainingWorks},
+	{"limits need the capability", queueLimits},
+}
+
+func queueCounts(h *harness) {
+	want := map[driver.State]int{}
+	for i, s := range driver.States {
+		want[s] = i + 1
+		for j := range i + 1 {
+			// In a queue of all, a task is claimed to be brought further only if it comes before those put there earlier.
+			h.put(s, task(fmt.Sprintf("%s-%d", s, j), func(t *driver.Task) { t.Queue, t.Priority = "q", -i }))
+		}
+	}
+	if diff := cmp.Diff(want, h.queue("q").Counts); diff != "" {
+		h.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+func queueSorted(h *harness) {
+	for _, q := range []string{"m", "a", "Z", "z", "a.b"} {
+		h.add(task("in-"+q, func(t *driver.Task) { t.Queue = q }))
+		h.applyOK(driver.OpDelete, "in-"+q)
+	}
+	h.setQueue("configured", driver.QueuePatch{})
+	list, err := h.store.Queues(h.ctx())
+	h.must(err)
+	var got []string
+	for _, q := range list {
+		got = append(got, q.Name)
+	}
+	if diff := cmp.Diff([]string{"Z", "a", "a.b", "configured", "m", "z"}, got); diff != "" {
+		h.Errorf("queues (-want +got):\n%s", diff)
+	}
+}
+
+func queueDefaults(h *harness) {
+	want := driver.QueueConfig{Retention: driver.DefaultRetention()}
+	h.add(task("a", nil))
+	if diff := cmp.Diff(want, h.queue(driver.DefaultQueue).Config, equateEmpty); diff != "" {
+		h.Errorf("configuration (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, *h.setQueue("new", driver.QueuePatch{}), equateEmpty); diff != "" {
+		h.Errorf("configuration (-want +got):\n%s", diff)
+	}
+}
+
+func queuePatch(h *harness) {
+	retention := driver.Retention{
+		Completed: driver.Keep{Age: time.Minute, Count: 5, Bytes: 1000},
+		Cancelled: driver.Keep{Age: time.Hour, Count: -1, Bytes: -1},
+		Discarded: driver.Keep{Age: 2 * time.Hour, Count: 7, Bytes: -1},
+	}
+	want := driver.QueueConfig{Retention: driver.DefaultRetention()}
+	for _, step := range []struct {
+		patch driver.QueuePatch
+		edit  func()
+	}{
+		{driver.QueuePatch{Paused: new(true)}, func() { want.Paused = true }},
+		{driver.QueuePatch{Draining: new(true)}, func() { want.Draining = true }},
+		{driver.QueuePatch{Retention: &retention}, func() { want.Retention = retention }},
+		{driver.QueuePatch{Paused: new(false)}, func() { want.Paused = false }},
+		{driver.QueuePatch{}, func() {}},
+	} {
+		step.edit()
+		got := h.setQueue("q", step.patch)
+		if diff := cmp.Diff(want, *got, equateEmpty); diff != "" {
+			h.Errorf("returned configuration (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want, h.queue("q").Config, equateEmpty); diff != "" {
+			h.Errorf("stored configuration (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func queueInvalid(h *harness) {
+	bad := driver.DefaultRetention()
+	bad.Completed.Age = -1
+	for name, c := range map[string]struct {
+		queue string
+		patch driver.QueuePatch
+	}{
+		"empty name":         {"", driver.QueuePatch{}},
+		"bad name":           {"a b", driver.QueuePatch{}},
+		"negative retention": {"q", driver.QueuePatch{Paused: new(true), Retention: &bad}},
+	} {
+		_, err := h.store.SetQueue(h.ctx(), c.queue, c.patch)
+		h.wantErr(name, err, driver.ErrInvalid)
+	}
+	list, err := h.store.Queues(h.ctx())
+	h.must(err)
+	if len(list) != 0 {
+		h.Errorf("%d queues exist, want none", len(list))
+	}
+}
+
+func queueOldest(h *harness) {
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{})
+	wantOldest := func(what string, want time.Time) {
+		h.Helper()
+		if got := h.queue(driver.DefaultQueue).OldestAvailable; !got.Equal(want) {
+			h.Errorf("%s: the oldest is from %v, want %v", what, got, want)
+		}
+	}
+	wantOldest("an empty queue", time.Time{})
+	h.add(task("first", func(t *driver.Task) { t.Priority = 5 }), task("later", func(t *driver.Task) { t.Delay = time.Hour }))
+	h.advance(time.Minute)
+	h.add(task("second", nil))
+	wantOldest("two tasks", h.get("first").DueAt)
+	h.applyOK(driver.OpCancel, "first")
+	wantOldest("after the first was cancelled", h.get("second").DueAt)
+	h.register("w")
+	c := h.claimOne("w", "second")
+	wantOldest("with all claimed", time.Time{})
+	h.advance(time.Second)
+	h.end("w", c, driver.Release)
+	wantOldest("after a release", h.get("second").DueAt)
+	h.claimOne("w", "second")
+	h.applyOK(driver.OpRun, "later")
+	wantOldest("after run now", h.get("later").DueAt)
+}
+
+func queueTypes(h *harness) {
+	h.add(task("a", func(t *driver.Task) { t.Type = "z" }), task("b", func(t *driver.Task) { t.Type = "a" }),
+		task("c", func(t *driver.Task) { t.Type, t.Delay = "a", time.Hour }), task("d", func(t *driver.Task) { t.Type = "gone" }))
+	h.applyOK(driver.OpCancel, "d")
+	var got []string
+	for _, t := range h.queue(driver.DefaultQueue).Types {
+		got = append(got, fmt.Sprintf("%s %d %d", t.Type, t.Counts[driver.Available], t.Counts[driver.Scheduled]))
+	}
+	if diff := cmp.Diff([]string{"a 1 1", "z 1 0"}, got); diff != "" {
+		h.Errorf("types (-want +got):\n%s", diff)
+	}
+}
+
+func queueTotals(h *harness) {
+	for _, s := range driver.States {
+		for _, op := range []driver.Op{"", driver.OpCancel, driver.OpRetry, driver.OpRun, driver.OpDelete} {
+			id := h.put(s, task(fmt.Sprintf("%s-%s", s, op), func(t *driver.Task) {
+				t.Queue, t.Priority = "q", -1 // claimed before what earlier rounds made available
+			}))
+			if op != "" {
+				h.apply(op, id)
+			}
+			h.lowerPriority("q")
+		}
+	}
+	got := h.queue("q")
+	// 40 enqueued; retried: 3; cancel ended 4 of 5 (the active one is asked), and 5 were put as cancelled.
+	want := driver.Totals{Enqueued: 40, Retried: 3, Completed: 5, Cancelled: 9, Discarded: 5, Failed: 5, DeletedLive: 4}
+	if diff := cmp.Diff(want, got.Totals); diff != "" {
+		h.Errorf("totals (-want +got):\n%s", diff)
+	}
+}
+
+// lowerPriority claims what is available in a queue and keeps it: so that the next claim finds a new task.
+func (h *harness) lowerPriority(queue string) {
+	h.Helper()
+	h.register("keeper")
+	h.claim("keeper", 1000, queue)
+}
+
+func queueTotalsSurvive(h *harness) {
+	h.register("w")
+	for i, o := range []driver.Outcome{driver.Complete, driver.Discard, driver.CancelOutcome} {
+		h.add(task(fmt.Sprint("a-", i), nil))
+		h.end("w", h.claimOne("w", fmt.Sprint("a-", i)), o)
+	}
+	h.applyOK(driver.OpDelete, "a-0", "a-1")
+	h.advance(31 * 24 * time.Hour)
+	h.maintain()
+	if h.find("a-2") != nil {
+		h.Error("the cancelled task was not pruned")
+	}
+	want := driver.Totals{Enqueued: 3, Completed: 1, Cancelled: 1, Discarded: 1}
+	if diff := cmp.Diff(want, h.queue(driver.DefaultQueue).Totals); diff != "" {
+		h.Errorf("totals (-want +got):\n%s", diff)
+	}
+}
+
+func queuePausedWorks(h *harness) {
+	c := h.running("w", "a")
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{Paused: new(true)})
+	h.add(task("b", nil))
+	h.end("w", c, driver.Release)
+	if got := h.claim("w", 10); len(got) != 0 {
+		h.Errorf("a paused queue gave %v", claimIDs(got))
+	}
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{Paused: new(false)})
+	h.wantOrder("w", []string{"a", "b"})
+}
+
+func queueDrainingWorks(h *harness) {
+	h.add(task("a", nil))
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{Draining: new(true)})
+	h.register("w")
+	h.end("w", h.claimOne("w", "a"), driver.Retry)
+	h.end("w", h.claimOne("w", "a"), driver.Complete)
+	h.wantState(driver.Completed, "a")
+}
+
+func queueLimits(h *harness) {
+	if h.caps.Limits {
+		h.Skip("this store offers limits")
+	}
+	_, err := h.store.SetQueue(h.ctx(), "q", driver.QueuePatch{Limits: &[]driver.Limit{{Concurrency: 1}}})
+	h.wantErr("limits", err, driver.ErrUnsupported)
+}

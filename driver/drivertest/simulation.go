@@ -1,0 +1,317 @@
+package drivertest
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/memstore"
+)
+
+// tick is the step of the simulation's clock. Every deadline falls in the middle between two ticks, so that it does not
+// matter on which side of a deadline a store puts the very millisecond, nor if its clock runs a little meanwhile.
+const tick = time.Minute
+
+// maxDrift is how far a store's own running clock may get away from the model's before the simulation ends.
+const maxDrift = tick / 6
+
+// RunSimulation does random operations on an engine and on the model, package memstore, and compares all that the
+// contract determines: after each operation its result, then every record, queue and worker. The engine is audited
+// after each, and every change of state in its event log has to be in [driver.Moves]. A failing run is shrunk.
+//
+// The environment variable WAGGLE_SIM_CHECKS sets the number of runs, for longer searches.
+func RunSimulation(t *testing.T, e Engine) {
+	simulate(t, t, e)
+}
+
+// simulate is RunSimulation with the verdict given to another than the test that owns the stores.
+func simulate(verdict rapid.TB, t *testing.T, e Engine) {
+	setFlags(t)
+	rapid.Check(verdict, func(rt *rapid.T) {
+		withFixture(t, rt, e, func(f *Fixture) {
+			s := newSimulation(rt, f)
+			rt.Repeat(s.actions())
+			s.checkInvariants()
+		})
+	})
+}
+
+// setFlags gives rapid's flags the suite's defaults, unless the command line sets them.
+var setFlags = func() func(*testing.T) {
+	var once sync.Once
+	return func(t *testing.T) {
+		once.Do(func() {
+			defaults := map[string]string{"rapid.checks": "40", "rapid.steps": "50", "rapid.nofailfile": "true"}
+			if n := os.Getenv("WAGGLE_SIM_CHECKS"); n != "" {
+				defaults["rapid.checks"] = n
+			}
+			flag.Visit(func(f *flag.Flag) { delete(defaults, f.Name) })
+			for name, value := range defaults {
+				if err := flag.Set(name, value); err != nil {
+					t.Fatalf("%s=%s: %v", name, value, err)
+				}
+			}
+		})
+	}
+}()
+
+// withFixture opens a store for the length of use. The store belongs to a subtest, so that it is closed before the next
+// run, however use ends.
+func withFixture(t *testing.T, rt *rapid.T, e Engine, use func(*Fixture)) {
+	opened, release := make(chan *Fixture, 1), make(chan struct{})
+	var subtest sync.WaitGroup
+	subtest.Go(func() {
+		t.Run("store", func(t *testing.T) {
+			defer close(opened) // also if Open fails
+			opened <- e.Open(t)
+			<-release
+		})
+	})
+	defer subtest.Wait()
+	defer close(release)
+	f := <-opened
+	if f == nil {
+		rt.Fatalf("the %s store does not open", e.Name)
+	}
+	use(f)
+}
+
+// side is one of the two stores.
+type side struct {
+	driver.Store
+	start time.Time // its clock at the beginning
+}
+
+// half returns a time as the number of half ticks since the beginning, rounded, so that the times of both sides can be
+// compared; -1 for the zero time.
+func (s *side) half(t time.Time) int {
+	if t.IsZero() {
+		return -1
+	}
+	return int(math.Round(float64(t.Sub(s.start)) / float64(tick/2)))
+}
+
+// claimed is a claim that both sides made, with their tokens.
+type claimed struct {
+	worker, id    string
+	engine, model driver.Token
+}
+
+// simulation is one run.
+type simulation struct {
+	*rapid.T
+	ctx           context.Context
+	engine, model *side
+	caps          driver.Capabilities
+	forward       func(time.Duration) // moves both clocks
+
+	lives   map[string]int // of each worker slot: how many ids it has used
+	claims  []claimed      // all that were ever made
+	serial  int
+	records []*driver.Record // the model's, as of the last comparison
+	queues  []driver.QueueInfo
+
+	steps  int                     // comparisons done
+	cursor string                  // in the engine's event log
+	last   map[string]driver.State // of each task, by the event log
+}
+
+func newSimulation(rt *rapid.T, f *Fixture) *simulation {
+	var offset time.Duration
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	model, err := memstore.Open(&memstore.Options{
+		Clock: func() time.Time { return start.Add(offset) }, Limits: f.Store.Capabilities().Limit,
+	})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	rt.Cleanup(func() { _ = model.Close() })
+	s := &simulation{
+		T: rt, ctx: context.Background(), engine: &side{Store: f.Store}, model: &side{Store: model},
+		caps: f.Store.Capabilities(), lives: map[string]int{}, last: map[string]driver.State{},
+		forward: func(d time.Duration) { offset += d; f.Advance(d) },
+	}
+	s.engine.start, s.model.start = s.now(s.engine), s.now(s.model)
+	s.compare()
+	return s
+}
+
+func (s *simulation) now(of *side) time.Time {
+	info, err := of.Info(s.ctx)
+	s.must(err)
+	return info.Now
+}
+
+func (s *simulation) must(err error) {
+	if err != nil {
+		s.Fatalf("unexpected error: %v", err)
+	}
+}
+
+// actions returns the operations by name. Those that matter most are there twice.
+func (s *simulation) actions() map[string]func(*rapid.T) {
+	actions := map[string]func(*rapid.T){}
+	for name, op := range map[string]func(){
+		"enqueue": s.enqueue, "enqueue again": s.enqueue, "register": s.register, "register again": s.register,
+		"fetch": s.fetch, "fetch again": s.fetch, "fetch once more": s.fetch, "settle": s.settle, "settle again": s.settle,
+		"report": s.report, "heartbeat": s.heartbeat, "held": s.held, "unregister": s.unregister, "wait": s.wait,
+		"wait again": s.wait, "set queue": s.setQueue, "apply to ids": s.applyIDs, "apply to filter": s.applyFilter,
+		"maintain": s.maintain, "list": s.list,
+	} {
+		actions[name] = func(rt *rapid.T) {
+			s.T = rt
+			if drift := s.now(s.engine).Sub(s.engine.start) - s.now(s.model).Sub(s.model.start); drift > maxDrift {
+				return // the rest of this run would say nothing
+			}
+			op()
+			s.tidy()
+			s.compare()
+		}
+	}
+	return actions
+}
+
+// tidy takes away what a store may do now or later: discarding available tasks that have expired, and pruning. Which of
+// several tasks that ended at the same time goes first is up to the store; what differs then is deleted on both sides.
+func (s *simulation) tidy() {
+	s.load()
+	if !slices.ContainsFunc(s.records, s.expired) && !s.overRetention() {
+		return
+	}
+	for _, side := range []*side{s.engine, s.model} {
+		s.maintainAll(side, 0)
+	}
+	s.load()
+	if s.overRetention() {
+		s.Fatalf("the model keeps more than its retention")
+	}
+	s.align()
+}
+
+func (s *simulation) load() {
+	var err error
+	s.records, err = dump(s.ctx, s.model)
+	s.must(err)
+	s.queues, err = s.model.Queues(s.ctx)
+	s.must(err)
+}
+
+func (s *simulation) expired(r *driver.Record) bool {
+	return r.State == driver.Available && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(s.now(s.model))
+}
+
+// overRetention reports whether the model has something to prune.
+func (s *simulation) overRetention() bool {
+	for _, q := range s.queues {
+		for _, state := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
+			keep, bytes, n := q.Config.Retention.Of(state), int64(0), 0
+			for _, r := range s.records {
+				if r.Queue != q.Name || r.State != state {
+					continue
+				}
+				n, bytes = n+1, bytes+int64(len(r.Payload)+len(r.Result))
+				if s.now(s.model).Sub(r.EndedAt) >= keep.Age {
+					return true
+				}
+			}
+			if keep.Count >= 0 && n > keep.Count || keep.Bytes >= 0 && bytes > keep.Bytes {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// align deletes ended tasks that only one side has pruned, which must have ended together.
+func (s *simulation) align() {
+	theirs, err := dump(s.ctx, s.engine)
+	s.must(err)
+	for state, queue := range s.groups() {
+		for _, name := range queue {
+			var ids []string
+			ends := map[int]bool{}
+			add := func(of *side, records, others []*driver.Record) {
+				for _, r := range records {
+					same := func(o *driver.Record) bool { return o.ID == r.ID }
+					if r.Queue == name && r.State == state && !slices.ContainsFunc(others, same) {
+						ids, ends[of.half(r.EndedAt)] = append(ids, r.ID), true
+						_, err := of.Apply(s.ctx, driver.Change{Op: driver.OpDelete, IDs: []string{r.ID}})
+						s.must(err)
+					}
+				}
+			}
+			add(s.model, s.records, theirs)
+			add(s.engine, theirs, s.records)
+			if len(ends) > 1 {
+				s.Fatalf("queue %s: the oldest %s tasks were not pruned first, the sides differ in %v", name, state, ids)
+			}
+		}
+	}
+}
+
+// groups returns the names of all queues for each ended state.
+func (s *simulation) groups() map[driver.State][]string {
+	var names []string
+	for _, q := range s.queues {
+		names = append(names, q.Name)
+	}
+	return map[driver.State][]string{driver.Completed: names, driver.Cancelled: names, driver.Discarded: names}
+}
+
+// same fails the run unless the engine's answer is the model's.
+func (s *simulation) same(what string, model, engine any) {
+	if reflect.DeepEqual(model, engine) {
+		return // by far the quicker way, and nearly always
+	}
+	if diff := gocmp.Diff(model, engine, equateEmpty); diff != "" {
+		s.Fatalf("%s (-model +%s):\n%s", what, s.caps.Engine, diff)
+	}
+}
+
+// class returns the name of an error's class, empty for nil.
+func class(err error) string {
+	if err == nil {
+		return ""
+	}
+	return driver.ClassOf(err).Code
+}
+
+func classes(errs []error) []string {
+	names := make([]string, len(errs))
+	for i, err := range errs {
+		names[i] = class(err)
+	}
+	return names
+}
+
+// number returns the next of the run's own names with a prefix.
+func (s *simulation) number(prefix string) string {
+	s.serial++
+	return fmt.Sprintf("%s%d", prefix, s.serial)
+}
+
+// draw returns one of the values.
+func draw[T any](s *simulation, label string, values ...T) T {
+	return rapid.SampledFrom(values).Draw(s.T, label)
+}
+
+// chance is true once in n times; shrinking makes it false.
+func (s *simulation) chance(label string, n int) bool {
+	return rapid.IntRange(0, n-1).Draw(s.T, label) == n-1
+}
+
+// some returns a part of the values, in random order, at least one.
+func some[T comparable](s *simulation, label string, values ...T) []T {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(values), 1, len(values), rapid.ID[T]).Draw(s.T, label)
+}

@@ -1,0 +1,249 @@
+package waggle
+
+import (
+	"context"
+	"errors"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Receipt says what became of an enqueue.
+type Receipt struct {
+	ID         string     `json:"id"`         // of the stored task: the new one, or the one that was there
+	State      State      `json:"state"`      // of the stored task
+	Durability Durability `json:"durability"` // the level at which it is stored
+	Existing   bool       `json:"existing"`   // nothing was stored: the id was known, or the unique key taken
+}
+
+// NewTask is a task to be enqueued. Payload is any value, stored as JSON; json.RawMessage is stored as it is, []byte as
+// raw bytes, nil as nothing.
+type NewTask struct {
+	Type    string          `json:"type"`
+	Payload any             `json:"payload,omitzero"`
+	Options *EnqueueOptions `json:"options,omitzero"`
+}
+
+// EnqueueResult is what became of one task of a batch: a receipt, or why there is none. Even then the receipt has the
+// task's ID.
+type EnqueueResult struct {
+	Receipt
+	Err error `json:"-"`
+}
+
+// EnqueueFunc enqueues tasks; the results are parallel to them. An error is one of the call as a whole.
+type EnqueueFunc func(ctx context.Context, tasks []NewTask) ([]EnqueueResult, error)
+
+// EnqueueMiddleware wraps enqueueing: it may change the tasks, refuse them, or look at what became of them. It sees the
+// tasks of [Client.Enqueue] one at a time and those of [Client.EnqueueBatch] together.
+type EnqueueMiddleware func(next EnqueueFunc) EnqueueFunc
+
+// Enqueue stores a task. When it returns nil the task is stored at the level that the receipt names, and runs until it
+// ends in completed, cancelled or discarded.
+//
+// Concurrent calls share round trips: while one batch is under way the next one fills. A lone call waits for nobody.
+//
+// The task's id is made here, before anything is sent, and is in the receipt even if an error is returned. After an
+// error that leaves the outcome open ([ErrUnavailable], [ErrNotDurable], the end of ctx) enqueue it again with that
+// EnqueueOptions.ID: it is stored once, however often that is done. The client itself repeats a call in that way a few
+// times when the store is unavailable. A ctx that ends makes this call return, and nothing else: the other calls of its
+// batch are not affected, and the task may or may not have been stored.
+//
+// Errors: [ErrInvalid], [ErrDuplicate], [ErrQueueClosed], [ErrStoreFull], [ErrNotDurable], [ErrUnavailable],
+// [ErrUnsupported], [ErrClosed], or why ctx ended.
+func (c *Client) Enqueue(ctx context.Context, typ string, payload any, opts *EnqueueOptions) (Receipt, error) {
+	if c.enqueue == nil {
+		r, err := c.enqueueOne(ctx, typ, payload, opts)
+		return r, enqueueFailed(typ, err)
+	}
+	results, err := c.enqueue(ctx, []NewTask{{typ, payload, opts}})
+	if len(results) != 1 {
+		return Receipt{}, enqueueFailed(typ, cmpError(err, "a middleware returned %d results for one task", len(results)))
+	}
+	return results[0].Receipt, enqueueFailed(typ, cmpOr(results[0].Err, err))
+}
+
+func cmpOr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func cmpError(err error, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	return driver.Invalidf(format, args...)
+}
+
+func enqueueFailed(typ string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed("enqueue "+typ, err)
+}
+
+// enqueueOne sends one task through the lane of its level.
+func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *EnqueueOptions) (Receipt, error) {
+	t, err := c.newTask(typ, payload, opts)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if ctx.Err() != nil {
+		return Receipt{ID: t.ID}, causeOf(ctx)
+	}
+	lane, err := c.lanes.of(c.level(opts))
+	if err != nil {
+		return Receipt{ID: t.ID}, err
+	}
+	r := lane.enqueue(ctx, t, opts != nil && opts.ID != "")
+	return r.Receipt, r.Err
+}
+
+// newTask makes the task to be stored, and refuses what no batch could carry.
+func (c *Client) newTask(typ string, payload any, opts *EnqueueOptions) (*driver.Task, error) {
+	t, err := opts.task(typ, payload)
+	if err != nil {
+		return nil, err
+	}
+	if limit := min(c.limits.MaxPayload, c.limits.MaxBatchBytes); len(t.Payload) > limit {
+		return nil, driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)
+	}
+	return t, nil
+}
+
+// EnqueueBatch stores any number of tasks, in as many calls to the store as their number and size need. The results are
+// parallel to the tasks; one task's failure never affects another. Each task is stored at the level that its options or
+// the client ask for.
+//
+// The error is not nil if a call to the store failed as a whole; then every task without a receipt has an error in its
+// result, and enqueueing those again with the ids in their results is safe. See [Client.Enqueue] for the errors.
+func (c *Client) EnqueueBatch(ctx context.Context, tasks []NewTask) ([]EnqueueResult, error) {
+	enqueue := c.enqueue
+	if enqueue == nil {
+		enqueue = c.enqueueTasks
+	}
+	results, err := enqueue(ctx, tasks)
+	return results, failed("enqueue batch", err)
+}
+
+// enqueueTasks is what the middleware wraps.
+func (c *Client) enqueueTasks(ctx context.Context, tasks []NewTask) ([]EnqueueResult, error) {
+	if len(tasks) == 1 {
+		r, err := c.enqueueOne(ctx, tasks[0].Type, tasks[0].Payload, tasks[0].Options)
+		if err == nil || r.ID == "" || isRefusal(err) {
+			return []EnqueueResult{{r, err}}, nil
+		}
+		return []EnqueueResult{{r, err}}, err
+	}
+	b := newBatch(c, tasks)
+	for level, indexes := range b.levels {
+		if err := b.send(ctx, level, indexes); err != nil {
+			b.fail(err)
+			return b.results, err
+		}
+	}
+	return b.results, nil
+}
+
+// isRefusal reports whether an error concerns one task only.
+func isRefusal(err error) bool {
+	for _, e := range []error{ErrInvalid, ErrDuplicate, ErrQueueClosed, ErrUnsupported} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// batch is an EnqueueBatch under way.
+type batch struct {
+	c       *Client
+	tasks   []*driver.Task // nil where the task was refused already
+	own     []bool         // the id was made here
+	results []EnqueueResult
+	done    []bool
+	levels  map[Durability][]int
+}
+
+func newBatch(c *Client, tasks []NewTask) *batch {
+	b := &batch{
+		c: c, tasks: make([]*driver.Task, len(tasks)), own: make([]bool, len(tasks)),
+		results: make([]EnqueueResult, len(tasks)), done: make([]bool, len(tasks)), levels: make(map[Durability][]int),
+	}
+	for i, n := range tasks {
+		t, err := c.newTask(n.Type, n.Payload, n.Options)
+		if err != nil {
+			b.results[i].Err, b.done[i] = err, true
+			continue
+		}
+		b.tasks[i], b.own[i] = t, n.Options == nil || n.Options.ID == ""
+		b.results[i].ID = t.ID
+		level := c.level(n.Options)
+		b.levels[level] = append(b.levels[level], i)
+	}
+	return b
+}
+
+// send stores the tasks with the given indexes, all of one level.
+func (b *batch) send(ctx context.Context, level Durability, indexes []int) error {
+	if _, err := driver.ReachableDurability(b.c.store.Capabilities(), level); err != nil {
+		for _, i := range indexes {
+			b.results[i].Err, b.done[i] = err, true
+		}
+		return err
+	}
+	for len(indexes) > 0 {
+		n, size := 0, 0
+		for n < len(indexes) && n < b.c.limits.MaxBatch {
+			size += len(b.tasks[indexes[n]].Payload)
+			if n > 0 && size > b.c.limits.MaxBatchBytes {
+				break
+			}
+			n++
+		}
+		if err := b.sendChunk(ctx, level, indexes[:n]); err != nil {
+			return err
+		}
+		indexes = indexes[n:]
+	}
+	return nil
+}
+
+func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) error {
+	tasks := make([]*driver.Task, len(indexes))
+	for k, i := range indexes {
+		tasks[k] = b.tasks[i]
+	}
+	results, tries, err := b.c.put(ctx, tasks, level)
+	if err != nil {
+		return err
+	}
+	for k, i := range indexes {
+		b.results[i], b.done[i] = resultOf(results[k], tasks[k].ID, b.own[i] && tries > 1), true
+	}
+	return nil
+}
+
+// fail gives every task without a result the error.
+func (b *batch) fail(err error) {
+	for i := range b.results {
+		if !b.done[i] {
+			b.results[i].Err = err
+		}
+	}
+}
+
+// resultOf turns a store's result into a client's. A task whose id was made here and that a repeated call found in the
+// store was put there by an earlier try of that call: it is not an existing one.
+func resultOf(r driver.EnqueueResult, id string, repeated bool) EnqueueResult {
+	if r.Err != nil && r.ID == "" {
+		r.ID = id
+	}
+	if repeated && r.ID == id {
+		r.Existing = false
+	}
+	return EnqueueResult{Receipt{r.ID, r.State, r.Durability, r.Existing}, r.Err}
+}

@@ -1,0 +1,118 @@
+package waggle
+
+import (
+	"context"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Handler runs one task. Its error is the verdict on the attempt: nil completes the task, [RetryAfter], [Snooze],
+// [Discard] and [Cancel] say what they say, every other error fails the attempt, and so do a panic and runtime.Goexit.
+//
+// ctx ends when the attempt is of no more use, and context.Cause tells why: [ErrTimeout], [ErrCancelled], [ErrShutdown]
+// or [ErrLeaseLost]. A handler should then return soon; its slot is free only when it has.
+//
+// A task may run more than once: a handler must bear that. [Task.Token] helps where it can't.
+type Handler func(ctx context.Context, t *Task) error
+
+// Middleware wraps handlers: see [WorkerOptions].
+type Middleware func(next Handler) Handler
+
+// HandleOptions are the options of one task type. The zero value of a field means its default.
+type HandleOptions struct {
+	// Backoff is how long a failed task waits for its next attempt. Default: exponential with full jitter, from 1s
+	// doubling to 1h.
+	Backoff *Backoff
+	// Timeout is how long one attempt may run if the task itself does not say. 0: no limit.
+	Timeout time.Duration
+}
+
+func (o *HandleOptions) withDefaults() HandleOptions {
+	var v HandleOptions
+	if o != nil {
+		v = *o
+	}
+	if v.Backoff == nil {
+		v.Backoff = new(Backoff)
+	}
+	return v
+}
+
+func (o *HandleOptions) validate() []error {
+	var errs []error
+	if err := o.Backoff.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if o.Timeout < 0 || o.Timeout > 0 && o.Timeout < time.Millisecond {
+		errs = append(errs, driver.Invalidf("the timeout must be 0 or at least 1ms, got %v", o.Timeout))
+	}
+	return errs
+}
+
+// Handle registers fn for a task type. The payload is read into a T: JSON, or the raw bytes if T is []byte. A payload
+// that can't be read as a T fails the attempt with an error that says so, and is tried again like any failure: a newer
+// version of the program may be able to read it. nil opts mean the defaults.
+//
+// Mistakes (a bad name, a type registered twice, a nil fn, bad options) are reported by [Worker.Run].
+func Handle[T any](w *Worker, typ string, fn func(ctx context.Context, t *Task, in T) error, opts *HandleOptions) {
+	if fn == nil {
+		w.HandleFunc(typ, nil, opts)
+		return
+	}
+	w.HandleFunc(typ, func(ctx context.Context, t *Task) error {
+		var in T
+		if raw, ok := any(&in).(*[]byte); ok {
+			*raw = t.Payload
+		} else if err := t.Bind(&in); err != nil {
+			return driver.Errorf(ErrInvalid, "the payload of a %s task can't be read: %w", t.Type, err)
+		}
+		return fn(ctx, t, in)
+	}, opts)
+}
+
+// entry is a registered type.
+type entry struct {
+	run  Handler // with the middleware round it
+	opts HandleOptions
+}
+
+// HandleFunc registers an untyped handler for a task type. See [Handle].
+func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := opts.withDefaults()
+	w.refuse(driver.CheckName("task type", typ, driver.MaxNameLen))
+	for _, err := range o.validate() {
+		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))
+	}
+	switch {
+	case h == nil:
+		w.refuse(driver.Invalidf("the handler of type %q is nil", typ))
+		return
+	case w.entries[typ] != nil:
+		w.refuse(driver.Invalidf("type %q has two handlers", typ))
+		return
+	case w.started:
+		w.refuse(driver.Invalidf("type %q is registered after the worker was started", typ))
+		w.opts.Logger.Error("a handler is registered after the worker was started: it is never called", "type", typ)
+		return
+	}
+	w.entries[typ] = &entry{w.wrap(h), o}
+}
+
+// refuse keeps a mistake for Run to report.
+func (w *Worker) refuse(err error) {
+	if err != nil {
+		w.mistakes = append(w.mistakes, err)
+	}
+}
+
+func (w *Worker) wrap(h Handler) Handler {
+	for i := len(w.opts.Middleware) - 1; i >= 0; i-- {
+		if m := w.opts.Middleware[i]; m != nil {
+			h = m(h)
+		}
+	}
+	return h
+}

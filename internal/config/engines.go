@@ -1,0 +1,25 @@
+package config
+
+import (
+	"context"
+
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/memstore"
+)
+
+// engines maps each URL scheme to its engine.
+var engines map[string]opener
+
+func init() {
+	engines = map[string]opener{
+		"memory": openMemory,
+	}
+}
+
+func openMemory(_ context.Context, _, rest string) (driver.Store, error) {
+	if rest != "" {
+		return nil, driver.Invalidf("the memory store has no name: write memory:")
+	}
+	return memstore.Open(nil)
+}
+

@@ -1,0 +1,26 @@
+// Package logkey names the attributes of Waggle's log lines, once, so that every part of it calls the same thing by the
+// same name.
+package logkey
+
+// The attribute keys.
+const (
+	Attempt  = "attempt"
+	Cause    = "cause"
+	Count    = "count"
+	Delay    = "delay"
+	Error    = "error"
+	Lease    = "lease"
+	Outcome  = "outcome"
+	Queue    = "queue"
+	Queues   = "queues"
+	Ran      = "ran"
+	Slots    = "slots"
+	Stack    = "stack"
+	TaskID   = "task"
+	TaskType = "type"
+	Token    = "token"
+	Types    = "types"
+	Worker   = "worker"
+	Op       = "op"
+	After    = "after"
+)

@@ -1,0 +1,193 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// session is one registration of this worker: one id, one lease, and what is claimed under it.
+type session struct {
+	id   string
+	cfg  *Config
+	desk *desk
+	ctx  context.Context // ends with the session; its cause says why
+	halt context.CancelCauseFunc
+	jobs context.Context // parent of the handlers' contexts: carries values only
+	wg   sync.WaitGroup
+	told error // the error with which the store said that the session is over; written before ctx ends
+
+	// The lease is trusted until this time of the worker's monotonic clock, in nanoseconds after born: counted from
+	// before the renewing request was sent, less a margin.
+	born    time.Time
+	trusted atomic.Int64
+	sent    atomic.Int64 // when the last renewal that succeeded was sent
+	poke    chan struct{}
+
+	settler  settler
+	reporter reporter
+
+	// Guarded by desk.mu.
+	active int // handlers running
+	over   bool
+	quiet  chan struct{} // closed when active falls to 0, if somebody waits for it
+}
+
+func newSession(ctx context.Context, cfg *Config, d *desk, id string) *session {
+	jobs := context.WithoutCancel(ctx)
+	s := &session{id: id, cfg: cfg, desk: d, jobs: jobs, born: time.Now(), poke: make(chan struct{}, 1)}
+	s.ctx, s.halt = context.WithCancelCause(jobs)
+	s.settler.init(s)
+	s.reporter.init(s)
+	return s
+}
+
+func (s *session) start() {
+	s.wg.Go(s.keepLease)
+	s.wg.Go(s.watchLease)
+	s.wg.Go(s.watchControl)
+	s.wg.Go(s.settler.run)
+	s.wg.Go(s.reporter.run)
+}
+
+// end ends the session and returns when all its loops have.
+func (s *session) end(cause error) {
+	s.halt(cause)
+	s.wg.Wait()
+}
+
+func (s *session) why() error { return context.Cause(s.ctx) }
+
+// lost reports whether the session ended because its lease did.
+func (s *session) lost() bool { return errors.Is(s.why(), driver.ErrLeaseLost) }
+
+// failed looks at the error of a store call and ends the session if the store said so. It reports whether it did.
+func (s *session) failed(err error) bool {
+	if errors.Is(err, driver.ErrLeaseLost) || fatal(err) {
+		s.desk.abandonBecause(s, err)
+		return true
+	}
+	return false
+}
+
+// margin is what a lease is trusted less than it lasts: timers and the scheduler of a loaded machine are late.
+func (s *session) margin() time.Duration { return s.cfg.Lease / 10 }
+
+// renew notes that the store has renewed the lease on a request that was sent at the given time.
+func (s *session) renew(sent time.Time) {
+	raise(&s.sent, int64(sent.Sub(s.born)))
+	raise(&s.trusted, int64(sent.Add(s.cfg.Lease-s.margin()).Sub(s.born)))
+}
+
+func raise(v *atomic.Int64, to int64) {
+	for {
+		old := v.Load()
+		if to <= old || v.CompareAndSwap(old, to) {
+			return
+		}
+	}
+}
+
+// holds reports whether the lease can be trusted at a time.
+func (s *session) holds(at time.Time) bool { return int64(at.Sub(s.born)) < s.trusted.Load() }
+
+// keepLease renews the lease every third of it, unless a fetch has, and whenever it is poked.
+func (s *session) keepLease() {
+	t := trouble{log: s.cfg.Logger, op: "heartbeat", limit: s.cfg.Lease / 4}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := s.born.Add(time.Duration(s.sent.Load()) + s.cfg.Lease/3)
+		timer.Reset(time.Until(next))
+		poked := false
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.poke:
+			poked = true
+		case <-timer.C:
+		}
+		if !poked && time.Since(s.born.Add(time.Duration(s.sent.Load()))) < s.cfg.Lease/3 {
+			continue // a fetch has renewed it meanwhile
+		}
+		if err := s.heartbeat(); err != nil {
+			if s.failed(err) || s.ctx.Err() != nil {
+				return
+			}
+			t.hit(s.ctx, err)
+			continue
+		}
+		t.over()
+	}
+}
+
+func (s *session) heartbeat() error {
+	sent := time.Now()
+	// Short, so that two more tries fit into the lease if a connection hangs.
+	call, cancel := context.WithTimeout(s.ctx, max(s.cfg.Lease/4, driver.MinLease/2))
+	defer cancel()
+	res, err := s.cfg.Store.Heartbeat(call, s.id, s.cfg.Lease)
+	if err != nil {
+		return err
+	}
+	s.renew(sent)
+	s.desk.cancel(s, res.Cancels)
+	return nil
+}
+
+// watchLease ends the session when the lease was not renewed in time, whatever the other loops are stuck in.
+func (s *session) watchLease() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		left := s.born.Add(time.Duration(s.trusted.Load())).Sub(time.Now())
+		if left <= 0 {
+			s.desk.abandonBecause(s, errNotRenewed)
+			return
+		}
+		timer.Reset(left)
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+var errNotRenewed = driver.Errorf(driver.ErrLeaseLost, "the lease could not be renewed in time")
+
+// controlWait is how long one wait for cancellations lasts. Lost hints are made up for by heartbeats.
+const controlWait = 30 * time.Second
+
+// watchControl has cancellations delivered at once instead of with the next heartbeat.
+func (s *session) watchControl() {
+	t := trouble{log: s.cfg.Logger, op: "await", limit: s.cfg.Lease}
+	for s.ctx.Err() == nil {
+		began := time.Now()
+		call, cancel := context.WithTimeout(s.ctx, controlWait+callTimeout(s.cfg.Lease))
+		err := s.cfg.Store.Await(call, driver.AwaitRequest{Worker: s.id, For: driver.ForControl, Max: controlWait})
+		cancel()
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case err != nil:
+			if s.failed(err) {
+				return
+			}
+			t.hit(s.ctx, err)
+		case time.Since(began) < controlWait:
+			t.over()
+			select {
+			case s.poke <- struct{}{}:
+			default:
+			}
+			// The heartbeat needs a moment to fetch the news; without the pause the next wait would end at once.
+			sleep(s.ctx, 10*time.Millisecond+rand.N(10*time.Millisecond))
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// slot runs jobs one after another until the desk closes. A slot is one goroutine that is used again and again; it is
+// free only when its handler has returned.
+func (d *desk) slot() {
+	var j *Job
+	var began time.Time
+	defer func() {
+		if j == nil {
+			return
+		}
+		// The handler has ended its goroutine: the job ends here, and a new goroutine takes over the slot.
+		d.finish(j, d.handler.Exited(j), time.Since(began))
+		go d.slot()
+	}()
+	j = d.next(nil, driver.Settlement{}, 0)
+	began = time.Now()
+	for j != nil {
+		st := d.run(j, began)
+		ended := time.Now()
+		j, began = d.next(j, st, ended.Sub(began)), ended
+	}
+}
+
+// run runs one job.
+func (d *desk) run(j *Job, now time.Time) driver.Settlement {
+	if !j.s.holds(now) {
+		// The process was held up since the claim; the store may have given the task to another worker by now.
+		d.abandonBecause(j.s, errNotRenewed)
+	}
+	ctx := j.ctx
+	if timeout := d.handler.Timeout(j); timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { d.overdue(j) })()
+	}
+	if context.Cause(ctx) != nil {
+		return driver.Settlement{Outcome: driver.Release} // cancelled before it began
+	}
+	return d.handler.Run(ctx, j)
+}
+
+// next ends a slot's job, if it has one, and waits for its next. It returns nil when there will be none.
+func (d *desk) next(done *Job, st driver.Settlement, ran time.Duration) *Job {
+	if done != nil {
+		defer done.cancel(nil)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if done != nil {
+		d.end(done, st, ran)
+	}
+	for {
+		if j := d.pop(); j != nil {
+			j.state = running
+			j.s.active++
+			d.running++
+			d.wantRoom()
+			return j
+		}
+		if d.closed {
+			d.spawned--
+			return nil
+		}
+		d.wantRoom()
+		d.parked++
+		d.work.Wait()
+		d.parked--
+	}
+}
+
+// finish ends a job without looking for the next.
+func (d *desk) finish(j *Job, st driver.Settlement, ran time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.end(j, st, ran)
+	d.wantRoom()
+}
+
+func (d *desk) end(j *Job, st driver.Settlement, ran time.Duration) {
+	st.Ran = ran
+	d.running--
+	d.done++
+	d.ranFor += ran
+	if j.stuck != nil {
+		j.stuck.Stop()
+	}
+	if j.mute {
+		d.stuck--
+		d.log.Info("a stuck handler has returned", jobAttrs(j)...)
+	}
+	d.settle(j, st)
+	s := j.s
+	s.active--
+	if s.active == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+	d.endProbation(j)
+}
+
+// wantRoom wakes the fetcher if it waits and there is room for more jobs.
+func (d *desk) wantRoom() {
+	if d.roomAsked && d.want() > 0 {
+		d.roomAsked = false
+		d.room <- struct{}{} // never blocks: it was asked for once
+	}
+}

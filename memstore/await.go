@@ -1,0 +1,118 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// waiter is a worker in Await.
+type waiter struct {
+	queues, types []string
+	woken         chan struct{} // closed by whoever wakes it
+}
+
+func (w *waiter) wants(l *line) bool {
+	return slices.Contains(w.queues, l.queue.name) && (len(w.types) == 0 || slices.Contains(w.types, l.typ))
+}
+
+// wake wakes the longest waiting worker that serves a line, and reports whether there was one.
+func (s *Store) wake(l *line) bool {
+	for e := s.waiters.Front(); e != nil; e = e.Next() {
+		if w := e.Value.(*waiter); w.wants(l) {
+			s.waiters.Remove(e)
+			close(w.woken)
+			return true
+		}
+	}
+	return false
+}
+
+// wakeControl wakes what waits for cancellations of this worker.
+func (w *worker) wakeControl() {
+	for _, waiting := range w.control {
+		close(waiting.woken)
+	}
+	w.control = nil
+}
+
+// Await implements [driver.Fetcher].
+func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
+	waiting, forget, err := s.startWaiting(ctx, &req)
+	if err != nil || waiting == nil {
+		return err
+	}
+	defer forget()
+	timeout := time.NewTimer(req.Max)
+	defer timeout.Stop()
+	select {
+	case <-waiting.woken:
+		return nil
+	case <-timeout.C:
+		return nil
+	case <-s.done:
+		return errClosed
+	case <-ctx.Done():
+	}
+	select {
+	case <-waiting.woken: // a hint must not get lost with the context of the one who got it
+		return nil
+	default:
+		return ctx.Err()
+	}
+}
+
+// startWaiting lines a waiter up, and returns it with what takes it out again; nil if there is no need to wait.
+func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*waiter, func(), error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer s.mu.Unlock()
+	w, err := s.worker(req.Worker)
+	if err != nil || req.Max <= 0 {
+		return nil, nil, err
+	}
+	waiting := &waiter{slices.Clone(req.Queues), slices.Clone(req.Types), make(chan struct{})}
+	if req.For == driver.ForControl {
+		if w.cancelNews {
+			return nil, nil, nil
+		}
+		w.control = append(w.control, waiting)
+		return waiting, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			w.control = slices.DeleteFunc(w.control, func(x *waiter) bool { return x == waiting })
+		}, nil
+	}
+	if s.hasNews(req) {
+		return nil, nil, nil
+	}
+	elem := s.waiters.PushBack(waiting)
+	return waiting, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiters.Remove(elem) // does nothing if it was woken
+	}, nil
+}
+
+// hasNews reports whether there is work, or a due time that no worker was told of, in the declared pairs.
+func (s *Store) hasNews(req *driver.AwaitRequest) bool {
+	for _, name := range req.Queues {
+		q := s.queues[name]
+		if q == nil {
+			continue
+		}
+		for _, l := range q.declared(req.Types) {
+			if l.heaps[byPriority].top() != nil && !q.config.Paused {
+				return true
+			}
+			if l.dueNews {
+				l.dueNews = false
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,118 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Enqueue implements [driver.Enqueuer].
+func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.EnqueueOptions) ([]driver.EnqueueResult, error) {
+	level, err := driver.ReachableDurability(s.caps, opts.Durability)
+	if err != nil {
+		return nil, err
+	}
+	if err := driver.CheckBatch(tasks, s.caps.Limit); err != nil {
+		return nil, err
+	}
+	results := make([]driver.EnqueueResult, len(tasks))
+	prepared := make([]*task, len(tasks))
+	now := s.present()
+	for i, in := range tasks { // without the lock: this is half of the work
+		t := &task{Record: driver.Record{Task: *in.Clone()}}
+		err := driver.Prepare(&t.Task, s.caps, now)
+		in.ID, prepared[i], results[i] = t.ID, t, driver.EnqueueResult{ID: t.ID, Err: err}
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	for i, t := range prepared {
+		if results[i].Err == nil {
+			results[i] = s.accept(t)
+		}
+		if results[i].Err == nil {
+			results[i].Durability = level
+		}
+	}
+	return results, nil
+}
+
+// accept stores one task, or tells why not.
+func (s *Store) accept(t *task) driver.EnqueueResult {
+	if old := s.tasks[t.ID]; old != nil {
+		return driver.EnqueueResult{ID: old.ID, State: old.State, Existing: true}
+	}
+	s.lastSeq++
+	t.seq, t.EnqueuedAt, t.DueAt = s.lastSeq, s.now, s.now
+	if q := s.queues[t.Queue]; q != nil && q.config.Draining {
+		return driver.EnqueueResult{ID: t.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)}
+	}
+	if t.Unique != nil {
+		if taken := s.claimKey(t); taken != nil {
+			return *taken
+		}
+	}
+	q := s.queue(t.Queue)
+	t.line = q.line(t.Type)
+	s.tasks[t.ID] = t
+	s.journal.tasks = append(s.journal.tasks, t)
+	q.totals.Enqueued++
+	switch {
+	case t.Hold:
+		s.move(t, driver.Pending, "")
+	case t.At.After(s.now):
+		s.wait(t, driver.Scheduled, t.At.Sub(s.now))
+	default:
+		s.enter(t)
+	}
+	return driver.EnqueueResult{ID: t.ID, State: t.State}
+}
+
+// claimKey makes a new task the owner of its unique key, or returns what its policy says of the conflict.
+func (s *Store) claimKey(t *task) *driver.EnqueueResult {
+	if owner := s.owner(t.Unique.Key); owner != nil {
+		live := !owner.removed && !owner.State.Ended()
+		switch policy := t.Unique.OnConflict; {
+		case policy == driver.ConflictReturn:
+			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Existing: true}
+		case policy == driver.ConflictReject, owner.State == driver.Active:
+			err := driver.Errorf(driver.ErrDuplicate, "the unique key %q is taken by task %s", t.Unique.Key, owner.ID)
+			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Err: err}
+		case live:
+			s.move(owner, driver.Cancelled, driver.ReasonReplaced)
+		}
+		s.freeKey(owner, owner.Unique.Until)
+	}
+	s.takeKey(t)
+	return nil
+}
+
+// owner returns the owner of a unique key, nil if it is free.
+func (s *Store) owner(key string) *task {
+	t := s.keys[key]
+	if t != nil && t.Unique.Until == driver.UntilTTL && !t.keyEnd().After(s.now) {
+		s.freeKey(t, driver.UntilTTL)
+		return nil
+	}
+	return t
+}
+
+func (s *Store) takeKey(t *task) {
+	s.keys[t.Unique.Key] = t
+	if t.Unique.Until == driver.UntilTTL {
+		s.keyEnds.push(t)
+	}
+}
+
+// freeKey frees the unique key that t owns if it ends in one of the given ways.
+func (s *Store) freeKey(t *task, ends ...driver.UniqueUntil) {
+	if t.Unique == nil || s.keys[t.Unique.Key] != t || !slices.Contains(ends, t.Unique.Until) {
+		return
+	}
+	delete(s.keys, t.Unique.Key)
+	if t.Unique.Until == driver.UntilTTL {
+		s.keyEnds.remove(t)
+	}
+}

@@ -1,0 +1,153 @@
+package memstore
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Bounds of one Fetch.
+const (
+	maxClaims = 1000
+	maxSweep  = 1000 // tasks a housekeeping step
+)
+
+// worker is a registered worker.
+type worker struct {
+	driver.WorkerInfo
+	since, leaseEnd time.Time
+	lost            bool                    // its recovery has begun
+	held            list.List               // of *task, in the order of claiming
+	cancels         map[string]driver.Token // held tasks whose cancellation was asked for
+	cancelNews      bool                    // some of them were not delivered yet
+	control         []*waiter
+}
+
+// refs returns the asked cancellations and counts them as delivered.
+func (w *worker) refs() []driver.Ref {
+	w.cancelNews = false
+	var refs []driver.Ref
+	for id, token := range w.cancels {
+		refs = append(refs, driver.Ref{ID: id, Token: token})
+	}
+	slices.SortFunc(refs, func(a, b driver.Ref) int { return cmp.Compare(a.ID, b.ID) })
+	return refs
+}
+
+func (s *Store) worker(id string) (*worker, error) {
+	if w := s.workers[id]; w != nil && !w.lost {
+		return w, nil
+	}
+	return nil, driver.Errorf(driver.ErrLeaseLost, "worker %s is not registered, or its lease ran out", id)
+}
+
+func (s *Store) renew(id string, lease time.Duration) (*worker, error) {
+	w, err := s.worker(id)
+	if err == nil {
+		w.leaseEnd = s.now.Add(lease.Truncate(time.Millisecond))
+	}
+	return w, err
+}
+
+// Fetch implements [driver.Fetcher].
+func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
+	if err := driver.CheckFetch(&req); err != nil {
+		return nil, err
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	w, err := s.renew(req.Worker, req.Lease)
+	if err != nil {
+		return nil, err
+	}
+	s.recoverLost(maxSweep)
+	res := &driver.FetchResult{Now: s.now, LeaseEnd: w.leaseEnd, Cancels: w.refs()}
+	var left *line
+	s.lastToken++
+	for i, name := range req.Queues {
+		q := s.queues[name]
+		if q == nil || slices.Contains(req.Queues[:i], name) {
+			continue
+		}
+		lines := q.declared(req.Types)
+		s.tidy(q, lines, maxSweep)
+		if !q.config.Paused {
+			res.Claims = s.claim(res.Claims, w, lines, min(req.Max, maxClaims))
+			if t := first(lines, byPriority); t != nil && left == nil {
+				left = t.line
+			}
+		}
+		if t := first(lines, byDue); t != nil {
+			res.NextDue = earlier(res.NextDue, t.DueAt)
+		}
+		for _, l := range lines {
+			l.dueNews = false
+		}
+	}
+	if left != nil {
+		res.More = true
+		s.wake(left)
+	}
+	for _, other := range s.workers {
+		if other != w {
+			res.NextDue = earlier(res.NextDue, other.leaseEnd)
+		}
+	}
+	return res, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// claim adds claims of the first tasks of lines until there are limit of them.
+func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int) []driver.Claim {
+	claims = slices.Grow(claims, min(limit-len(claims), ready(lines)))
+	for len(claims) < limit {
+		t := first(lines, byPriority)
+		if t == nil {
+			break
+		}
+		if !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(s.now) { // the sweep had more to do than it may
+			s.move(t, driver.Discarded, driver.ReasonExpired)
+			continue
+		}
+		t.Worker, t.Token, t.ClaimedAt = w.ID, s.lastToken, s.now
+		t.Attempt++
+		s.freeKey(t, driver.UntilStarted)
+		s.move(t, driver.Active, "")
+		claims = append(claims, t.claim())
+	}
+	return claims
+}
+
+func (t *task) claim() driver.Claim {
+	return driver.Claim{Task: *t.Task.Clone(), Token: t.Token, Attempt: t.Attempt, Crashes: t.Crashes,
+		EnqueuedAt: t.EnqueuedAt, ClaimedAt: t.ClaimedAt, CancelRequested: t.CancelRequested}
+}
+
+// Held implements [driver.Fetcher]. Claims come in the order in which they were made.
+func (s *Store) Held(ctx context.Context, id string) ([]driver.Claim, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	w, err := s.worker(id)
+	if err != nil {
+		return nil, err
+	}
+	claims := make([]driver.Claim, 0, w.held.Len())
+	for e := w.held.Front(); e != nil; e = e.Next() {
+		claims = append(claims, e.Value.(*task).claim())
+	}
+	return claims, nil
+}

@@ -1,0 +1,85 @@
+package memstore
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// copy returns the record as callers may have it.
+func (t *task) copy() *driver.Record {
+	r := t.Record
+	r.Task = *t.Task.Clone()
+	r.Logs, r.Attempts, r.Result = slices.Clone(r.Logs), slices.Clone(r.Attempts), slices.Clone(r.Result)
+	if r.Progress != nil {
+		p := *r.Progress
+		r.Progress = &p
+	}
+	return &r
+}
+
+// Get implements [driver.Inspector].
+func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	records := make([]*driver.Record, len(ids))
+	for i, id := range ids {
+		if t := s.tasks[id]; t != nil {
+			records[i] = t.copy()
+		}
+	}
+	return records, nil
+}
+
+// List implements [driver.Inspector].
+func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*driver.RecordPage, error) {
+	size, err := driver.CheckPage(page)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Validate(); err != nil {
+		return nil, err
+	}
+	seq := int64(math.MaxInt64)
+	if page.Cursor != "" {
+		if seq, err = s.parseCursor("list", page.Cursor); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	res := &driver.RecordPage{}
+	for t := range s.journal.before(seq) {
+		if !f.Match(&t.Record) {
+			continue
+		}
+		if len(res.Records) == size {
+			res.Next = s.cursor("list", seq)
+			break
+		}
+		res.Records, seq = append(res.Records, t.copy()), t.seq
+	}
+	return res, nil
+}
+
+// cursor returns a cursor that no other list and no other store takes for its own.
+func (s *Store) cursor(of string, n int64) string {
+	return of + ":" + s.incarnation + ":" + strconv.FormatInt(n, 36)
+}
+
+func (s *Store) parseCursor(of, cursor string) (int64, error) {
+	if digits, ok := strings.CutPrefix(cursor, of+":"+s.incarnation+":"); ok {
+		if n, err := strconv.ParseInt(digits, 36, 64); err == nil && n >= 0 {
+			return n, nil
+		}
+	}
+	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", cursor)
+}

@@ -1,0 +1,97 @@
+package memstore
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// SetQueue implements [driver.Maintainer].
+func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
+	if err := driver.CheckName("queue", name, driver.MaxNameLen); err != nil {
+		return nil, err
+	}
+	if patch.Limits != nil {
+		return nil, driver.Errorf(driver.ErrUnsupported, "the memory store does not offer limits")
+	}
+	if patch.Retention != nil {
+		if err := patch.Retention.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	q := s.queue(name)
+	resumed := q.config.Paused && patch.Paused != nil && !*patch.Paused
+	set(&q.config.Paused, patch.Paused)
+	set(&q.config.Draining, patch.Draining)
+	set(&q.config.Retention, patch.Retention)
+	s.emit(driver.Event{Kind: driver.EventQueueChanged, Queue: name})
+	for _, l := range q.lines {
+		for resumed && l.heaps[byPriority].top() != nil && s.wake(l) {
+		}
+	}
+	config := q.config
+	return &config, nil
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// Queues implements [driver.Inspector].
+func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	infos := make([]driver.QueueInfo, 0, len(s.queues))
+	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
+		infos = append(infos, s.queues[name].info())
+	}
+	return infos, nil
+}
+
+func (q *queue) info() driver.QueueInfo {
+	info := driver.QueueInfo{Name: q.name, Config: q.config, Counts: map[driver.State]int{}, Totals: q.totals}
+	for _, state := range driver.States {
+		info.Counts[state] = 0
+	}
+	for _, typ := range slices.Sorted(maps.Keys(q.lines)) {
+		l, live := q.lines[typ], 0
+		counts := map[driver.State]int{}
+		for state, n := range l.counts {
+			info.Counts[state] += n
+			if n > 0 {
+				counts[state] = n
+			}
+			if !state.Ended() {
+				live += n
+			}
+		}
+		if live > 0 {
+			info.Types = append(info.Types, driver.TypeInfo{Type: typ, Counts: counts})
+		}
+		for _, t := range l.heaps[byPriority].items {
+			info.OldestAvailable = earlier(info.OldestAvailable, t.DueAt)
+		}
+	}
+	return info
+}
+
+// PutSchedules implements [driver.Maintainer].
+func (s *Store) PutSchedules(context.Context, []driver.Schedule) error { return errSchedules }
+
+// DeleteSchedules implements [driver.Maintainer].
+func (s *Store) DeleteSchedules(context.Context, []string) error { return errSchedules }
+
+// Schedules implements [driver.Maintainer].
+func (s *Store) Schedules(context.Context) ([]driver.Schedule, error) { return nil, errSchedules }
+
+var errSchedules = driver.Errorf(driver.ErrUnsupported, "the memory store does not offer schedules")

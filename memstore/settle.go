@@ -1,0 +1,100 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Settle implements [driver.Settler].
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	errs := make([]error, len(items))
+	for i := range items {
+		errs[i] = s.settle(worker, &items[i])
+	}
+	return errs, nil
+}
+
+func (s *Store) settle(worker string, item *driver.Settlement) error {
+	if err := driver.CheckSettlement(item, s.caps); err != nil {
+		return err
+	}
+	t, err := s.holds(worker, item.ID, item.Token)
+	if err != nil {
+		if t != nil && t.Worker == worker && t.Token == item.Token && t.settled == item.Token {
+			return nil // a repeat
+		}
+		return err
+	}
+	t.settled = item.Token
+	t.record(s.workers[worker], driver.Attempt{Outcome: item.Outcome, Started: s.now.Add(-item.Ran), Ended: s.now, Error: item.Error, Stack: item.Stack})
+	s.conclude(t, item)
+	return nil
+}
+
+// conclude does what an outcome says.
+func (s *Store) conclude(t *task, item *driver.Settlement) {
+	if item.Outcome == driver.Retry {
+		t.line.queue.totals.Failed++
+	}
+	switch {
+	case item.Outcome == driver.Complete:
+		t.Result, t.ResultEncoding = slices.Clone(item.Result), item.ResultEncoding
+		s.move(t, driver.Completed, "")
+	case item.Outcome == driver.Discard:
+		s.move(t, driver.Discarded, driver.ReasonHandler)
+	case item.Outcome == driver.Release:
+		s.release(t)
+	case item.Outcome == driver.Snooze && !t.CancelRequested:
+		t.Attempt--
+		s.wait(t, driver.Scheduled, item.Delay)
+	case t.CancelRequested:
+		if item.Outcome == driver.Snooze {
+			t.Attempt--
+		}
+		s.move(t, driver.Cancelled, driver.ReasonRequested)
+	case item.Outcome == driver.CancelOutcome:
+		s.move(t, driver.Cancelled, driver.ReasonHandler)
+	case t.Attempt >= t.MaxAttempts:
+		s.move(t, driver.Discarded, driver.ReasonAttempts)
+	default:
+		s.wait(t, driver.Retryable, item.Delay)
+	}
+}
+
+// holds returns the task if the worker holds it under the token; otherwise the task, if it exists, and an error.
+func (s *Store) holds(worker, id string, token driver.Token) (*task, error) {
+	t := s.tasks[id]
+	if t == nil || t.State != driver.Active || t.Worker != worker || t.Token != token {
+		return t, driver.Errorf(driver.ErrLeaseLost, "worker %s does not hold task %s under token %d", worker, id, token)
+	}
+	return t, nil
+}
+
+// Report implements [driver.Settler].
+func (s *Store) Report(ctx context.Context, worker string, items []driver.Report) ([]error, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	errs := make([]error, len(items))
+	for i, item := range items {
+		t, err := s.holds(worker, item.ID, item.Token)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if item.Progress != nil {
+			p := *item.Progress
+			t.Progress = &p
+		}
+		t.Logs = driver.AppendLogs(t.Logs, item.Logs)
+		s.emit(driver.Event{Kind: driver.EventProgress, ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: worker})
+	}
+	return errs, nil
+}

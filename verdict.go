@@ -1,0 +1,106 @@
+package waggle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// verdict is what a handler decides about its task, as an error.
+type verdict struct {
+	outcome Outcome
+	delay   time.Duration
+	err     error
+}
+
+func (v *verdict) Error() string {
+	if v.err != nil {
+		return v.err.Error()
+	}
+	return string(v.outcome)
+}
+
+func (v *verdict) Unwrap() error { return v.err }
+
+// RetryAfter, returned by a handler, fails the attempt and has the next one wait for d instead of what the backoff says.
+// A negative d counts as 0. err says what went wrong; it may be nil.
+func RetryAfter(d time.Duration, err error) error {
+	return &verdict{outcome: driver.Retry, delay: max(d, 0), err: err}
+}
+
+// Snooze, returned by a handler, has the task run again after d. It spends no attempt. A negative d counts as 0.
+func Snooze(d time.Duration) error { return &verdict{outcome: driver.Snooze, delay: max(d, 0)} }
+
+// Discard, returned by a handler, gives the task up: it ends as discarded, whatever attempts are left. err says why.
+func Discard(err error) error { return &verdict{outcome: driver.Discard, err: err} }
+
+// Cancel, returned by a handler, ends the task as cancelled. err says why; it may be nil.
+func Cancel(err error) error { return &verdict{outcome: driver.CancelOutcome, err: err} }
+
+// settlementOf turns what a handler returned into the outcome of the attempt.
+//
+//   - nil: completed, even if cancellation was asked for: the work is done.
+//   - Discard: discarded.
+//   - any other, if cancellation was asked for: cancelled.
+//   - Snooze and Cancel: as they say.
+//   - any other, if the worker shuts down: given back, no attempt spent.
+//   - RetryAfter and all other errors: a failed attempt.
+func settlementOf(ctx context.Context, err error, cancelAsked bool, backoff func() time.Duration) driver.Settlement {
+	if err == nil {
+		return driver.Settlement{Outcome: driver.Complete}
+	}
+	v, decided := errors.AsType[*verdict](err)
+	cause := context.Cause(ctx)
+	st := driver.Settlement{Outcome: driver.Retry, Error: errorText(err, v, cause)}
+	switch {
+	case decided && v.outcome == driver.Discard:
+		st.Outcome = driver.Discard
+	case cancelAsked:
+		st.Outcome = driver.CancelOutcome
+	case decided && v.outcome != driver.Retry:
+		st.Outcome, st.Delay = v.outcome, v.delay
+	case errors.Is(cause, ErrShutdown):
+		st.Outcome, st.Error = driver.Release, ""
+	case decided:
+		st.Delay = v.delay
+	default:
+		st.Delay = backoff()
+	}
+	st.Delay = min(st.Delay, maxDelay)
+	return st
+}
+
+// maxDelay is what a store takes.
+const maxDelay = 100 * 365 * 24 * time.Hour
+
+// errorText returns the text to be kept. An error that only says that the context ended gets the reason.
+func errorText(err error, v *verdict, cause error) string {
+	text := err.Error()
+	if v != nil && v.err == nil {
+		if text == string(v.outcome) { // nothing but the verdict was said
+			return ""
+		}
+		return text
+	}
+	if cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, cause) {
+		return fmt.Sprintf("%v: %s", cause, text)
+	}
+	return text
+}
+
+// panicError is a panic of a handler.
+type panicError struct {
+	value any
+	stack string
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// Unwrap gives access to an error that was the panic's value.
+func (p *panicError) Unwrap() error {
+	err, _ := p.value.(error)
+	return err
+}

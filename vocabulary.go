@@ -1,0 +1,93 @@
+package waggle
+
+import "github.com/waggleq/waggle/driver"
+
+// The words of package driver that users meet. They are described there.
+type (
+	State        = driver.State
+	Reason       = driver.Reason
+	Outcome      = driver.Outcome
+	Encoding     = driver.Encoding
+	Durability   = driver.Durability
+	UniqueUntil  = driver.UniqueUntil
+	OnConflict   = driver.OnConflict
+	Backoff      = driver.Backoff
+	Filter       = driver.Filter
+	Page         = driver.Page
+	Change       = driver.Change
+	ChangeResult = driver.ChangeResult
+	Op           = driver.Op
+	QueueInfo    = driver.QueueInfo
+	QueueConfig  = driver.QueueConfig
+	QueuePatch   = driver.QueuePatch
+	TypeInfo     = driver.TypeInfo
+	Totals       = driver.Totals
+	Retention    = driver.Retention
+	Keep         = driver.Keep
+	WorkerStatus = driver.WorkerStatus
+	Event        = driver.Event
+	EventKind    = driver.EventKind
+	Progress     = driver.Progress
+	LogLine      = driver.LogLine
+	Attempt      = driver.Attempt
+	StoreInfo    = driver.StoreInfo
+	Capabilities = driver.Capabilities
+)
+
+// The states of a task.
+const (
+	Scheduled = driver.Scheduled
+	Pending   = driver.Pending
+	Available = driver.Available
+	Active    = driver.Active
+	Retryable = driver.Retryable
+	Completed = driver.Completed
+	Cancelled = driver.Cancelled
+	Discarded = driver.Discarded
+)
+
+// The durability levels, weakest first.
+const (
+	DurabilityMemory     = driver.DurabilityMemory
+	DurabilityDisk       = driver.DurabilityDisk
+	DurabilityReplicated = driver.DurabilityReplicated
+)
+
+// When a unique key is free again, and what becomes of a task whose key is taken.
+const (
+	UntilDone    = driver.UntilDone
+	UntilStarted = driver.UntilStarted
+	UntilTTL     = driver.UntilTTL
+
+	ConflictReturn  = driver.ConflictReturn
+	ConflictReject  = driver.ConflictReject
+	ConflictReplace = driver.ConflictReplace
+)
+
+// The operations of [Client.Apply].
+const (
+	OpCancel = driver.OpCancel
+	OpRetry  = driver.OpRetry
+	OpRun    = driver.OpRun
+	OpDelete = driver.OpDelete
+)
+
+// The encodings of payloads and results.
+const (
+	EncodingJSON = driver.EncodingJSON
+	EncodingRaw  = driver.EncodingRaw
+)
+
+// EventsFromNow makes [Client.Events] begin with what happens next.
+const EventsFromNow = driver.EventsFromNow
+
+// EventGap is the kind of an event that stands for events that were dropped before they could be read.
+const EventGap EventKind = "gap"
+
+// Defaults.
+const (
+	DefaultQueue       = driver.DefaultQueue
+	DefaultMaxAttempts = driver.DefaultMaxAttempts
+	DefaultCrashLimit  = driver.DefaultCrashLimit
+	DefaultLease       = driver.DefaultLease
+)

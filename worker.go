@@ -1,0 +1,291 @@
+package waggle
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/logkey"
+	"github.com/waggleq/waggle/internal/runner"
+)
+
+// Queue is a queue that a worker serves. Weight is its share among the worker's queues; 0 means 1.
+type Queue struct {
+	Name   string `json:"name"`
+	Weight int    `json:"weight,omitzero"`
+}
+
+// WorkerOptions configure a worker. The zero value of a field means its default.
+type WorkerOptions struct {
+	// Queues are the queues to serve. Default: "default".
+	Queues []Queue
+	// StrictQueues serves queues in the given order: a task of the second starts only when the first has none. Otherwise
+	// each time tasks are fetched a queue comes first as often as its weight says.
+	StrictQueues bool
+	// Slots is how many handlers run at once. Default: 100.
+	Slots int
+	// Lease is after what time without a sign of life the store gives this worker's tasks to others. Default: 10s; at
+	// least 100ms.
+	Lease time.Duration
+	// DrainTimeout is how long Run waits for handlers after its ctx has ended, before it cancels them with the cause
+	// [ErrShutdown]. Default: 25s; [NoDrain]: they are cancelled at once.
+	DrainTimeout time.Duration
+	// Abort, when it is closed, ends a drain under way at once: a second interrupt, for instance.
+	Abort <-chan struct{}
+	// PollInterval is how long an idle worker goes without asking the store, at the longest; wake-ups and due times come
+	// earlier by themselves. Default and least: 1s.
+	PollInterval time.Duration
+	// UntilEmpty has Run return nil when nothing that this worker's queues and types hold is left to run, here or in any
+	// other worker: no task is available, active, scheduled or retryable. Pending tasks don't count, and those of a
+	// paused queue do.
+	UntilEmpty bool
+	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. Default:
+	// slog.Default().
+	Logger *slog.Logger
+	// Middleware wraps every handler, the first outermost.
+	Middleware []Middleware
+	// AnyType, if not nil, runs tasks of every type that has no handler of its own.
+	AnyType Handler
+	// Name is the first part of the worker's id. Default: the host's name. Build is the version of the program, kept with
+	// each attempt. Default: the main module's version.
+	Name, Build string
+}
+
+// NoDrain is a DrainTimeout of none.
+const NoDrain time.Duration = -1
+
+const (
+	defaultSlots = 100
+	defaultDrain = 25 * time.Second
+	minPoll      = time.Second
+	maxSlots     = 100_000
+)
+
+func (o *WorkerOptions) withDefaults() WorkerOptions {
+	var v WorkerOptions
+	if o != nil {
+		v = *o
+	}
+	if len(v.Queues) == 0 {
+		v.Queues = []Queue{{Name: DefaultQueue}}
+	}
+	v.Queues = slices.Clone(v.Queues)
+	for i := range v.Queues {
+		v.Queues[i].Weight = cmp.Or(v.Queues[i].Weight, 1)
+	}
+	v.Slots = cmp.Or(v.Slots, defaultSlots)
+	v.Lease = cmp.Or(v.Lease, DefaultLease)
+	v.DrainTimeout = cmp.Or(v.DrainTimeout, defaultDrain)
+	v.PollInterval = cmp.Or(v.PollInterval, minPoll)
+	if v.Logger == nil {
+		v.Logger = slog.Default()
+	}
+	if v.Name == "" {
+		v.Name, _ = os.Hostname() // a worker without a host's name is called worker
+	}
+	v.Name = cmp.Or(nameOf(v.Name), "worker")
+	v.Build = cmp.Or(v.Build, buildVersion())
+	return v
+}
+
+// nameOf returns s with what can't be in a name left out, cut so that a worker's id fits.
+func nameOf(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x80 && driver.CheckName("", string(r), 1) == nil {
+			return r
+		}
+		return -1
+	}, s)
+	return s[:min(len(s), 64)]
+}
+
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return ""
+}
+
+func (o *WorkerOptions) validate() error {
+	var errs []error
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, driver.Invalidf(format, args...))
+		}
+	}
+	seen := map[string]bool{}
+	for _, q := range o.Queues {
+		if err := driver.CheckName("queue", q.Name, driver.MaxNameLen); err != nil {
+			errs = append(errs, err)
+		}
+		bad(q.Weight < 1 || q.Weight > 1_000_000, "the weight of queue %q must be between 1 and 1000000, got %d", q.Name, q.Weight)
+		bad(seen[q.Name], "queue %q is named twice", q.Name)
+		seen[q.Name] = true
+	}
+	bad(o.Slots < 1 || o.Slots > maxSlots, "the number of slots must be between 1 and %d, got %d", maxSlots, o.Slots)
+	if err := driver.CheckLease(o.Lease); err != nil {
+		errs = append(errs, err)
+	}
+	bad(o.DrainTimeout < 0 && o.DrainTimeout != NoDrain, "the drain timeout must not be negative, got %v", o.DrainTimeout)
+	bad(o.PollInterval < minPoll, "the poll interval must be at least %v, got %v", minPoll, o.PollInterval)
+	bad(slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }), "a middleware is nil")
+	return errors.Join(errs...)
+}
+
+// Worker runs tasks. Register handlers with [Handle], then call [Worker.Run].
+type Worker struct {
+	store  driver.Store
+	opts   WorkerOptions
+	client *Client
+
+	mu       sync.Mutex
+	entries  map[string]*entry
+	anyType  *entry
+	mistakes []error
+	started  bool
+	runner   *runner.Runner
+}
+
+// NewWorker returns a worker of a store. nil opts mean the defaults. The error joins all that is wrong with opts.
+func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
+	if store == nil {
+		return nil, failed("new worker", driver.Invalidf("the store is nil"))
+	}
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, failed("new worker", err)
+	}
+	client, err := NewClient(store, &ClientOptions{Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{store: store, opts: o, client: client, entries: make(map[string]*entry)}
+	if o.AnyType != nil {
+		w.anyType = &entry{w.wrap(o.AnyType), (*HandleOptions)(nil).withDefaults()}
+	}
+	return w, nil
+}
+
+// Run runs tasks until ctx ends; it is the one way to run a worker, and ending ctx the one way to stop it. A worker runs
+// once.
+//
+// When ctx ends Run fetches no more, gives back what has not started, and waits for the handlers that run, at most
+// DrainTimeout. Then it cancels them with the cause [ErrShutdown] and gives them a moment; a handler that returns an
+// error now has its task given back, with no attempt spent. What has not returned by then is given back too. Then Run
+// returns nil.
+//
+// A worker that loses its lease (it was held up, or cut off from the store) cancels its handlers with the cause
+// [ErrLeaseLost], registers under a new id and goes on. An unreachable store is waited for.
+//
+// The error joins the mistakes made in registering handlers, or is one of the store that trying again does not mend.
+func (w *Worker) Run(ctx context.Context) error {
+	r, err := w.start()
+	if err != nil {
+		return failed("run worker", err)
+	}
+	w.opts.Logger.Info("worker starts", logkey.Queues, w.queueNames(), logkey.Types, w.Types(), logkey.Slots, w.opts.Slots,
+		logkey.Lease, w.opts.Lease)
+	err = r.Run(ctx)
+	w.opts.Logger.Info("worker has stopped", logkey.Worker, r.WorkerID())
+	if cerr := w.client.Close(context.WithoutCancel(ctx)); err == nil {
+		err = cerr
+	}
+	return failed("run worker", err)
+}
+
+func (w *Worker) start() (*runner.Runner, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.started {
+		return nil, driver.Invalidf("a worker runs once: make a new one")
+	}
+	if len(w.entries) == 0 && w.anyType == nil {
+		w.refuse(driver.Invalidf("the worker has no handlers: register one with waggle.Handle"))
+	}
+	if err := errors.Join(w.mistakes...); err != nil {
+		return nil, err
+	}
+	w.started = true
+	w.runner = runner.New(w.config())
+	return w.runner, nil
+}
+
+func (w *Worker) config() runner.Config {
+	host, _ := os.Hostname() // only shown
+	cfg := runner.Config{
+		Store: w.store, Handler: (*dispatcher)(w), Logger: w.opts.Logger, NewWorkerID: w.newID,
+		Host: host, PID: os.Getpid(), Build: w.opts.Build,
+		Strict: w.opts.StrictQueues, Slots: w.opts.Slots, Lease: w.opts.Lease, Drain: max(w.opts.DrainTimeout, 0),
+		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort,
+	}
+	for _, q := range w.opts.Queues {
+		cfg.Queues = append(cfg.Queues, runner.Queue(q))
+	}
+	if w.anyType == nil {
+		cfg.Types = slices.Sorted(maps.Keys(w.entries))
+	}
+	return cfg
+}
+
+// newID returns an id for one registration.
+func (w *Worker) newID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails: it crashes the program instead
+	return w.opts.Name + ":" + hex.EncodeToString(b[:])
+}
+
+func (w *Worker) queueNames() []string {
+	names := make([]string, len(w.opts.Queues))
+	for i, q := range w.opts.Queues {
+		names[i] = q.Name
+	}
+	return names
+}
+
+// ID returns the id under which the worker is registered now or was last; "" before the first time. It changes when a
+// lease was lost.
+func (w *Worker) ID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.runner == nil {
+		return ""
+	}
+	return w.runner.WorkerID()
+}
+
+// WorkerStats is what a worker holds at one moment, and how many handlers have returned.
+type WorkerStats = runner.Stats
+
+// Stats returns what the worker holds now.
+func (w *Worker) Stats() WorkerStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.runner == nil {
+		return WorkerStats{}
+	}
+	return w.runner.Stats()
+}
+
+// Options returns the worker's options with their defaults, to be shown when it starts.
+func (w *Worker) Options() WorkerOptions { return w.opts }
+
+// Types returns the registered types, sorted; nil if the worker serves every type.
+func (w *Worker) Types() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.anyType != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(w.entries))
+}
