@@ -18,7 +18,7 @@ func perform(ctx context.Context, s *spec, j job, out io.Writer) (err error) {
 		return fmt.Errorf("open: %w", err)
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	d := &driver{contestant: c, job: j, out: out}
+	d := &attempt{contestant: c, job: j, out: out}
 	var done event
 	switch j.Do {
 	case doOpen:
@@ -44,15 +44,15 @@ func perform(ctx context.Context, s *spec, j job, out io.Writer) (err error) {
 	return printEvent(out, done)
 }
 
-// driver performs one job.
-type driver struct {
+// attempt is one job under way.
+type attempt struct {
 	contestant
 	job job
 	out io.Writer
 }
 
 // put enqueues the messages numbered from first, in the job's batches.
-func (d *driver) put(ctx context.Context, first, count int) error {
+func (d *attempt) put(ctx context.Context, first, count int) error {
 	if d.job.Batch <= 1 {
 		return d.Enqueue(ctx, newMessage(first))
 	}
@@ -61,7 +61,7 @@ func (d *driver) put(ctx context.Context, first, count int) error {
 
 // enqueue lets the callers enqueue for WarmMS, and then for RunMS on the clock. The clock stops when the last call that
 // began in time has returned.
-func (d *driver) enqueue(ctx context.Context) (event, error) {
+func (d *attempt) enqueue(ctx context.Context) (event, error) {
 	var all atomic.Int64
 	cpu := cpuTime()
 	if err := d.enqueueFor(ctx, milliseconds(d.job.WarmMS), &all); err != nil {
@@ -81,7 +81,7 @@ func (d *driver) enqueue(ctx context.Context) (event, error) {
 }
 
 // enqueueFor lets the callers begin calls for a time, waits for them and adds the tasks to all.
-func (d *driver) enqueueFor(ctx context.Context, long time.Duration, all *atomic.Int64) error {
+func (d *attempt) enqueueFor(ctx context.Context, long time.Duration, all *atomic.Int64) error {
 	batch := max(d.job.Batch, 1)
 	until := time.Now().Add(long)
 	return inParallel(d.job.Callers, func() error {
@@ -95,7 +95,7 @@ func (d *driver) enqueueFor(ctx context.Context, long time.Duration, all *atomic
 }
 
 // fill enqueues exactly Tasks tasks, numbered from 0.
-func (d *driver) fill(ctx context.Context) (event, error) {
+func (d *attempt) fill(ctx context.Context) (event, error) {
 	var next atomic.Int64
 	batch := max(d.job.Batch, 1)
 	err := inParallel(d.job.Callers, func() error {
@@ -121,7 +121,7 @@ const stallLimit = 60 * time.Second
 
 // work runs one worker until it has handled all tasks. The clock runs from the end of the first tenth of them, which
 // warms up, to the last one's handler.
-func (d *driver) work(ctx context.Context) (event, error) {
+func (d *attempt) work(ctx context.Context) (event, error) {
 	l := newLedger(d.job.Tasks, d.job.Tasks/10)
 	cpu := cpuTime()
 	stop, err := d.Work(ctx, d.job.Slots, l.handle)
@@ -142,7 +142,7 @@ func (d *driver) work(ctx context.Context) (event, error) {
 
 // pickup measures the time from the call that enqueues a task to the start of its handler, with one worker that had
 // nothing to do. Both are in this process and so on one clock.
-func (d *driver) pickup(ctx context.Context) (event, error) {
+func (d *attempt) pickup(ctx context.Context) (event, error) {
 	started := make(chan time.Time, 1)
 	stop, err := d.Work(ctx, 0, func(message) { started <- time.Now() })
 	if err != nil {
@@ -174,7 +174,7 @@ func (d *driver) pickup(ctx context.Context) (event, error) {
 }
 
 // hold enqueues one task, starts it and never ends it. It returns only if ctx ends or something fails.
-func (d *driver) hold(ctx context.Context) error {
+func (d *attempt) hold(ctx context.Context) error {
 	started := make(chan time.Time, 1)
 	_, err := d.Work(ctx, 0, func(message) {
 		started <- time.Now()
@@ -197,7 +197,7 @@ func (d *driver) hold(ctx context.Context) error {
 }
 
 // take waits for one task of another process, however long that takes.
-func (d *driver) take(ctx context.Context) error {
+func (d *attempt) take(ctx context.Context) error {
 	started := make(chan time.Time, 1)
 	stop, err := d.Work(ctx, 0, func(message) { started <- time.Now() })
 	if err != nil {
@@ -220,7 +220,7 @@ func (d *driver) take(ctx context.Context) error {
 }
 
 // expectLeft fails unless the queue itself says that want tasks have not ended.
-func (d *driver) expectLeft(ctx context.Context, want int) error {
+func (d *attempt) expectLeft(ctx context.Context, want int) error {
 	got, err := d.Left(ctx)
 	if err == nil && got != want {
 		err = fmt.Errorf("the queue holds %d tasks, not %d", got, want)

@@ -1,5 +1,0 @@
-//go:build !waggle
-
-package main
-
-func waggleSpecs() []*spec { return nil }
