@@ -43,8 +43,11 @@ func summarize(xs []float64) figure {
 
 // roundTasks rounds n down to 1, 2 or 5 times a power of ten and keeps it within low and high.
 func roundTasks(n float64, low, high int) int {
-	if n <= float64(low) {
+	switch {
+	case n <= float64(low):
 		return low
+	case n >= float64(high):
+		return high
 	}
 	unit := math.Pow(10, math.Floor(math.Log10(n)))
 	for _, step := range []float64{5, 2, 1} {
