@@ -38,6 +38,7 @@ func newLane(c *Client, level Durability) *lane { return &lane{c: c, level: leve
 
 // enqueue sends a task with the next batch and waits for its result, or until ctx ends.
 func (l *lane) enqueue(ctx context.Context, t *driver.Task, chosen bool) EnqueueResult {
+	id := t.ID // once it is sent the task is the store's to touch
 	k := l.join(t, chosen)
 	select {
 	case <-k.done:
@@ -49,7 +50,7 @@ func (l *lane) enqueue(ctx context.Context, t *driver.Task, chosen bool) Enqueue
 	l.mu.Lock()
 	k.gone = true
 	l.mu.Unlock()
-	return EnqueueResult{Receipt{ID: t.ID}, causeOf(ctx)}
+	return EnqueueResult{Receipt{ID: id}, causeOf(ctx)}
 }
 
 func (l *lane) join(t *driver.Task, chosen bool) *call {

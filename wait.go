@@ -2,6 +2,7 @@ package waggle
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -178,11 +179,26 @@ func (w *waits) read(ctx context.Context, r *reader) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, ErrClosed):
+			w.giveUp(r, err)
+			return
 		case err != nil:
 			cursor = w.recover(ctx, err, cursor, &troubled)
 		default:
 			cursor, troubled = page.Next, 0
 		}
+	}
+}
+
+// giveUp ends a reader and all waits because the store is closed.
+func (w *waits) giveUp(r *reader, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reader == r {
+		w.reader = nil
+	}
+	for _, list := range w.byID {
+		deliver(list, ended{err: err})
 	}
 }
 

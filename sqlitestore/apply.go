@@ -213,12 +213,11 @@ func (t *tx) askCancel(r *row) error {
 // again makes an ended task available, as if it were new but for its history.
 func (t *tx) again(r *row) error {
 	if r.hasStarted {
-		host, err := t.workerByNo(r.worker)
+		w, err := t.workerByNo(r.worker)
 		if err != nil {
 			return err
 		}
-		r.note(host, driver.Attempt{Outcome: driver.Complete, Started: timeOf(r.started), Ended: timeOf(r.endedAt)})
-		r.hasStarted = false
+		r.noteCompletion(w)
 	}
 	if err := t.unlink(r); err != nil {
 		return err

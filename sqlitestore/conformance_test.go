@@ -18,7 +18,8 @@ var engine = drivertest.Engine{Name: "sqlite", Open: func(t testing.TB) *drivert
 	path := filepath.Join(t.TempDir(), "store", "waggle.db")
 	open := func(t testing.TB) driver.Store {
 		s, err := sqlitestore.Open(t.Context(), path, &sqlitestore.Options{
-			Clock: func() time.Time { return start.Add(time.Duration(offset.Load())) },
+			Clock:         func() time.Time { return start.Add(time.Duration(offset.Load())) },
+			MaxEventBytes: 64 << 10,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -338,7 +338,7 @@ func (t *tx) take(c *cursor, w *worker, token int64) error {
 		return err
 	}
 	if n := int64(t.changes()); n != c.taken {
-		return &failure{err: corruptf("%d tasks stand at the front of lane %d where %d were read", n, c.lane.no, c.taken)}
+		return corruptf("%d tasks stand at the front of lane %d where %d were read", n, c.lane.no, c.taken)
 	}
 	t.count(c.lane, available, active, c.taken)
 	return t.stmt("claim_take").ints(c.lane.no, c.lastPrio, c.lastOrd).exec()

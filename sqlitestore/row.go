@@ -141,6 +141,12 @@ func (r *row) note(w *worker, a driver.Attempt) {
 	r.history = encodeJSON(driver.AppendAttempt(decodeHistory(r.history), a))
 }
 
+// noteCompletion writes the attempt that completed the task into its history.
+func (r *row) noteCompletion(w *worker) {
+	r.note(w, driver.Attempt{Outcome: driver.Complete, Started: timeOf(r.started), Ended: timeOf(r.endedAt)})
+	r.hasStarted = false
+}
+
 func decodeHistory(text string) []driver.Attempt {
 	var list []driver.Attempt
 	if text != "" {

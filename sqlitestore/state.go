@@ -237,6 +237,8 @@ func timeOf(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+// corruptf returns an error for something in the database that can't be. It is a failure: what was done in the
+// transaction is rolled back.
 func corruptf(format string, args ...any) error {
-	return driver.Errorf(driver.ErrCorrupt, format, args...)
+	return &failure{code: sqlite.ResultCorrupt, err: driver.Errorf(driver.ErrCorrupt, format, args...)}
 }

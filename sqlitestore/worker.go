@@ -30,9 +30,35 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 		case w.life != alive:
 			return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register under a new one", info.ID)
 		}
+		if w.host != info.Host || w.build != info.Build {
+			if err := t.keepAuthor(w); err != nil {
+				return err
+			}
+		}
 		w.host, w.build = info.Host, info.Build
 		return t.stmt("worker_update").ints(w.no, leaseEnd).text(info.Host).text(info.Build).text(encoded).exec()
 	})
+}
+
+// keepAuthor writes the host and build of a worker, before they change, into the history of the tasks that it has
+// completed: their rows only name the worker.
+func (t *tx) keepAuthor(w *worker) error {
+	var seqs []int64
+	err := t.stmt("ended_by").ints(w.no).rows(func(s *sqlite.Stmt) error {
+		seqs = append(seqs, s.ColumnInt64(0))
+		return nil
+	})
+	for i := 0; err == nil && i < len(seqs); i++ {
+		var r *row
+		if r, err = t.load(seqs[i]); err != nil || r == nil {
+			continue
+		}
+		r.noteCompletion(w)
+		if err = t.saveMeta(r); err == nil {
+			err = t.stmt("ended_noted").ints(r.seq).exec()
+		}
+	}
+	return err
 }
 
 func (t *tx) workerEvent(kind driver.EventKind, id string) {

@@ -33,6 +33,9 @@ func (s *simulation) setQueue() {
 }
 
 func (s *simulation) keep() driver.Keep {
+	if s.chance("unbounded", 2) {
+		return driver.Keep{Age: 24*time.Hour + tick/2, Count: -1, Bytes: -1}
+	}
 	return driver.Keep{
 		Age: draw(s, "age", 24*time.Hour+tick/2, later(3), 0), Count: draw(s, "count", -1, 2, 1, 0),
 		Bytes: draw(s, "bytes", int64(-1), 10, 0),

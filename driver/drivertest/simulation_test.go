@@ -230,3 +230,21 @@ func openMemory(t testing.TB) *Fixture {
 	})
 	return &Fixture{Store: s, Advance: func(d time.Duration) { offset.Add(int64(d)) }}
 }
+
+// A store's clock may run between calls; the simulation copes with it.
+func TestSimulationOnARunningClock(t *testing.T) {
+	t.Parallel()
+	RunSimulation(t, Engine{Name: "memory", Open: func(t testing.TB) *Fixture {
+		var offset atomic.Int64
+		s, err := memstore.Open(&memstore.Options{Clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return &Fixture{Store: s, Advance: func(d time.Duration) { offset.Add(int64(d)) }}
+	}})
+}

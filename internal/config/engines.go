@@ -5,6 +5,7 @@ import (
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/memstore"
+	"github.com/waggleq/waggle/sqlitestore"
 )
 
 // engines maps each URL scheme to its engine.
@@ -13,6 +14,7 @@ var engines map[string]opener
 func init() {
 	engines = map[string]opener{
 		"memory": openMemory,
+		"sqlite": openSQLite,
 	}
 }
 
@@ -23,3 +25,10 @@ func openMemory(_ context.Context, _, rest string) (driver.Store, error) {
 	return memstore.Open(nil)
 }
 
+func openSQLite(ctx context.Context, _, rest string) (driver.Store, error) {
+	path, err := sqlitePath(rest)
+	if err != nil {
+		return nil, err
+	}
+	return sqlitestore.Open(ctx, path, nil)
+}

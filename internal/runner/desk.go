@@ -36,7 +36,8 @@ type desk struct {
 
 	room      chan struct{} // tells the fetcher that it may have something to do
 	roomAsked bool
-	ahead     int // how many jobs may wait for a slot
+	empty     chan struct{} // closed when nothing is held any more, if somebody waits for it
+	ahead     int           // how many jobs may wait for a slot
 
 	done    int64 // handlers that have returned
 	ranFor  time.Duration
@@ -165,6 +166,10 @@ func (d *desk) settled(jobs []*Job) {
 		if d.recent != nil {
 			d.recent[j.ID] = j.Token
 		}
+	}
+	if d.empty != nil && len(d.held) == 0 {
+		close(d.empty)
+		d.empty = nil
 	}
 	d.wantRoom()
 }

@@ -3,7 +3,6 @@ package runner
 import (
 	"cmp"
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -23,6 +22,7 @@ type fetcher struct {
 	names  []string
 	unsure bool      // the reply of a fetch was lost: there may be claims that we don't know of
 	look   time.Time // when to look for such claims once more; zero: not
+	busy   bool      // with UntilEmpty: something was held at the last look
 	empty  int       // rounds in a row that found nothing although a wait was cut short
 }
 
@@ -174,14 +174,14 @@ func (f *fetcher) wait(idle context.Context, res *driver.FetchResult) {
 func (f *fetcher) await(idle context.Context, wait time.Duration) {
 	call, cancel := context.WithTimeout(idle, wait+callTimeout(f.s.cfg.Lease))
 	defer cancel()
+	if f.s.cfg.UntilEmpty {
+		go f.d.wakeWhenClear(call, cancel, f.busy)
+	}
 	err := f.s.cfg.Store.Await(call, driver.AwaitRequest{
 		Worker: f.s.id, For: driver.ForWork, Queues: f.names, Types: f.s.cfg.Types, Max: wait,
 	})
-	if err == nil || idle.Err() != nil || f.s.failed(err) {
-		return
-	}
-	if errors.Is(err, context.DeadlineExceeded) && call.Err() != nil {
-		return // the store did not keep to Max; the next fetch will tell whether it is alive
+	if err == nil || call.Err() != nil || f.s.failed(err) {
+		return // if the store did not keep to Max, the next fetch will tell whether it is alive
 	}
 	f.tr.hit(idle, err)
 }
@@ -189,7 +189,8 @@ func (f *fetcher) await(idle context.Context, wait time.Duration) {
 // finished reports whether nothing of the served queues and types is left to run, here or anywhere: all that is not
 // ended or pending.
 func (f *fetcher) finished(idle context.Context) bool {
-	if !f.d.clear(f.s) {
+	f.busy = !f.d.clear(f.s)
+	if f.busy {
 		return false
 	}
 	call, cancel := context.WithTimeout(idle, callTimeout(f.s.cfg.Lease))

@@ -133,6 +133,27 @@ func (d *desk) clear(s *session) bool {
 	return s.active == 0
 }
 
+// wakeWhenClear calls wake when nothing is held any more, unless ctx ends first. busy is whether something was held when
+// the caller last looked; if not, there is nothing to wait for.
+func (d *desk) wakeWhenClear(ctx context.Context, wake func(), busy bool) {
+	d.mu.Lock()
+	if len(d.held) == 0 {
+		d.mu.Unlock()
+		if busy {
+			wake()
+		}
+		return
+	}
+	empty := make(chan struct{})
+	d.empty = empty
+	d.mu.Unlock()
+	select {
+	case <-empty:
+		wake()
+	case <-ctx.Done():
+	}
+}
+
 // armSweeper has jobs given back that find no slot for too long: those that run take longer than they used to.
 func (d *desk) armSweeper() {
 	if d.queue.len() > 0 && d.sweeper == nil && !d.closed {

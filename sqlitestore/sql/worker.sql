@@ -43,3 +43,9 @@ SELECT id FROM worker WHERE no = ?
 
 -- name: worker_by_no
 SELECT id, life, host, build FROM worker WHERE no = ?
+
+-- name: ended_by
+SELECT seq FROM ended WHERE worker = ? AND started IS NOT NULL
+
+-- name: ended_noted
+UPDATE ended SET started = NULL WHERE seq = ?

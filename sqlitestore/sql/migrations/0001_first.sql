@@ -119,7 +119,7 @@ CREATE INDEX ended_kept ON ended (queue, state, ord);
 
 CREATE TABLE meta (
 	seq         INTEGER PRIMARY KEY,
-	state       TEXT NOT NULL,    -- scheduled, pending, available or retryable: the last it had but active and ended
+	state       TEXT NOT NULL,    -- its state when this row was written: true unless it is in held or ended
 	at          INTEGER NOT NULL, -- when it is or was due
 	ord         INTEGER NOT NULL, -- its place in line while available
 	attempt     INTEGER NOT NULL, -- attempts spent

@@ -1,0 +1,304 @@
+package waggle_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+)
+
+// counter counts runs of a handler and tells how they ended.
+type counter struct {
+	started, ended atomic.Int32
+	cause          atomic.Pointer[error]
+}
+
+// until returns a handler that runs for d, or until its context ends and then returns an error.
+func (c *counter) until(d time.Duration) waggle.Handler {
+	return func(ctx context.Context, _ *waggle.Task) error {
+		c.started.Add(1)
+		defer c.ended.Add(1)
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			cause := context.Cause(ctx)
+			c.cause.Store(&cause)
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *counter) lastCause() error {
+	if p := c.cause.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func TestLeaseIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var c counter
+		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
+		info := e.wait(e.enqueue("x", nil, nil))
+		if info.State != waggle.Completed || info.Crashes != 0 || c.started.Load() != 1 {
+			t.Errorf("%s after %d runs, %d crashes", info.State, c.started.Load(), info.Crashes)
+		}
+		r.stop()
+	})
+}
+
+// A worker that is cut off from the store gives its tasks up before anyone else may have them, and goes on afterwards.
+func TestCutOff(t *testing.T) {
+	for name, what := range map[string]fault{"refused": before, "blackhole": hang} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				var c counter
+				r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(20*time.Second), nil) })
+				id := e.enqueue("x", nil, nil)
+				synctest.Wait()
+				first := r.w.ID()
+				held := e.workers()[0].LeaseEnd
+				e.store.set(func(string) fault { return what })
+				time.Sleep(time.Until(held) - 2*time.Second)
+				if c.ended.Load() != 0 {
+					t.Error("the handler was cancelled early")
+				}
+				time.Sleep(time.Until(held))
+				synctest.Wait()
+				if c.ended.Load() != 1 || !errors.Is(c.lastCause(), waggle.ErrLeaseLost) {
+					t.Errorf("at the end of the lease: %d handlers have ended, cause %v", c.ended.Load(), c.lastCause())
+				}
+				time.Sleep(time.Minute)
+				if n := e.logs.count(slog.LevelError, ""); n > 8 {
+					t.Errorf("%d errors logged for one outage", n)
+				}
+				e.store.set(nil)
+				info := e.wait(id)
+				if info.State != waggle.Completed || c.started.Load() != 2 {
+					t.Errorf("%s after %d runs", info.State, c.started.Load())
+				}
+				// Nobody else recovered it meanwhile, and the worker gave it back itself: no crash.
+				if info.Crashes != 0 || info.Attempt != 1 {
+					t.Errorf("%d crashes, attempt %d", info.Crashes, info.Attempt)
+				}
+				if second := r.w.ID(); second == first || info.Worker != second {
+					t.Errorf("registered as %s, then %s; run by %s", first, second, info.Worker)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
+func (e *env) workers() []waggle.WorkerStatus {
+	e.t.Helper()
+	list, err := e.client.Workers(e.t.Context())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return list
+}
+
+// A worker that others have recovered from can change nothing, also if its handler goes on.
+func TestRecoveredByOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		release := make(chan struct{})
+		var runs atomic.Int32
+		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) {
+			w.HandleFunc("x", func(_ context.Context, t *waggle.Task) error {
+				if runs.Add(1) == 1 {
+					<-release // ignores its context
+					return t.SetResult("late")
+				}
+				return t.SetResult("right")
+			}, nil)
+		})
+		id := e.enqueue("x", nil, nil)
+		synctest.Wait()
+		e.store.set(outage)
+		time.Sleep(3 * time.Second)
+		if _, err := e.mem.Maintain(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		e.wantState(id, waggle.Available)
+		e.store.set(nil)
+		time.Sleep(2 * time.Second)
+		// The same process gets it back while the first run goes on: it is not run twice at once.
+		if runs.Load() != 1 {
+			t.Errorf("%d runs at once", runs.Load())
+		}
+		close(release)
+		info := e.wait(id)
+		if got, err := waggle.Result[string](info); got != "right" || err != nil || runs.Load() != 2 {
+			t.Errorf("result %q, %v after %d runs", got, err, runs.Load())
+		}
+		r.stop()
+	})
+}
+
+// An outcome whose reply is lost is sent again; one that finished while the store was away is not run again.
+func TestSettleRepliesLost(t *testing.T) {
+	for name, fn := range map[string]func(string) fault{
+		"reply lost":  once("settle", after, 3),
+		"not reached": once("settle", before, 3),
+		"hangs":       once("settle", hang, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				var c counter
+				e.store.set(fn)
+				r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(0), nil) })
+				for range 20 {
+					e.enqueue("x", nil, nil)
+				}
+				time.Sleep(20 * time.Second)
+				synctest.Wait()
+				if st := r.w.Stats(); c.started.Load() != 20 || st.Settling != 0 {
+					t.Errorf("%d runs of 20 tasks, %+v", c.started.Load(), st)
+				}
+				e.wantAll(20, waggle.Completed)
+				r.stop()
+			})
+		})
+	}
+}
+
+func (e *env) wantAll(n int, state waggle.State) {
+	e.t.Helper()
+	got := 0
+	for info, err := range e.client.All(e.t.Context(), waggle.Filter{States: []waggle.State{state}}) {
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		if info.Attempt > 1 || info.Crashes > 0 {
+			e.t.Errorf("task %s: attempt %d, %d crashes", info.ID, info.Attempt, info.Crashes)
+		}
+		got++
+	}
+	if got != n {
+		e.t.Errorf("%d tasks are %s, want %d", got, state, n)
+	}
+}
+
+// Claims whose reply is lost are found again and run, once.
+func TestFetchRepliesLost(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var c counter
+		n := 0
+		e.store.set(func(op string) fault {
+			if op == "fetch" || op == "held" {
+				if n++; n%2 == 0 {
+					return after
+				}
+			}
+			return none
+		})
+		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(100*time.Millisecond), nil) })
+		for range 500 {
+			e.enqueue("x", nil, nil)
+		}
+		time.Sleep(2 * time.Minute)
+		if c.started.Load() != 500 {
+			t.Errorf("%d runs of 500 tasks", c.started.Load())
+		}
+		e.wantAll(500, waggle.Completed)
+		r.stop()
+	})
+}
+
+// What finished while the store was out of reach counts, if nobody has taken it meanwhile.
+func TestFinishedDuringOutage(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var c counter
+		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(2*time.Second), nil) })
+		id := e.enqueue("x", nil, nil)
+		synctest.Wait()
+		e.store.set(outage)
+		time.Sleep(30 * time.Second)
+		e.store.set(nil)
+		time.Sleep(10 * time.Second)
+		if info := e.wantState(id, waggle.Completed); c.started.Load() != 1 || info.Crashes != 0 {
+			t.Errorf("%d runs, %d crashes", c.started.Load(), info.Crashes)
+		}
+		r.stop()
+	})
+}
+
+// A task that has crashed its workers runs alone.
+func TestProbation(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		ctx := t.Context()
+		poison := e.enqueue("poison", nil, nil)
+		for i := range 2 { // two workers die with it
+			id := "dead:" + string(rune('a'+i))
+			if err := e.mem.Register(ctx, driver.WorkerInfo{ID: id}, time.Second); err != nil {
+				t.Fatal(err)
+			}
+			res, err := e.mem.Fetch(ctx, driver.FetchRequest{Worker: id, Lease: time.Second, Queues: []string{"default"}, Max: 1})
+			if err != nil || len(res.Claims) != 1 {
+				t.Fatal(res, err)
+			}
+			time.Sleep(2 * time.Second)
+			if _, err := e.mem.Maintain(ctx, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if info := e.get(poison); info.Crashes != 2 {
+			t.Fatalf("%d crashes", info.Crashes)
+		}
+		var others, beside atomic.Int32
+		var ranAlone atomic.Bool
+		r := e.work(nil, func(w *waggle.Worker) {
+			w.HandleFunc("poison", func(_ context.Context, t *waggle.Task) error {
+				before := others.Load()
+				time.Sleep(5 * time.Second)
+				ranAlone.Store(before == 0 && others.Load() == 0)
+				return nil
+			}, nil)
+			w.HandleFunc("healthy", func(context.Context, *waggle.Task) error {
+				others.Add(1)
+				defer others.Add(-1)
+				beside.Add(1)
+				time.Sleep(time.Second)
+				return nil
+			}, nil)
+		})
+		for i := range 30 {
+			e.enqueue("healthy", i, nil)
+		}
+		time.Sleep(30 * time.Second)
+		e.wantState(poison, waggle.Completed)
+		if !ranAlone.Load() || beside.Load() != 30 {
+			t.Errorf("alone: %t, healthy runs: %d", ranAlone.Load(), beside.Load())
+		}
+		r.stop()
+	})
+}
+
+// A store that is closed under a worker ends it with that error.
+func TestStoreClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var c counter
+		r := e.work(nil, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
+		e.enqueue("x", nil, nil)
+		synctest.Wait()
+		e.store.set(func(string) fault { return none })
+		closed := driver.Errorf(driver.ErrClosed, "closed")
+		e.store.fail(closed)
+		if err := <-r.done; !errors.Is(err, waggle.ErrClosed) {
+			t.Errorf("Run = %v", err)
+		}
+		if !errors.Is(c.lastCause(), waggle.ErrLeaseLost) {
+			t.Errorf("cause %v", c.lastCause())
+		}
+		e.store.fail(nil)
+		r.cancel()
+	})
+}
