@@ -70,6 +70,13 @@ bench: ## Run the Go benchmarks COUNT times and print medians and spread
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -p 1 -timeout 0 $(PKGS) | tee bin/bench.txt
 	$(TOOL) benchstat bin/bench.txt
 
+.PHONY: compare
+compare: ## Measure Waggle beside asynq, River and BullMQ; writes docs/benchmarks.md
+	@for p in redis-server node npm; do command -v $$p >/dev/null || \
+	  { echo "$$p was not found: apt-get install redis-server postgresql nodejs npm" >&2; exit 1; }; done
+	cd bench/bullmq && npm ci --no-audit --no-fund
+	cd bench && $(GO) run . -out ../docs/benchmarks.md
+
 .PHONY: fuzz
 fuzz: ## Fuzz every Fuzz test for FUZZTIME each
 	scripts/fuzz

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -45,6 +46,7 @@ type spec struct {
 	ours  bool // Waggle
 	limit bool // not a queue: the least that could be done on this store; enqueue, processing and bytes only
 
+	only         []measure // nil: all that apply
 	noBulk       bool
 	defaultSlots int           // tasks at once if the user says nothing
 	defaultNote  string        // where that default comes from
@@ -55,21 +57,31 @@ type spec struct {
 	recovery string // what its documentation or source says of a killed worker's tasks
 }
 
+// product is the label without what follows a comma.
+func (s *spec) product() string {
+	name, _, _ := strings.Cut(s.label, ",")
+	return name
+}
+
 // measures returns what is measured of it, in the order of the page.
 func (s *spec) measures() []measure {
-	all := []measure{single, bulk, workDefault, work100, bytesPerTask}
-	if !s.limit {
-		all = append(all, pickup)
-	}
-	return slices.DeleteFunc(all, func(m measure) bool {
-		return m == bulk && s.noBulk || m == workDefault && (s.limit || s.defaultSlots == manySlots)
+	return slices.DeleteFunc(slices.Clone(allMeasures), func(m measure) bool {
+		switch {
+		case s.only != nil && !slices.Contains(s.only, m):
+			return true
+		case m == bulk:
+			return s.noBulk
+		case m == workDefault:
+			return s.limit || s.defaultSlots == manySlots
+		}
+		return s.limit && (m == pickup || m == recovery)
 	})
 }
 
 // contestants lists all, in the order of the page.
 func contestants() []*spec {
 	all := waggleSpecs()
-	return append(all, asynqSpec(), bullmqSpec(), riverSpec(), redisScriptSpec(), redisListSpec())
+	return append(all, asynqSpec(), bullmqSpec(), riverSpec(), riverTunedSpec(), redisScriptSpec(), redisListSpec())
 }
 
 // find returns the specs with these names, or all for none.
@@ -105,6 +117,9 @@ const (
 	bytesPerTask measure = "bytes"
 	recovery     measure = "recovery"
 )
+
+// allMeasures is in the order of a round; recovery follows at the end.
+var allMeasures = []measure{single, bulk, workDefault, work100, pickup, bytesPerTask, recovery}
 
 // manySlots is the concurrency at which all workers are compared.
 const manySlots = 100

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -29,7 +30,10 @@ func (l *lab) run(ctx context.Context) error {
 		}
 	}
 	for round := range l.settings.Rounds {
-		for _, m := range []measure{single, bulk, workDefault, work100, pickup, bytesPerTask} {
+		for _, m := range allMeasures {
+			if m == recovery {
+				continue // all of these come last
+			}
 			for i := range l.specs {
 				s := l.specs[(round+i)%len(l.specs)]
 				if err := l.sample(ctx, round, s, m); err != nil {
@@ -65,11 +69,7 @@ func (l *lab) calibrate(ctx context.Context, s *spec) error {
 
 // sample takes one sample of m, if that is a figure of s, and adds it to the results.
 func (l *lab) sample(ctx context.Context, round int, s *spec, m measure) error {
-	offered := false
-	for _, of := range s.measures() {
-		offered = offered || of == m
-	}
-	if !offered {
+	if !slices.Contains(s.measures(), m) {
 		return nil
 	}
 	var x sample

@@ -108,7 +108,7 @@ func versions(ctx context.Context, specs []*spec) (map[string]string, error) {
 				return nil, err
 			}
 		} else if v := modules[s.module]; v != "" && !s.ours {
-			found[s.label] = strings.TrimPrefix(v, "v")
+			found[s.product()] = strings.TrimPrefix(v, "v")
 		}
 	}
 	return found, nil
@@ -141,6 +141,6 @@ func nodeVersions(s *spec, found map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("the package %s was not found (%w): run npm ci in bench/bullmq", s.module, err)
 	}
-	found[s.label] = strings.TrimSpace(string(out))
+	found[s.product()] = strings.TrimSpace(string(out))
 	return nil
 }

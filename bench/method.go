@@ -26,7 +26,7 @@ func (p *page) method() {
 		"**Enqueue in batches.** The same with {bulk callers} callers and batches of {batch}, through the call that the tool's documentation " +
 			"names for it.",
 		"**Process.** The queue is filled first. One worker process then works it off; the clock runs from the end of the first " +
-			"tenth, which warms up, to the start of the last handler. How many tasks are queued is chosen for each tool in a trial run so that " +
+			"tenth, which warms up, to the call of the last handler; what a tool still has to note down then is not in it. How many tasks are queued is chosen for each tool in a trial run so that " +
 			"this takes about {run} s: see the table below.",
 		"**Idle pick-up.** From the call that enqueues a task to the start of its handler, both in one process and on one clock, one task at a time, " +
 			"{pickups} samples. The worker has had nothing to do for at least 200 ms, and up to 100 ms more at random; for asynq, whose idle " +
@@ -63,7 +63,7 @@ func (p *page) settingsTable() {
 	p.line("")
 	var rows [][]string
 	for _, s := range p.specs {
-		version := p.Versions[s.label]
+		version := p.Versions[s.product()]
 		if s.ours || s.limit {
 			version = none
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -16,7 +17,7 @@ const recoverStagger = 7 * time.Second
 func (l *lab) recoveries(ctx context.Context) error {
 	var runs []func() error
 	for _, s := range l.specs {
-		if s.limit {
+		if !slices.Contains(s.measures(), recovery) {
 			continue
 		}
 		of := l.results.Of[s.name]
