@@ -74,7 +74,7 @@ bench: ## Run the Go benchmarks COUNT times and print medians and spread
 compare: ## Measure Waggle beside asynq, River and BullMQ; writes docs/benchmarks.md
 	@for p in redis-server node npm; do command -v $$p >/dev/null || \
 	  { echo "$$p was not found: apt-get install redis-server postgresql nodejs npm" >&2; exit 1; }; done
-	cd bench/bullmq && npm ci --no-audit --no-fund
+	cd bench/bullmq && npm install --no-save --no-audit --no-fund
 	cd bench && $(GO) run . -out ../docs/benchmarks.md
 
 .PHONY: fuzz

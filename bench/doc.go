@@ -12,6 +12,6 @@
 //	go run . -quick                                  a smoke test of about two minutes; prints the page
 //	go run . -render -out ../docs/benchmarks.md      render again
 //
-// It needs redis-server, PostgreSQL's server programs, Node.js and the packages under bullmq (npm ci). Everything runs
+// It needs redis-server, PostgreSQL's server programs, Node.js and the packages under bullmq (npm install --no-save). Everything runs
 // on loopback ports and in a temporary directory, and is gone afterwards. CPU time and "die with the parent" need Linux.
 package main

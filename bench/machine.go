@@ -139,7 +139,7 @@ func nodeVersions(s *spec, found map[string]string) error {
 	found["Node.js"] = strings.TrimPrefix(strings.TrimSpace(string(node)), "v")
 	out, err := exec.Command("node", "-p", fmt.Sprintf("require('./bullmq/node_modules/%s/package.json').version", s.module)).Output()
 	if err != nil {
-		return fmt.Errorf("the package %s was not found (%w): run npm ci in bench/bullmq", s.module, err)
+		return fmt.Errorf("the package %s was not found (%w): run npm install --no-save in bench/bullmq", s.module, err)
 	}
 	found[s.product()] = strings.TrimSpace(string(out))
 	return nil

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -90,7 +91,9 @@ var (
 const (
 	plotWidth = 18 * vg.Centimeter
 	rowHeight = 0.85 * vg.Centimeter
-	plotFrame = 3 * vg.Centimeter // title, axis and legend
+	plotFrame = 3.2 * vg.Centimeter // title, axis and legend
+
+	plotMargin = 0.2 * vg.Centimeter
 )
 
 // save draws the picture into an SVG file.
@@ -100,7 +103,7 @@ func (p picture) save(path string) error {
 		return err
 	}
 	canvas := vgsvg.New(plotWidth, rowHeight*vg.Length(len(p.rows))+plotFrame)
-	drawn.Draw(draw.New(canvas))
+	drawn.Draw(draw.Crop(draw.New(canvas), plotMargin, -plotMargin, plotMargin, -plotMargin))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return err
@@ -198,6 +201,14 @@ func (p picture) limits() (low, high float64) {
 	return low, max(high, 10*low)
 }
 
+// decade writes a power of ten: 0.1, 1, 1 000.
+func decade(d float64) string {
+	if d < 1 {
+		return strconv.FormatFloat(d, 'g', 3, 64)
+	}
+	return grouped(int64(math.Round(d)))
+}
+
 // decades are ticks at the powers of ten, with small ones at 2 and 5 times them.
 type decades struct{}
 
@@ -205,7 +216,7 @@ type decades struct{}
 func (decades) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
 	for d := math.Pow(10, math.Floor(math.Log10(low))); d <= high*1.001; d *= 10 {
-		ticks = append(ticks, plot.Tick{Value: d, Label: short(d)})
+		ticks = append(ticks, plot.Tick{Value: d, Label: decade(d)})
 		for _, step := range []float64{2, 5} {
 			if v := d * step; v <= high*1.001 {
 				ticks = append(ticks, plot.Tick{Value: v})
