@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,7 +87,7 @@ func parseOptions(args []string) (*options, error) {
 	kills := flags.Int("kills", full.RecoverySamples, "killed workers a queue")
 	limit := flags.Float64("cap", full.RecoveryCapSeconds, "seconds to wait at most for a task of a killed worker")
 	only := flags.String("only", "", "measure these contestants only, separated by commas")
-	flags.StringVar(&o.results, "results", "results.json", "file of the samples")
+	flags.StringVar(&o.results, "results", "", "file of the samples; empty: results.json, or results-quick.json with -quick")
 	flags.StringVar(&o.out, "out", "", "page to write, with its plots in img beside it; empty: print it, without plots")
 	flags.StringVar(&o.dir, "dir", "", "directory for the databases, on a real disk; empty: the system's temporary directory")
 	flags.BoolVar(&o.render, "render", false, "measure nothing, render the samples in the results file")
@@ -97,9 +98,11 @@ func parseOptions(args []string) (*options, error) {
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	o.settings = full
+	file := "results.json"
 	if *quick {
-		o.settings = quickSettings()
+		o.settings, file = quickSettings(), "results-quick.json"
 	}
+	o.results = cmp.Or(o.results, file)
 	flags.Visit(func(f *flag.Flag) {
 		switch f.Name {
 		case "rounds":
