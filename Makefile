@@ -49,6 +49,7 @@ generate: ## Run go generate
 .PHONY: test
 test: setup lint ## Run every check and every test, on a fresh machine too
 	$(GO) test -race -shuffle=on -vet=off -timeout $(TIMEOUT) $(PKGS)
+	scripts/nested test -shuffle=on -vet=off ./...
 
 .PHONY: lint
 lint: fmt-check ## Check format, vet and staticcheck, nested modules included

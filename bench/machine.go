@@ -134,7 +134,7 @@ func postgresVersion() (string, error) {
 func nodeVersions(s *spec, found map[string]string) error {
 	node, err := exec.Command("node", "--version").Output()
 	if err != nil {
-		return fmt.Errorf("Node.js was not found (%w): install it, on Debian and Ubuntu with: apt-get install nodejs npm", err)
+		return fmt.Errorf("no Node.js was found (%w): install it, on Debian and Ubuntu with: apt-get install nodejs npm", err)
 	}
 	found["Node.js"] = strings.TrimPrefix(strings.TrimSpace(string(node)), "v")
 	out, err := exec.Command("node", "-p", fmt.Sprintf("require('./bullmq/node_modules/%s/package.json').version", s.module)).Output()
