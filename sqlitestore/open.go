@@ -116,7 +116,7 @@ type Store struct {
 	closing   chan struct{}  // closed by Close
 	running   sync.WaitGroup // the writer and the readers under way
 	closed    atomic.Bool
-	closeErr  error
+	closeErr  error // of the writer's connection; written before running is done
 }
 
 var errClosed = driver.Errorf(driver.ErrClosed, "the sqlite store is closed")
@@ -244,6 +244,7 @@ func (s *Store) Capabilities() driver.Capabilities { return s.caps }
 
 // Close implements [driver.Store].
 func (s *Store) Close() error {
+	var errs []error
 	s.closeOnce.Do(func() {
 		s.closed.Store(true)
 		close(s.closing)
@@ -253,11 +254,12 @@ func (s *Store) Close() error {
 		s.queue.mu.Unlock()
 		for range s.opts.ReadConns {
 			c := <-s.readers // waits for the calls under way
-			s.closeErr = errors.Join(s.closeErr, c.close())
+			errs = append(errs, c.close())
 		}
 		s.running.Wait()
+		errs = append(errs, s.closeErr)
 	})
-	return nil
+	return errors.Join(errs...)
 }
 
 // now is the store's clock in milliseconds.

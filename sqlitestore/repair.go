@@ -50,6 +50,8 @@ func (t *tx) mend(d *defect) error {
 		return t.mendUnique(d)
 	case "wrong-size":
 		return t.stmt("mend_bytes").ints(d.seq).exec()
+	case "wrong-extra":
+		return t.stmt("mend_extra").ints(d.seq).exec()
 	case "wrong-place", "wrong-due", "wrong-lane", "held-by-nobody", "orphan-row", "missing-expiry", "missing-unique":
 		return t.mendTask(d.seq)
 	case "damaged-task":
