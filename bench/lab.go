@@ -179,7 +179,7 @@ func (l *lab) work(ctx context.Context, s *spec, m measure, n int) (x sample, er
 }
 
 // idleGap is the least time a worker has had nothing to do before a task comes.
-const idleGap = 200 * time.Millisecond
+const idleGap = 150 * time.Millisecond
 
 // pollLanes is how many workers of a contestant that polls are measured side by side, as each sample takes so long.
 const pollLanes = 4

@@ -29,7 +29,7 @@ func (p *page) method() {
 			"tenth, which warms up, to the call of the last handler; what a tool still has to note down then is not in it. How many tasks are queued is chosen for each tool in a trial run so that " +
 			"this takes about {run} s: see the table below.",
 		"**Idle pick-up.** From the call that enqueues a task to the start of its handler, both in one process and on one clock, one task at a time, " +
-			"{pickups} samples. With SQLite that is a wake-up inside the process; between processes it takes longer. The worker has had nothing to do for at least 200 ms, and up to 100 ms more at random; for asynq, whose idle " +
+			"{pickups} samples. With SQLite that is a wake-up inside the process; between processes it takes longer. The worker has had nothing to do for at least 150 ms, and up to 100 ms more at random; for asynq, whose idle " +
 			"worker looks once a second, up to a second more, so that tasks come at any moment between two looks. p50 and p99 are of all samples, " +
 			"the bracket is the range of the rounds' medians.",
 		"**Bytes.** What the store grows by for {byte tasks} tasks, nobody connected: Redis's `used_memory`, `pg_database_size`, the SQLite " +

@@ -23,7 +23,7 @@ type settings struct {
 
 func fullSettings() settings {
 	return settings{
-		Rounds: 5, WarmSeconds: 0.5, RunSeconds: 1.5, Callers: 50, BulkCallers: 4, BulkBatch: 500,
+		Rounds: 5, WarmSeconds: 0.4, RunSeconds: 1.2, Callers: 50, BulkCallers: 4, BulkBatch: 500,
 		ByteTasks: 100_000, PickupSamples: 40, RecoverySamples: 5, RecoveryCapSeconds: 180,
 	}
 }
