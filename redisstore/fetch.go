@@ -56,14 +56,14 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 		pruning.Go(func() { _, _, _ = s.prune(ctx, sh, queues, 1000) }) // the next fetch tries again
 	}
 	defer pruning.Wait()
-	careful := true
 	return s.refreshed(ctx, sh, func() error {
 		f := &fetchCall{s: s, sh: sh, req: &req, most: most}
 		if err := f.choosePairs(ctx); err != nil {
 			return err
 		}
-		for {
-			reply, err := f.send(ctx, careful)
+		for round := 0; ; round++ {
+			// Tending may bring up more to tend, such as a recovered task that has expired; a busy store is left at that.
+			reply, err := f.send(ctx, round < 5)
 			if err != nil {
 				return err
 			}
@@ -72,7 +72,6 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 				return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 			}
 			if word, _ := parts[0].ToString(); word == "tend" {
-				careful = false
 				if err := f.tend(ctx, parts); err != nil {
 					return err
 				}
