@@ -236,9 +236,12 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 	}
 	sh.tended.keyCursor.Store(scan.Cursor)
 	var items []*item
+	var keys, owners []string
 	for i := 0; i+1 < len(scan.Elements); i += 2 {
 		key, owner := scan.Elements[i], scan.Elements[i+1]
-		if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
+		if len(owner) > 7 && owner[0]&uniqueRemote != 0 {
+			keys, owners = append(keys, key), append(owners, owner)
+		} else if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
 			it := &item{}
 			it.expect(sh.key("uniq"), key, owner, true)
 			it.do("HDEL", sh.key("uniq"), key)
@@ -246,7 +249,11 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 			items = append(items, it)
 		}
 	}
-	_, err = s.commit(ctx, sh, items)
+	remote, err := s.dropRemoteKeys(ctx, sh, keys, owners, now)
+	if err != nil {
+		return err
+	}
+	_, err = s.commit(ctx, sh, append(items, remote...))
 	return err
 }
 
