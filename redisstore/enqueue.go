@@ -41,14 +41,13 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	if err != nil {
 		return nil, err
 	}
-	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
-		batch, remote := s.splitRemote(batches[sh.number])
-		for _, t := range remote {
-			if err := s.enqueueRemote(ctx, t, level, results); err != nil {
-				return err
-			}
+	for _, t := range s.takeRemote(batches) {
+		if err := s.enqueueRemote(ctx, t, level, results); err != nil {
+			return nil, err
 		}
-		for part := range segments(batch) {
+	}
+	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		for part := range segments(batches[sh.number]) {
 			if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
 				return err
 			}
@@ -250,19 +249,35 @@ func appendEnvelope(dst []byte, t *newTask) []byte {
 	return driver.AppendEnvelope(dst, &whole)
 }
 
-// splitRemote takes out the tasks whose unique key is another shard's business.
-func (s *Store) splitRemote(batch []*newTask) (local, remote []*newTask) {
-	if !slices.ContainsFunc(batch, s.remote) {
-		return batch, nil
+// takeRemote takes out of the batches, in the order of the call, the tasks whose unique key is another shard's business,
+// and those of the same call that compete with them.
+func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
+	if len(s.shards) == 1 {
+		return nil
 	}
-	for _, t := range batch {
-		if s.remote(t) {
-			remote = append(remote, t)
-		} else {
-			local = append(local, t)
+	keys := map[string]bool{}
+	for _, batch := range batches {
+		for _, t := range batch {
+			if s.remote(t) {
+				keys[t.task.Unique.Key] = true
+			}
 		}
 	}
-	return local, remote
+	if len(keys) == 0 {
+		return nil
+	}
+	var remote []*newTask
+	for i, batch := range batches {
+		batches[i] = slices.DeleteFunc(batch, func(t *newTask) bool {
+			competes := t.task.Unique != nil && keys[t.task.Unique.Key]
+			if competes {
+				remote = append(remote, t)
+			}
+			return competes
+		})
+	}
+	slices.SortFunc(remote, func(a, b *newTask) int { return a.at - b.at })
+	return remote
 }
 
 // enqueueOptions packs what the script must know of a task that is not simply to be put in line.

@@ -194,7 +194,10 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	due, _ := parts[2].AsInt64()
 	left, _ := parts[3].AsInt64()
 	if end := millis(now).Add(f.req.Lease); result.LeaseEnd.IsZero() || end.Before(result.LeaseEnd) {
-		result.Now, result.LeaseEnd = millis(now), end
+		result.LeaseEnd = end
+	}
+	if at := millis(now); at.After(result.Now) {
+		result.Now = at
 	}
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at
@@ -320,7 +323,8 @@ func (t *tended) toPrune(s *Store, queues []string) []string {
 func (t *tended) setOver(queue string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over != nil {
-		t.over[queue] = true
+	if t.over == nil {
+		t.at, t.over = map[string]time.Time{}, map[string]bool{}
 	}
+	t.over[queue] = true
 }

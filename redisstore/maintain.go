@@ -31,7 +31,7 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.refresh(ctx, sh); err != nil {
 			return nil, err
 		}
-		n, more, err := s.recoverLost(ctx, sh, max)
+		n, more, err := s.recoverLost(ctx, sh, max-result.Recovered)
 		result.Recovered += n
 		result.More = result.More || more
 		if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.maintainPairs(ctx, sh, max, result); err != nil {
 			return nil, err
 		}
-		pruned, more, err := s.prune(ctx, sh, sh.known.queues(), max)
+		pruned, more, err := s.prune(ctx, sh, sh.known.queues(), max-result.Pruned)
 		result.Pruned += pruned
 		result.More = result.More || more
 		if err != nil {
@@ -65,7 +65,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 			busy = append(busy, p)
 		}
 	}
-	promoted, expired := 0, 0
+	promoted, expired := result.Promoted, result.Expired
 	for chunk := range slices.Chunk(busy, maintainPairs) {
 		if promoted >= max && expired >= max {
 			break
@@ -81,8 +81,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 		}
 		expired += got
 	}
-	result.Promoted += promoted
-	result.Expired += expired
+	result.Promoted, result.Expired = promoted, expired
 	result.More = result.More || promoted >= max || expired >= max
 	return nil
 }

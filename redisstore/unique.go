@@ -56,7 +56,25 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 	}
 	free := *t.task
 	free.Unique = nil
-	return s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique}}, level, results)
+	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique}}, level, results)
+	if err != nil || t.task.Unique.Until == driver.UntilTTL {
+		return err
+	}
+	return s.confirmKey(ctx, t)
+}
+
+// confirmKey says that a reservation's task is stored, so that the key is free as soon as that is gone.
+func (s *Store) confirmKey(ctx context.Context, t *newTask) error {
+	sh := s.shardOfKey(t.task.Unique.Key)
+	values, err := s.hashFields(ctx, sh, "uniq", []string{t.task.Unique.Key})
+	if err != nil || len(values[0]) <= 7 || values[0][7:] != t.id {
+		return err
+	}
+	it := &item{}
+	it.expect(sh.key("uniq"), t.task.Unique.Key, values[0], true)
+	it.do("HSET", sh.key("uniq"), t.task.Unique.Key, string(appendUint48([]byte{values[0][0]}, 0))+t.id)
+	_, err = s.commit(ctx, sh, []*item{it})
+	return err
 }
 
 // reserveKey makes a task the owner of its unique key, or returns what its policy says of the conflict.
