@@ -193,11 +193,8 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	now, _ := parts[1].AsInt64()
 	due, _ := parts[2].AsInt64()
 	left, _ := parts[3].AsInt64()
-	if end := millis(now).Add(f.req.Lease); result.LeaseEnd.IsZero() || end.Before(result.LeaseEnd) {
-		result.LeaseEnd = end
-	}
 	if at := millis(now); at.After(result.Now) {
-		result.Now = at
+		result.Now, result.LeaseEnd = at, at.Add(f.req.Lease)
 	}
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at

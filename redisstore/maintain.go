@@ -205,8 +205,8 @@ func (s *Store) pruneQueue(ctx context.Context, sh *shard, queue string, max int
 		for _, st := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
 			keep := retention.Of(st)
 			keys = append(keys, sh.keptKey(letterOf[st], queue))
-			args = append(args, string(letterOf[st]), strconv.FormatInt(keep.Age.Milliseconds(), 10), strconv.Itoa(keep.Count),
-				strconv.FormatInt(keep.Bytes, 10))
+			args = append(args, string(letterOf[st]), strconv.FormatInt(keep.Age.Milliseconds(), 10),
+				strconv.FormatInt(s.share(int64(keep.Count)), 10), strconv.FormatInt(s.share(keep.Bytes), 10))
 		}
 		m, err := s.script(ctx, s.data, sh, pruneScript, keys, s.head(sh, "", conf), args)
 		if err != nil {
@@ -219,6 +219,15 @@ func (s *Store) pruneQueue(ctx context.Context, sh *shard, queue string, max int
 		return 0, false, err
 	}
 	return int(reply[0]), reply[1] == 1, nil
+}
+
+// share is a shard's part of a bound on a whole queue, rounded up: tasks are spread evenly.
+func (s *Store) share(bound int64) int64 {
+	if bound < 0 {
+		return bound
+	}
+	n := int64(len(s.shards))
+	return (bound + n - 1) / n
 }
 
 // dropExpiredKeys removes some of the unique keys whose time has passed.

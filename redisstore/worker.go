@@ -344,9 +344,6 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 		}
 		w.Held += int(held)
 		alive[l.Member]++
-		if end := millis(int64(l.Score)); end.Before(w.LeaseEnd) {
-			w.LeaseEnd = end
-		}
 	}
 	return nil
 }
