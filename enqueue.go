@@ -1,8 +1,12 @@
 package waggle
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -87,10 +91,12 @@ func enqueueFailed(typ string, err error) error {
 
 // enqueueOne sends one task through the lane of its level.
 func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *EnqueueOptions) (Receipt, error) {
-	t, err := c.newTask(typ, payload, opts)
-	if err != nil {
+	t := new(driver.Task)
+	if err := c.fill(t, typ, payload, opts); err != nil {
 		return Receipt{}, err
 	}
+	// A caller that gives up may use these again while the batch that holds the task is on its way.
+	t.Payload, t.Headers, t.Tags = ownBytes(t.Payload, payload), maps.Clone(t.Headers), slices.Clone(t.Tags)
 	if ctx.Err() != nil {
 		return Receipt{ID: t.ID}, causeOf(ctx)
 	}
@@ -102,16 +108,24 @@ func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *
 	return r.Receipt, r.Err
 }
 
-// newTask makes the task to be stored, and refuses what no batch could carry.
-func (c *Client) newTask(typ string, payload any, opts *EnqueueOptions) (*driver.Task, error) {
-	t, err := opts.task(typ, payload)
-	if err != nil {
-		return nil, err
+// ownBytes returns a payload's bytes, copied if they are the caller's.
+func ownBytes(b []byte, payload any) []byte {
+	switch payload.(type) {
+	case []byte, json.RawMessage, Data:
+		return bytes.Clone(b)
+	}
+	return b
+}
+
+// fill makes t the task to be stored, and refuses what no batch could carry.
+func (c *Client) fill(t *driver.Task, typ string, payload any, opts *EnqueueOptions) error {
+	if err := opts.fill(t, typ, payload); err != nil {
+		return err
 	}
 	if limit := min(c.limits.MaxPayload, c.limits.MaxBatchBytes); len(t.Payload) > limit {
-		return nil, driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)
+		return driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)
 	}
-	return t, nil
+	return nil
 }
 
 // EnqueueBatch stores any number of tasks, in as many calls to the store as their number and size need. The results are
@@ -161,8 +175,8 @@ func isRefusal(err error) bool {
 // batch is an EnqueueBatch under way.
 type batch struct {
 	c       *Client
-	tasks   []*driver.Task // nil where the task was refused already
-	own     []bool         // the id was made here
+	tasks   []driver.Task
+	own     []bool // the id was made here
 	results []EnqueueResult
 	done    []bool
 	levels  map[Durability][]int
@@ -170,16 +184,16 @@ type batch struct {
 
 func newBatch(c *Client, tasks []NewTask) *batch {
 	b := &batch{
-		c: c, tasks: make([]*driver.Task, len(tasks)), own: make([]bool, len(tasks)),
+		c: c, tasks: make([]driver.Task, len(tasks)), own: make([]bool, len(tasks)),
 		results: make([]EnqueueResult, len(tasks)), done: make([]bool, len(tasks)), levels: make(map[Durability][]int),
 	}
 	for i, n := range tasks {
-		t, err := c.newTask(n.Type, n.Payload, n.Options)
-		if err != nil {
+		t := &b.tasks[i]
+		if err := c.fill(t, n.Type, n.Payload, n.Options); err != nil {
 			b.results[i].Err, b.done[i] = err, true
 			continue
 		}
-		b.tasks[i], b.own[i] = t, n.Options == nil || n.Options.ID == ""
+		b.own[i] = n.Options == nil || n.Options.ID == ""
 		b.results[i].ID = t.ID
 		level := c.level(n.Options)
 		b.levels[level] = append(b.levels[level], i)
@@ -215,7 +229,7 @@ func (b *batch) send(ctx context.Context, level Durability, indexes []int) error
 func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) error {
 	tasks := make([]*driver.Task, len(indexes))
 	for k, i := range indexes {
-		tasks[k] = b.tasks[i]
+		tasks[k] = &b.tasks[i]
 	}
 	results, tries, err := b.c.put(ctx, tasks, level)
 	if err != nil {

@@ -10,6 +10,8 @@ require (
 	zombiezen.com/go/sqlite v1.4.2
 )
 
+require github.com/redis/rueidis v1.0.79 // indirect
+
 require (
 	charm.land/bubbletea/v2 v2.1.1
 	github.com/charmbracelet/colorprofile v0.4.3 // indirect

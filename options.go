@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -133,24 +131,24 @@ func (o *UniqueOptions) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// task returns the task to be stored. It copies what it takes from the options.
-func (o *EnqueueOptions) task(typ string, payload any) (*driver.Task, error) {
+// fill makes t the task to be stored. t may share the payload's bytes, and the options' map and slices.
+func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
 	data, err := encode("payload", payload)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t := &driver.Task{Type: typ, Payload: data.Bytes, Encoding: data.Encoding}
+	t.Type, t.Payload, t.Encoding = typ, data.Bytes, data.Encoding
 	if o != nil {
 		t.ID, t.Queue, t.Priority, t.Hold = o.ID, o.Queue, o.Priority, o.Hold
 		t.At, t.Delay, t.ExpiresAt, t.ExpiresIn = o.At, o.Delay, o.ExpiresAt, o.ExpiresIn
 		t.MaxAttempts, t.CrashLimit, t.Timeout = o.MaxAttempts, o.CrashLimit, o.Timeout
-		t.Headers, t.Tags = maps.Clone(o.Headers), slices.Clone(o.Tags)
+		t.Headers, t.Tags = o.Headers, o.Tags
 		t.Unique = o.Unique.unique(t)
 	}
 	if t.ID == "" {
 		t.ID = driver.NewID()
 	}
-	return t, nil
+	return nil
 }
 
 func (o *UniqueOptions) unique(t *driver.Task) *driver.Unique {

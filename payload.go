@@ -72,18 +72,17 @@ func (d *Data) UnmarshalJSON(b []byte) error {
 }
 
 // encode returns the stored form of a payload or result: []byte is raw, json.RawMessage is JSON as it is, nil is empty,
-// and all else is marshalled. The caller's bytes are copied: a caller that gives up waiting may use them again while a
-// batch that holds them is on its way.
+// and all else is marshalled. The result may share the caller's bytes.
 func encode(what string, v any) (Data, error) {
 	switch v := v.(type) {
 	case nil:
 		return Data{Encoding: EncodingJSON}, nil
 	case []byte:
-		return Data{Bytes: bytes.Clone(v), Encoding: EncodingRaw}, nil
+		return Data{Bytes: v, Encoding: EncodingRaw}, nil
 	case json.RawMessage:
-		return Data{Bytes: bytes.Clone(v), Encoding: EncodingJSON}, nil
+		return Data{Bytes: v, Encoding: EncodingJSON}, nil
 	case Data:
-		return Data{Bytes: bytes.Clone(v.Bytes), Encoding: v.Encoding}, nil
+		return v, nil
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -26,9 +26,10 @@ type Task struct {
 	Crashes     int // workers that died with it
 	EnqueuedAt  time.Time
 
-	job *runner.Job
-	w   *Worker
-	ctx taskContext
+	token int64
+	job   *runner.Job
+	w     *Worker
+	ctx   taskContext
 
 	mu     sync.Mutex
 	result Data
@@ -61,7 +62,7 @@ func newTask(ctx context.Context, w *Worker, j *runner.Job) *Task {
 	t := &Task{
 		ID: j.ID, Type: j.Type, Queue: j.Queue, Payload: j.Payload, Encoding: j.Encoding, Headers: j.Headers, Tags: j.Tags,
 		Priority: j.Priority, Attempt: j.Attempt, MaxAttempts: j.MaxAttempts, Crashes: j.Crashes, EnqueuedAt: j.EnqueuedAt,
-		job: j, w: w,
+		token: int64(j.Token), job: j, w: w,
 	}
 	t.ctx = taskContext{ctx, t}
 	return t
@@ -69,7 +70,7 @@ func newTask(ctx context.Context, w *Worker, j *runner.Job) *Task {
 
 // Token returns the fencing token of this attempt: it is greater than that of every earlier claim of the task. A system
 // that keeps the greatest it has seen can refuse what an outdated attempt still writes.
-func (t *Task) Token() int64 { return int64(t.job.Token) }
+func (t *Task) Token() int64 { return t.token }
 
 // Worker returns the id under which this process holds the task.
 func (t *Task) Worker() string { return t.job.Worker() }

@@ -97,7 +97,7 @@ func (a *auditor) pages() error {
 func (a *auditor) rows() error {
 	for _, check := range []struct{ name, kind string }{
 		{"audit_places", "wrong-place"}, {"audit_states", "wrong-place"}, {"audit_due", "wrong-due"}, {"audit_lanes", "wrong-lane"},
-		{"audit_held", "held-by-nobody"}, {"audit_orphans", "orphan-row"}, {"audit_bytes", "wrong-size"},
+		{"audit_held", "held-by-nobody"}, {"audit_orphans", "orphan-row"}, {"audit_bytes", "wrong-size"}, {"audit_extra", "wrong-extra"},
 		{"audit_expiry_missing", "missing-expiry"}, {"audit_unique_missing", "missing-unique"},
 	} {
 		err := a.stmt(check.name).rows(func(s *sqlite.Stmt) error {

@@ -20,6 +20,7 @@ type holding struct {
 	seq, token, laneNo, workerNo int64
 	worker                       string
 	claimedAt, attempt, size     int64
+	extra                        bool // it has a row in meta or report
 }
 
 // Fetch implements [driver.Fetcher].
@@ -310,7 +311,7 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 	k.Token, k.Attempt, k.Crashes = driver.Token(token), s.ColumnInt(10)+1, s.ColumnInt(11)
 	k.EnqueuedAt, k.ClaimedAt = timeOf(s.ColumnInt64(4)), t.time()
 	p.holding = &holding{seq: p.seq, token: token, laneNo: c.lane.no, workerNo: w.no, worker: w.id,
-		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload))}
+		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload)), extra: !s.ColumnIsNull(10)}
 	if p.uniq != "" {
 		p.holding = nil // to complete it takes more than a holding tells
 	}

@@ -146,35 +146,38 @@ func (t *tx) prune(q *queue, limit int, thorough bool) (n int, more bool, err er
 func (t *tx) pruneState(q *queue, s standing, k driver.Keep, count int64, limit int) (n int, more bool, err error) {
 	lastOrd, bytes := int64(0), q.kept[s-completed]
 	perLane := make(map[*lane]int64)
-	done := false
-	err = t.stmt("prune_list").ints(q.no).text(string(s.state())).ints(int64(limit) + 1).rows(func(st *sqlite.Stmt) error {
+	var extra []int64
+	err = t.stmt("prune_list").ints(q.no).text(string(s.state())).ints(int64(limit) + 1).until(func(st *sqlite.Stmt) (bool, error) {
 		endedAt := st.ColumnInt64(3)
-		within := t.now-endedAt < k.Age.Milliseconds() && (k.Count < 0 || count <= int64(k.Count)) && (k.Bytes < 0 || bytes <= k.Bytes)
-		switch {
-		case done || within:
-			if !done {
-				q.oldest[s-completed] = endedAt
-			}
-			done = true
-		case n == limit:
-			more = true
-		default:
-			l, err := t.laneNo(st.ColumnInt64(1))
-			if err != nil {
-				return err
-			}
-			n++
-			count--
-			bytes -= st.ColumnInt64(2)
-			lastOrd = st.ColumnInt64(0)
-			perLane[l]++
+		if t.now-endedAt < k.Age.Milliseconds() && (k.Count < 0 || count <= int64(k.Count)) && (k.Bytes < 0 || bytes <= k.Bytes) {
+			q.oldest[s-completed] = endedAt
+			return false, nil
 		}
-		return nil
+		if n == limit {
+			more = true
+			return false, nil
+		}
+		l, err := t.laneNo(st.ColumnInt64(1))
+		if err != nil {
+			return false, err
+		}
+		if st.ColumnBool(4) {
+			extra = append(extra, st.ColumnInt64(5))
+		}
+		n++
+		count--
+		bytes -= st.ColumnInt64(2)
+		lastOrd = st.ColumnInt64(0)
+		perLane[l]++
+		return true, nil
 	})
 	if err != nil || n == 0 {
 		return 0, more, err
 	}
-	for _, name := range []string{"prune_task", "prune_meta", "prune_report", "prune_ended"} {
+	if err := t.dropExtra(extra); err != nil {
+		return 0, false, err
+	}
+	for _, name := range []string{"prune_task", "prune_ended"} {
 		if err := t.stmt(name).ints(q.no).text(string(s.state())).ints(lastOrd).exec(); err != nil {
 			return 0, false, err
 		}
@@ -184,4 +187,16 @@ func (t *tx) pruneState(q *queue, s standing, k driver.Keep, count int64, limit 
 	}
 	q.kept[s-completed], q.dirty = bytes, true
 	return n, more, nil
+}
+
+// dropExtra removes what only some tasks have.
+func (t *tx) dropExtra(seqs []int64) error {
+	for _, seq := range seqs {
+		for _, name := range []string{"meta_delete", "report_delete"} {
+			if err := t.stmt(name).ints(seq).exec(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

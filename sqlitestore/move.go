@@ -114,7 +114,7 @@ func (t *tx) linkEnded(r *row) error {
 	q.dirty = true
 	r.endOrd = t.st.nextSeq
 	t.st.nextSeq++
-	st := t.stmt("ended_insert").ints(r.seq, q.no, r.lane.no, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt)
+	st := t.stmt("ended_insert").ints(r.seq, q.no, r.lane.no, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt, 1)
 	if r.hasStarted {
 		st.ints(r.started)
 	} else {

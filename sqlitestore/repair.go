@@ -50,6 +50,8 @@ func (t *tx) mend(d *defect) error {
 		return t.mendUnique(d)
 	case "wrong-size":
 		return t.stmt("mend_bytes").ints(d.seq).exec()
+	case "wrong-extra":
+		return t.stmt("mend_extra").ints(d.seq).exec()
 	case "wrong-place", "wrong-due", "wrong-lane", "held-by-nobody", "orphan-row", "missing-expiry", "missing-unique":
 		return t.mendTask(d.seq)
 	case "damaged-task":
@@ -131,7 +133,7 @@ func (t *tx) mendTask(seq int64) error {
 // keepOf reports whether a task's row in held or ended is to stay.
 func (t *tx) keepOf(seq int64, r *row) (bool, error) {
 	if r == nil || r.standing != active {
-		return r != nil && r.standing.ended(), nil
+		return r != nil && r.endOrd != 0, nil
 	}
 	w, err := t.workerByNo(r.worker)
 	return w != nil && w.life != gone, err

@@ -69,7 +69,7 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 		return false, err // lost, or to be cancelled
 	}
 	size := h.size + int64(len(item.Result))
-	st := t.stmt("ended_insert").ints(h.seq, l.queue.no, l.no, t.st.nextSeq, t.now, size, h.token, 1, h.workerNo, h.claimedAt, h.attempt,
+	st := t.stmt("ended_insert").ints(h.seq, l.queue.no, l.no, t.st.nextSeq, t.now, size, h.token, 1, h.workerNo, h.claimedAt, h.attempt, flag(h.extra),
 		t.now-int64(item.Ran/time.Millisecond)).text(string(driver.Completed)).null().optText(string(item.ResultEncoding))
 	if len(item.Result) > 0 {
 		st.blob(item.Result)
@@ -182,6 +182,9 @@ func (t *tx) report(worker string, item *driver.Report) error {
 	}
 	if len(item.Logs) > 0 {
 		logs = encodeJSON(driver.AppendLogs(decodeLogs(logs), item.Logs))
+	}
+	if h := t.w.held[item.ID]; h != nil {
+		h.extra = true
 	}
 	t.event(driver.EventProgress, r.lane, r.id, worker)
 	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).exec()

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func jobNamed(id string) *Job { return &Job{Claim: driver.Claim{Task: driver.Task{ID: id}}} }
+func jobNamed(id string) *Job { return &Job{Claim: &driver.Claim{Task: driver.Task{ID: id}}} }
 
 func names(jobs []*Job) (ids []string) {
 	for _, j := range jobs {

@@ -54,6 +54,15 @@ FROM ended e JOIN task t ON t.seq = e.seq JOIN lane l ON l.no = e.lane
 WHERE e.bytes <> length(t.payload) + coalesce(length(e.result), 0) OR e.queue <> l.queue
 LIMIT 10000
 
+-- name: audit_extra
+SELECT e.seq, t.id, 'it has rows in meta or report that would be left behind'
+FROM ended e JOIN task t ON t.seq = e.seq
+WHERE e.extra = 0 AND (e.seq IN (SELECT seq FROM meta) OR e.seq IN (SELECT seq FROM report))
+LIMIT 10000
+
+-- name: mend_extra
+UPDATE ended SET extra = 1 WHERE seq = ?
+
 -- name: audit_expiry_missing
 SELECT t.seq, t.id, 'it is available and expires, but is not in expiry'
 FROM task t JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.seq = t.seq

@@ -20,16 +20,10 @@ SELECT at, seq FROM due WHERE lane = ? AND at <= ? ORDER BY at, seq LIMIT ?
 SELECT at, seq FROM expiry WHERE lane = ? AND at <= ? ORDER BY at, seq LIMIT ?
 
 -- name: prune_list
-SELECT ord, lane, bytes, ended_at FROM ended WHERE queue = ? AND state = ? ORDER BY ord LIMIT ?
+SELECT ord, lane, bytes, ended_at, extra, seq FROM ended WHERE queue = ? AND state = ? ORDER BY ord LIMIT ?
 
 -- name: prune_task
 DELETE FROM task WHERE seq IN (SELECT seq FROM ended WHERE queue = ? AND state = ? AND ord <= ?)
-
--- name: prune_meta
-DELETE FROM meta WHERE seq IN (SELECT seq FROM ended WHERE queue = ? AND state = ? AND ord <= ?)
-
--- name: prune_report
-DELETE FROM report WHERE seq IN (SELECT seq FROM ended WHERE queue = ? AND state = ? AND ord <= ?)
 
 -- name: prune_ended
 DELETE FROM ended WHERE queue = ? AND state = ? AND ord <= ?

@@ -71,8 +71,8 @@ DELETE FROM held WHERE seq = ? AND token = ? AND cancel = 0
 UPDATE held SET cancel = 1 WHERE seq = ?
 
 -- name: ended_insert
-INSERT INTO ended (seq, queue, lane, ord, ended_at, bytes, token, settled, worker, claimed_at, attempt, started, state, reason, encoding, result)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO ended (seq, queue, lane, ord, ended_at, bytes, token, settled, worker, claimed_at, attempt, extra, started, state, reason, encoding, result)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: ended_delete
 DELETE FROM ended WHERE seq = ?

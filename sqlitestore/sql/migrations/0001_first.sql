@@ -111,6 +111,7 @@ CREATE TABLE ended (
 	worker      INTEGER NOT NULL,
 	claimed_at  INTEGER NOT NULL,
 	attempt     INTEGER NOT NULL,
+	extra       INTEGER NOT NULL, -- 0: it has no rows in meta and report
 	started     INTEGER,          -- of an attempt that completed it and is not in meta.history
 	encoding    TEXT,             -- of the result
 	result      BLOB
