@@ -28,11 +28,13 @@ type desk struct {
 	queue   fifo
 	held    map[string]*Job // by task id: waiting, running or settling
 	recent  map[string]driver.Token
-	solo    *Job        // runs alone: see probation.go
-	lift    *time.Timer // ends the wait of a job on probation
-	stale   time.Duration
-	sweeper *time.Timer // armed while jobs wait
-	stalled bool        // jobs were given back because no slot became free
+	solo    *Job // runs alone: see probation.go
+	// fetching is set while claims may be on their way here.
+	fetching bool
+	lift     *time.Timer // ends the wait of a job on probation
+	stale    time.Duration
+	sweeper  *time.Timer // armed while jobs wait
+	stalled  bool        // jobs were given back because no slot became free
 
 	room      chan struct{} // tells the fetcher that it may have something to do
 	roomAsked bool
@@ -103,6 +105,7 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 			added++
 		}
 	}
+	d.clearLine()
 	for range min(added, d.parked) {
 		d.work.Signal()
 	}
@@ -168,6 +171,7 @@ func (d *desk) settled(jobs []*Job) {
 		close(d.empty)
 		d.empty = nil
 	}
+	d.tryProbation()
 	d.wantRoom()
 }
 
