@@ -45,7 +45,7 @@ func (c *counter) lastCause() error {
 func TestLeaseIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
 		var c counter
-		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Hour), nil) })
+		r := e.work(&waggle.WorkerOptions{Lease: time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(5*time.Minute), nil) })
 		info := e.wait(e.enqueue("x", nil, nil))
 		if info.State != waggle.Completed || info.Crashes != 0 || c.started.Load() != 1 {
 			t.Errorf("%s after %d runs, %d crashes", info.State, c.started.Load(), info.Crashes)
