@@ -123,7 +123,9 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 		t.Timeout, t.Encoding = time.Second, driver.EncodingRaw
 	}
 	if s.chance("unique", 3) && !s.draining(t.Queue) {
-		t.Unique = s.unique()
+		if t.Unique = s.unique(); t.Unique.Until == driver.UntilTTL && t.ID != "" {
+			t.ID = s.number("ttl-") // who owns the key of a task that was deleted and is there anew is open
+		}
 	}
 	if s.chance("invalid", 25) {
 		t.Priority = driver.MaxPriority + 1

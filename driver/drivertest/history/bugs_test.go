@@ -1,4 +1,4 @@
-package history
+package history_test
 
 import (
 	"context"
@@ -6,27 +6,28 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/driver/drivertest/history"
 )
 
 // bug is a store with one known fault, and the rule that it must be seen to break.
 type bug struct {
 	make   func(driver.Store) driver.Store
-	breaks Rule
+	breaks history.Rule
 }
 
 var bugs = map[string]bug{
-	"unfenced settle":          {func(s driver.Store) driver.Store { return &unfenced{Store: s} }, OneWinner},
-	"one claim for two":        {func(s driver.Store) driver.Store { return &doubled{Store: s} }, Exclusion},
-	"double promotion":         {func(s driver.Store) driver.Store { return &doubled{Store: s, newToken: 1} }, OneWinner},
-	"stolen lease":             {func(s driver.Store) driver.Store { return &thief{Store: s} }, Exclusion},
-	"lost unique key":          {func(s driver.Store) driver.Store { return &noUnique{Store: s} }, NoLeaks},
-	"leaked lease":             {func(s driver.Store) driver.Store { return &immortal{Store: s} }, Liveness},
-	"lost task":                {func(s driver.Store) driver.Store { return &forgetful{Store: s} }, NoLoss},
-	"lost settlement":          {func(s driver.Store) driver.Store { return &deaf{Store: s} }, OneWinner},
-	"counter drift":            {func(s driver.Store) driver.Store { return &drifting{Store: s} }, Conservation},
-	"attempts never spent":     {func(s driver.Store) driver.Store { return &patient{Store: s} }, BoundedAttempts},
-	"refused but stored":       {func(s driver.Store) driver.Store { return &liar{Store: s} }, UnknownOutcome},
-	"finding of its own audit": {func(s driver.Store) driver.Store { return &unsound{Store: s} }, NoLeaks},
+	"unfenced settle":          {func(s driver.Store) driver.Store { return &unfenced{Store: s} }, history.OneWinner},
+	"one claim for two":        {func(s driver.Store) driver.Store { return &doubled{Store: s} }, history.Exclusion},
+	"double promotion":         {func(s driver.Store) driver.Store { return &doubled{Store: s, newToken: 1} }, history.OneWinner},
+	"stolen lease":             {func(s driver.Store) driver.Store { return &thief{Store: s} }, history.Exclusion},
+	"lost unique key":          {func(s driver.Store) driver.Store { return &noUnique{Store: s} }, history.NoLeaks},
+	"leaked lease":             {func(s driver.Store) driver.Store { return &immortal{Store: s} }, history.Liveness},
+	"lost task":                {func(s driver.Store) driver.Store { return &forgetful{Store: s} }, history.NoLoss},
+	"lost settlement":          {func(s driver.Store) driver.Store { return &deaf{Store: s} }, history.OneWinner},
+	"counter drift":            {func(s driver.Store) driver.Store { return &drifting{Store: s} }, history.Conservation},
+	"attempts never spent":     {func(s driver.Store) driver.Store { return &patient{Store: s} }, history.BoundedAttempts},
+	"refused but stored":       {func(s driver.Store) driver.Store { return &liar{Store: s} }, history.UnknownOutcome},
+	"finding of its own audit": {func(s driver.Store) driver.Store { return &unsound{Store: s} }, history.NoLeaks},
 }
 
 // unfenced settles for whoever asks, under the token of the present claim.

@@ -1,0 +1,367 @@
+package sqlitestore
+
+import (
+	"container/list"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"zombiezen.com/go/sqlite"
+)
+
+// waiter is a call of Await.
+type waiter struct {
+	worker        string
+	queues, types []string
+	woken         chan struct{} // closed by whoever wakes it
+}
+
+func (w *waiter) wants(l *lane) bool {
+	return slices.Contains(w.queues, l.queue.name) && (len(w.types) == 0 || slices.Contains(w.types, l.typ))
+}
+
+// pair names a lane.
+type pair struct{ queue, typ string }
+
+// waiters are all calls that wait for something to happen in the store.
+type waiters struct {
+	mu      sync.Mutex
+	work    list.List // of *waiter, the longest waiting first
+	control list.List // of *waiter
+	events  chan struct{}
+	watched int // calls of Events that wait
+	// missed are lanes in which a task became due sooner than all others while nobody waited.
+	missed map[pair]bool
+}
+
+func newWaiters() *waiters { return &waiters{events: make(chan struct{}), missed: make(map[pair]bool)} }
+
+// any reports whether somebody waits.
+func (ws *waiters) any() bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.work.Len() > 0 || ws.control.Len() > 0 || ws.watched > 0
+}
+
+// tell wakes whom a committed transaction concerns.
+func (ws *waiters) tell(a *aftermath) {
+	if len(a.work) == 0 && len(a.sooner) == 0 && len(a.controls) == 0 && !a.events {
+		return
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for l, n := range a.work {
+		ws.wake(l, n)
+	}
+	for _, l := range a.sooner {
+		if !ws.wake(l, 1) {
+			ws.missed[pair{l.queue.name, l.typ}] = true
+		}
+	}
+	for _, id := range a.controls {
+		ws.wakeControl(id)
+	}
+	if a.events {
+		ws.wakeEvents()
+	}
+}
+
+// wake wakes at most n of those that serve a lane, the longest waiting first, and reports whether there was one.
+func (ws *waiters) wake(l *lane, n int64) bool {
+	woken := false
+	for e := ws.work.Front(); e != nil && n > 0; {
+		w, next := e.Value.(*waiter), e.Next()
+		if w.wants(l) {
+			ws.work.Remove(e)
+			close(w.woken)
+			woken = true
+			n--
+		}
+		e = next
+	}
+	return woken
+}
+
+func (ws *waiters) wakeControl(worker string) {
+	for e := ws.control.Front(); e != nil; {
+		w, next := e.Value.(*waiter), e.Next()
+		if w.worker == worker {
+			ws.control.Remove(e)
+			close(w.woken)
+		}
+		e = next
+	}
+}
+
+func (ws *waiters) wakeEvents() {
+	if ws.watched > 0 {
+		close(ws.events)
+		ws.events = make(chan struct{})
+	}
+}
+
+// compare wakes those whom changes by another process concern.
+func (ws *waiters) compare(old, now *state) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if old.nextEvent != now.nextEvent {
+		ws.wakeEvents()
+	}
+	for no, l := range now.lanes {
+		before := old.lanes[no]
+		if before == nil {
+			before = &lane{queue: &queue{}}
+		}
+		resumed := before.queue.config.Paused
+		if more := l.count[available] - before.count[available]; l.count[available] > 0 && !l.queue.config.Paused && (more > 0 || resumed) {
+			ws.wake(l, max(more, 1))
+		}
+		if l.count[scheduled]+l.count[retryable] > before.count[scheduled]+before.count[retryable] && !ws.wake(l, 1) {
+			ws.missed[pair{l.queue.name, l.typ}] = true
+		}
+	}
+}
+
+// askControls looks in the database for cancellations that other processes have asked for.
+func (ws *waiters) askControls(c *conn) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	seen := make(map[string]bool)
+	for e := ws.control.Front(); e != nil; e = e.Next() {
+		seen[e.Value.(*waiter).worker] = true
+	}
+	for id := range seen {
+		if n, err := c.stmt("cancel_news").text(id).one(); err == nil && n > 0 {
+			ws.wakeControl(id)
+		}
+	}
+}
+
+// Await implements [driver.Fetcher].
+func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
+	waiting := &waiter{worker: req.Worker, queues: slices.Clone(req.Queues), types: slices.Clone(req.Types), woken: make(chan struct{})}
+	if err := s.startWaiting(ctx, &req, waiting); err != nil || req.Max <= 0 {
+		return err
+	}
+	defer s.waiters.forget(waiting)
+	timeout := time.NewTimer(req.Max)
+	defer timeout.Stop()
+	select {
+	case <-waiting.woken:
+		return nil
+	case <-timeout.C:
+		return nil
+	case <-s.closing:
+		return errClosed
+	case <-ctx.Done():
+	}
+	select {
+	case <-waiting.woken: // a hint must not get lost with the context of the one who got it
+		return nil
+	default:
+		return ctx.Err()
+	}
+}
+
+func (ws *waiters) forget(w *waiter) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, l := range []*list.List{&ws.work, &ws.control} {
+		for e := l.Front(); e != nil; e = e.Next() {
+			if e.Value.(*waiter) == w {
+				l.Remove(e)
+				return
+			}
+		}
+	}
+}
+
+// startWaiting lines a waiter up in the writer's goroutine, so that nothing happens between its look at the store and
+// its place in the line. It wakes the waiter at once if there is something to do already.
+func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest, waiting *waiter) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	result := make(chan error, 1)
+	if !s.queue.call(func(w *writer) { result <- w.lineUp(req, waiting) }) {
+		return errClosed
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		<-result // it looks at req
+		s.waiters.forget(waiting)
+		return ctx.Err()
+	}
+}
+
+func (w *writer) lineUp(req *driver.AwaitRequest, waiting *waiter) error {
+	if w.s.closed.Load() {
+		return errClosed
+	}
+	if err := w.s.fileGone(); err != nil {
+		return err
+	}
+	if err := w.c.stmt("begin_read").exec(); err != nil {
+		return err
+	}
+	defer func() { _ = w.c.stmt("commit").exec() }() // nothing was written
+	if err := w.refresh(); err != nil {
+		return err
+	}
+	who, err := w.st.worker(w.c, req.Worker)
+	if err != nil || req.Max <= 0 {
+		return err
+	}
+	if req.For == driver.ForControl {
+		return w.lineUpControl(who, waiting)
+	}
+	ws := w.s.waiters
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if w.st.hasNews(req, ws.missed) {
+		close(waiting.woken)
+		return nil
+	}
+	ws.work.PushBack(waiting)
+	return nil
+}
+
+func (w *writer) lineUpControl(who *worker, waiting *waiter) error {
+	n, err := w.c.stmt("cancel_news").text(who.id).one()
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		close(waiting.woken)
+		return nil
+	}
+	ws := w.s.waiters
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.control.PushBack(waiting)
+	return nil
+}
+
+// hasNews reports whether there is work, or a due time that no worker was told of, in the declared pairs.
+func (st *state) hasNews(req *driver.AwaitRequest, missed map[pair]bool) bool {
+	news := false
+	for _, name := range req.Queues {
+		q := st.queues[name]
+		if q == nil {
+			continue
+		}
+		for _, l := range q.declared(req.Types) {
+			p := pair{name, l.typ}
+			if missed[p] {
+				delete(missed, p)
+				news = true
+			}
+			news = news || l.count[available] > 0 && !q.config.Paused
+		}
+	}
+	return news
+}
+
+// declared returns the queue's lanes of the given types; no types: all lanes.
+func (q *queue) declared(types []string) []*lane {
+	var lanes []*lane
+	if len(types) == 0 {
+		for _, l := range q.lanes {
+			lanes = append(lanes, l)
+		}
+		return lanes
+	}
+	for i, typ := range types {
+		if l := q.lanes[typ]; l != nil && !slices.Contains(types[:i], typ) {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
+}
+
+// told forgets the due times that a Fetch has told its worker of.
+func (ws *waiters) told(req *driver.FetchRequest) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for p := range ws.missed {
+		if slices.Contains(req.Queues, p.queue) && (len(req.Types) == 0 || slices.Contains(req.Types, p.typ)) {
+			delete(ws.missed, p)
+		}
+	}
+}
+
+// awaitEvents waits until events may have been added since seen was taken.
+func (s *Store) awaitEvents(ctx context.Context, seen <-chan struct{}, timeout <-chan time.Time) (more bool, err error) {
+	select {
+	case <-seen:
+		return true, nil
+	case <-timeout:
+		return false, nil
+	case <-s.closing:
+		return false, errClosed
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// watchEvents returns what is closed by the next event, and what ends the watch.
+func (s *Store) watchEvents() (seen func() <-chan struct{}, stop func()) {
+	ws := s.waiters
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.watched++
+	s.queue.call(func(*writer) {}) // so that the writer begins to look for changes by others
+	return func() <-chan struct{} {
+			ws.mu.Lock()
+			defer ws.mu.Unlock()
+			return ws.events
+		}, func() {
+			ws.mu.Lock()
+			defer ws.mu.Unlock()
+			ws.watched--
+		}
+}
+
+// worker is what the writer knows of a registered worker.
+type worker struct {
+	no          int64
+	id          string
+	life        string
+	host, build string
+}
+
+// The lives of a worker.
+const (
+	alive = "alive"
+	lost  = "lost" // its lease has run out and its tasks are being recovered
+	gone  = "gone"
+)
+
+// anyWorker returns the worker with an id, whatever its life, nil if there is none.
+func (st *state) anyWorker(c *conn, id string) (*worker, error) {
+	if w := st.workers[id]; w != nil {
+		return w, nil
+	}
+	var w *worker
+	_, err := c.stmt("worker_get").text(id).row(func(s *sqlite.Stmt) error {
+		w = &worker{no: s.ColumnInt64(0), id: id, life: s.ColumnText(1), host: s.ColumnText(2), build: s.ColumnText(3)}
+		return nil
+	})
+	if err == nil && w != nil {
+		st.workers[id] = w
+	}
+	return w, err
+}
+
+// worker returns the worker with an id, or [driver.ErrLeaseLost].
+func (st *state) worker(c *conn, id string) (*worker, error) {
+	w, err := st.anyWorker(c, id)
+	if err == nil && (w == nil || w.life != alive) {
+		err = driver.Errorf(driver.ErrLeaseLost, "worker %s is not registered, or its lease ran out", id)
+	}
+	return w, err
+}

@@ -1,0 +1,347 @@
+// Package sqlitestore is Waggle's default engine: a [driver.Store] in one SQLite file, with no service to run.
+//
+// Several processes on one machine may use the file at once. What is accepted is on stable storage: every change is a
+// transaction whose commit waits for fsync. One goroutine, the writer, makes all changes of a process; calls that come
+// while it is busy share its next transaction, so a thousand of them wait for one fsync, and a lone one for its own.
+// Inspection reads from a few connections of its own and never waits for writers.
+//
+// The file lies in WAL mode: beside it are path-wal and path-shm while it is in use. All three belong together: moving,
+// copying or deleting one of them while a process has the store open loses data. Network file systems can't keep what
+// SQLite needs of them and are refused.
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"zombiezen.com/go/sqlite"
+)
+
+// minSQLite is the oldest SQLite whose WAL mode is safe with several processes: 3.51.3 repairs a race between a
+// checkpoint and a writer that could lose a transaction.
+const minSQLite = 3_051_003
+
+// Options are the settings of a store; the zero value of a field means its default.
+type Options struct {
+	// Clock is the store's clock; default [time.Now]. Processes that share a file must have the same clock.
+	Clock func() time.Time
+	// Limits is what is accepted.
+	Limits driver.Limits
+	// ReadConns is how many inspecting calls run at once, 1…64; default 3.
+	ReadConns int
+	// MaxEventBytes bounds the event log, 64 KiB…1 GiB; default 8 MiB, about 400 000 events.
+	MaxEventBytes int64
+	// MaxBytes bounds the database file; Enqueue returns [driver.ErrStoreFull] when it is nearly reached. At least
+	// 1 MiB; default 0: only the disk bounds it. It holds for this process alone.
+	MaxBytes int64
+	// MinFree is how much of the disk Enqueue leaves free, so that what is stored can still be worked off on a disk
+	// that is nearly full; default 8 MiB. -1: nothing.
+	MinFree int64
+	// PollEvery is how often an idle store looks for changes by other processes, 1ms…1s; default 4ms.
+	PollEvery time.Duration
+
+	statfs func(path string) (fsInfo, error) // for tests
+}
+
+// settings are Options with their defaults.
+type settings struct {
+	Options
+	pollEvery time.Duration
+}
+
+func (o *Options) withDefaults() settings {
+	var s settings
+	if o != nil {
+		s.Options = *o
+	}
+	if s.Clock == nil {
+		s.Clock = time.Now
+	}
+	if s.ReadConns == 0 {
+		s.ReadConns = 3
+	}
+	if s.MaxEventBytes == 0 {
+		s.MaxEventBytes = 8 << 20
+	}
+	if s.MinFree == 0 {
+		s.MinFree = 8 << 20
+	}
+	if s.PollEvery == 0 {
+		s.PollEvery = 4 * time.Millisecond
+	}
+	if s.statfs == nil {
+		s.statfs = statfs
+	}
+	s.pollEvery = s.PollEvery
+	return s
+}
+
+func (s *settings) validate() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, driver.Invalidf(format, args...))
+		}
+	}
+	limits, err := s.Limits.WithDefaults()
+	s.Limits = limits
+	errs = append(errs, err)
+	refuse(s.ReadConns < 1 || s.ReadConns > 64, "the number of read connections must be between 1 and 64, got %d", s.ReadConns)
+	refuse(s.MaxEventBytes < 64<<10 || s.MaxEventBytes > 1<<30, "the event log must have between 64 KiB and 1 GiB, got %d bytes", s.MaxEventBytes)
+	refuse(s.MaxBytes != 0 && s.MaxBytes < 1<<20, "the database can't be limited to less than 1 MiB, got %d bytes", s.MaxBytes)
+	refuse(s.MinFree < -1, "the space to leave free must not be negative, got %d bytes", s.MinFree)
+	refuse(s.PollEvery < time.Millisecond || s.PollEvery > time.Second, "the polling interval must be between 1ms and 1s, got %v", s.PollEvery)
+	return errors.Join(errs...)
+}
+
+// Store is an open store. Open makes one.
+type Store struct {
+	path    string
+	opts    settings
+	caps    driver.Capabilities
+	files   openFiles
+	readers chan *conn
+	waiters *waiters
+	queue   opQueue
+	incarn  string
+
+	closeOnce sync.Once
+	closing   chan struct{}  // closed by Close
+	running   sync.WaitGroup // the writer and the readers under way
+	closed    atomic.Bool
+	closeErr  error // of the writer's connection; written before running is done
+}
+
+var errClosed = driver.Errorf(driver.ErrClosed, "the sqlite store is closed")
+
+// Open opens the store in the file at path, made if needed with mode 0600 (and its directory with 0700). opts may be
+// nil. It waits for another process that is just making or migrating the file.
+//
+// Errors: [driver.ErrInvalid] (options; the file is the database of another program; the file system is a network file
+// system), [driver.ErrCorrupt] (the file is no database or is damaged), [driver.ErrUnsupported] (a newer version of
+// this program made it), [driver.ErrUnavailable] (it can't be opened).
+func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if sqlite.VersionNumber < minSQLite {
+		return nil, driver.Errorf(driver.ErrUnsupported, "this program was built with SQLite %s, 3.51.3 or later is needed", sqlite.Version)
+	}
+	path, err := preparePath(path, o.statfs)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, opts: o, closing: make(chan struct{}), waiters: newWaiters()}
+	s.queue.news = make(chan struct{}, 1)
+	disk := driver.DurabilityDisk
+	s.caps = driver.Capabilities{
+		Engine: "sqlite", Durability: []driver.Durability{disk}, DefaultDurability: disk,
+		Ordered: true, Shared: true, Limit: o.Limits,
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// start opens the connections and starts the writer.
+func (s *Store) start(ctx context.Context) (err error) {
+	var all []*conn
+	defer func() {
+		if err != nil {
+			for _, c := range all {
+				_ = c.close() // nothing was done with it
+			}
+		}
+	}()
+	main, err := s.connect(false)
+	if err != nil {
+		return err
+	}
+	all = append(all, main)
+	if err := prepareDatabase(ctx, main, s.path); err != nil {
+		return err
+	}
+	if err := s.limitSize(main); err != nil {
+		return err
+	}
+	s.readers = make(chan *conn, s.opts.ReadConns)
+	for range s.opts.ReadConns {
+		c, err := s.connect(true)
+		if err != nil {
+			return err
+		}
+		all = append(all, c)
+		s.readers <- c
+	}
+	if s.files, err = findFiles(s.path); err != nil {
+		return err
+	}
+	st, err := loadState(main)
+	if err != nil {
+		return err
+	}
+	s.incarn = st.incarnation
+	w := &writer{s: s, c: main, held: make(map[string]*holding)}
+	s.running.Go(func() {
+		w.loop()
+		s.closeErr = main.close()
+	})
+	return nil
+}
+
+// connect opens a connection with the settings that all have.
+func (s *Store) connect(reader bool) (*conn, error) {
+	db, err := sqlite.OpenConn(s.path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, dbErr(err)
+	}
+	c := newConn(db)
+	cache := "-16000"
+	if reader {
+		cache = "-2000"
+	}
+	for _, pragma := range []string{"foreign_keys=off", "synchronous=full", "temp_store=memory", "trusted_schema=off",
+		"cache_size=" + cache, "wal_autocheckpoint=2000", "journal_size_limit=16777216", "cell_size_check=on"} {
+		if err := c.run("PRAGMA " + pragma); err != nil {
+			_ = c.close()
+			return nil, err
+		}
+	}
+	db.SetBusyTimeout(0) // the writer waits by itself; readers are never in anybody's way
+	if reader {
+		db.SetBusyTimeout(5 * time.Second) // but for the moment in which a crashed process's WAL is recovered
+		if err := c.run("PRAGMA query_only=on"); err != nil {
+			_ = c.close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// run runs a statement that is used once, whatever rows it returns.
+func (c *conn) run(text string) error {
+	s, _, err := c.db.PrepareTransient(text)
+	if err != nil {
+		return dbErr(err)
+	}
+	q := &stmt{s: s}
+	err = q.rows(func(*sqlite.Stmt) error { return nil })
+	_ = s.Finalize() // repeats err
+	return err
+}
+
+// Capabilities implements [driver.Store].
+func (s *Store) Capabilities() driver.Capabilities { return s.caps }
+
+// Close implements [driver.Store].
+func (s *Store) Close() error {
+	var errs []error
+	s.closeOnce.Do(func() {
+		s.closed.Store(true)
+		close(s.closing)
+		s.queue.mu.Lock()
+		s.queue.closed = true
+		s.queue.signal()
+		s.queue.mu.Unlock()
+		for range s.opts.ReadConns {
+			c := <-s.readers // waits for the calls under way
+			errs = append(errs, c.close())
+		}
+		s.running.Wait()
+		errs = append(errs, s.closeErr)
+	})
+	return errors.Join(errs...)
+}
+
+// now is the store's clock in milliseconds.
+func (s *Store) now() int64 { return s.opts.Clock().UnixMilli() }
+
+// read runs f on a connection of its own, in one snapshot.
+func (s *Store) read(ctx context.Context, f func(*conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var c *conn
+	select {
+	case <-s.closing:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case c = <-s.readers:
+	}
+	defer func() { s.readers <- c }()
+	if s.closed.Load() {
+		return errClosed
+	}
+	if err := s.fileGone(); err != nil {
+		return err
+	}
+	if done := ctx.Done(); done != nil {
+		c.db.SetInterrupt(done)
+		defer c.db.SetInterrupt(nil)
+	}
+	err := c.stmt("begin_read").exec()
+	if err == nil {
+		err = f(c)
+		if !c.db.AutocommitEnabled() {
+			c.db.SetInterrupt(nil)
+			_ = c.stmt("rollback").exec() // nothing was written
+		}
+	}
+	if isInterrupted(err) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// dirMode and fileMode keep tasks from other users.
+const (
+	dirMode  os.FileMode = 0o700
+	fileMode os.FileMode = 0o600
+)
+
+// preparePath makes the directory and the file if needed, and refuses places where a database can't live.
+func preparePath(path string, statfs func(string) (fsInfo, error)) (string, error) {
+	if path == "" || path == ":memory:" {
+		return "", driver.Invalidf("the sqlite store needs the path of a file; for tasks in memory use the memory store")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", driver.Errorf(driver.ErrUnavailable, "open %s: %w", path, err)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return "", driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be made: %w", err)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // the -wal file lies beside the real one
+	}
+	if err := refuseNetwork(filepath.Dir(path), statfs); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	switch {
+	case err == nil:
+		// Closed before any connection opens it: closing a file ends all locks that this process has on it.
+		return path, f.Close()
+	case !errors.Is(err, os.ErrExist):
+		return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be made: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be read: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", driver.Invalidf("%s is not a file", path)
+	}
+	return path, nil
+}

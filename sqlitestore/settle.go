@@ -1,0 +1,208 @@
+package sqlitestore
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"zombiezen.com/go/sqlite"
+)
+
+// Settle implements [driver.Settler].
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+	checks := make([]error, len(items))
+	bytes := 0
+	for i := range items {
+		checks[i] = driver.CheckSettlement(&items[i], s.caps)
+		bytes += 64 + len(items[i].Result) + len(items[i].Error) + len(items[i].Stack)
+	}
+	errs := make([]error, len(items))
+	err := s.submit(&op{ctx: ctx, bytes: bytes, run: func(t *tx) error {
+		if err := t.settleFresh(); err != nil {
+			return err
+		}
+		for i := range items {
+			errs[i] = checks[i]
+			if errs[i] != nil {
+				continue
+			}
+			if errs[i] = t.settle(worker, &items[i]); isFailure(errs[i]) {
+				return errs[i]
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+func (t *tx) settle(worker string, item *driver.Settlement) error {
+	if item.Outcome == driver.Complete && item.Error == "" && item.Stack == "" {
+		if done, err := t.complete(worker, item); done || err != nil {
+			return err
+		}
+	}
+	r, who, err := t.holds(worker, item.ID, item.Token)
+	if err != nil {
+		if r != nil && who != nil && r.worker == who.no && r.token == int64(item.Token) && r.settled {
+			return nil // a repeat
+		}
+		return err
+	}
+	return t.conclude(r, who, item)
+}
+
+// complete is settle for the plain case: a claim made by this process is completed. done is false if it is not plain.
+func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err error) {
+	h := t.w.held[item.ID]
+	if h == nil || h.token != int64(item.Token) || h.worker != worker {
+		return false, nil
+	}
+	l := t.st.lanes[h.laneNo]
+	if l == nil {
+		return false, nil
+	}
+	if err := t.stmt("held_complete").ints(h.seq, h.token).exec(); err != nil || t.changes() == 0 {
+		return false, err // lost, or to be cancelled
+	}
+	size := h.size + int64(len(item.Result))
+	st := t.stmt("ended_insert").ints(h.seq, l.queue.no, l.no, t.st.nextSeq, t.now, size, h.token, 1, h.workerNo, h.claimedAt, h.attempt, flag(h.extra),
+		t.now-int64(item.Ran/time.Millisecond)).text(string(driver.Completed)).null().optText(string(item.ResultEncoding))
+	if len(item.Result) > 0 {
+		st.blob(item.Result)
+	} else {
+		st.null()
+	}
+	if err := st.exec(); err != nil {
+		return false, err
+	}
+	t.st.nextSeq++
+	delete(t.w.held, item.ID)
+	l.queue.kept[0] += size
+	t.count(l, active, completed, 1)
+	t.stateEvent(completed, l, item.ID, "")
+	return true, nil
+}
+
+// conclude does what an outcome says.
+func (t *tx) conclude(r *row, w *worker, item *driver.Settlement) error {
+	r.settled = true
+	a := driver.Attempt{Outcome: item.Outcome, Started: timeOf(t.now - int64(item.Ran/time.Millisecond)), Ended: t.time(), Error: item.Error, Stack: item.Stack}
+	if item.Outcome == driver.Complete && item.Error == "" && item.Stack == "" {
+		r.hasStarted, r.started = true, a.Started.UnixMilli()
+	} else {
+		r.note(w, a)
+	}
+	if item.Outcome == driver.Retry {
+		r.lane.queue.totals.Failed++
+		r.lane.queue.dirty = true
+	}
+	switch asked := r.cancel > 0; {
+	case item.Outcome == driver.Complete:
+		r.result, r.encoding = item.Result, string(item.ResultEncoding)
+		return t.move(r, completed, "")
+	case item.Outcome == driver.Discard:
+		return t.move(r, discarded, driver.ReasonHandler)
+	case item.Outcome == driver.Release:
+		return t.release(r)
+	case item.Outcome == driver.Snooze && !asked:
+		r.attempt--
+		return t.wait(r, scheduled, item.Delay)
+	case asked:
+		if item.Outcome == driver.Snooze {
+			r.attempt--
+		}
+		return t.move(r, cancelled, driver.ReasonRequested)
+	case item.Outcome == driver.CancelOutcome:
+		return t.move(r, cancelled, driver.ReasonHandler)
+	case r.attempt >= int64(r.task().MaxAttempts):
+		return t.move(r, discarded, driver.ReasonAttempts)
+	}
+	return t.wait(r, retryable, item.Delay)
+}
+
+// holds returns the task and its worker if that worker holds it under the token; otherwise what there is of them, and
+// an error.
+func (t *tx) holds(worker, id string, token driver.Token) (*row, *worker, error) {
+	lost := driver.Errorf(driver.ErrLeaseLost, "worker %s does not hold task %s under token %d", worker, id, token)
+	who, err := t.st.anyWorker(t.conn, worker)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := t.find(id)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case r == nil || who == nil || r.standing != active || r.worker != who.no || r.token != int64(token):
+		return r, who, lost
+	}
+	return r, who, nil
+}
+
+// Report implements [driver.Settler].
+func (s *Store) Report(ctx context.Context, worker string, items []driver.Report) ([]error, error) {
+	errs := make([]error, len(items))
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.settleFresh(); err != nil {
+			return err
+		}
+		for i := range items {
+			if errs[i] = t.report(worker, &items[i]); isFailure(errs[i]) {
+				return errs[i]
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+func (t *tx) report(worker string, item *driver.Report) error {
+	r, _, err := t.holds(worker, item.ID, item.Token)
+	if err != nil {
+		return err
+	}
+	var progress, logs string
+	_, err = t.stmt("report_get").ints(r.seq).row(func(s *sqlite.Stmt) error {
+		progress, logs = s.ColumnText(0), s.ColumnText(1)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if item.Progress != nil {
+		if progress, err = encodeProgress(item.Progress); err != nil {
+			return err
+		}
+	}
+	if len(item.Logs) > 0 {
+		logs = encodeJSON(driver.AppendLogs(decodeLogs(logs), item.Logs))
+	}
+	if h := t.w.held[item.ID]; h != nil {
+		h.extra = true
+	}
+	t.event(driver.EventProgress, r.lane, r.id, worker)
+	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).exec()
+}
+
+// encodeProgress refuses what JSON has no words for.
+func encodeProgress(p *driver.Progress) (string, error) {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return "", driver.Invalidf("the progress has a number that is not finite: done %v of %v", p.Done, p.Total)
+	}
+	return string(b), nil
+}
+
+func decodeLogs(text string) []driver.LogLine {
+	var list []driver.LogLine
+	if text != "" {
+		_ = json.Unmarshal([]byte(text), &list) // damaged log lines are not worth losing the task for
+	}
+	return list
+}

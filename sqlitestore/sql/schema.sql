@@ -1,0 +1,177 @@
+-- The schema that the migrations end at. It is documentation and what a test compares them with: a store is made and
+-- brought up to date by the files in migrations/ alone.
+--
+-- A task's row in `task` is written once and never changed. Where the task stands is told by which other table holds
+-- its seq: exactly one of ready (available), due (scheduled, retryable), pending, held (active) and ended. What a plain
+-- task never needs (failures, crashes, history, a state other than the one it was enqueued in) is in `meta`.
+-- Times are milliseconds since 1970, in UTC.
+
+CREATE TABLE store (
+	one          INTEGER PRIMARY KEY CHECK (one = 1),
+	incarnation  TEXT NOT NULL,
+	next_seq     INTEGER NOT NULL, -- of tasks, of places in line and of ends
+	next_token   INTEGER NOT NULL, -- of claims
+	next_event   INTEGER NOT NULL,
+	event_bytes  INTEGER NOT NULL,
+	next_worker  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE queue (
+	no              INTEGER PRIMARY KEY,
+	name            TEXT NOT NULL UNIQUE,
+	config          TEXT,          -- JSON of driver.QueueConfig; NULL: the defaults
+	kept_completed  INTEGER NOT NULL DEFAULT 0, -- bytes of payloads and results
+	kept_cancelled  INTEGER NOT NULL DEFAULT 0,
+	kept_discarded  INTEGER NOT NULL DEFAULT 0,
+	enqueued        INTEGER NOT NULL DEFAULT 0, -- totals over the queue's life
+	retried         INTEGER NOT NULL DEFAULT 0,
+	completed       INTEGER NOT NULL DEFAULT 0,
+	cancelled       INTEGER NOT NULL DEFAULT 0,
+	discarded       INTEGER NOT NULL DEFAULT 0,
+	failed          INTEGER NOT NULL DEFAULT 0,
+	crashed         INTEGER NOT NULL DEFAULT 0,
+	deleted_live    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- A lane is a queue and a type. The counts are of the tasks in each state.
+CREATE TABLE lane (
+	no         INTEGER PRIMARY KEY,
+	queue      INTEGER NOT NULL,
+	type       TEXT NOT NULL,
+	scheduled  INTEGER NOT NULL DEFAULT 0,
+	pending    INTEGER NOT NULL DEFAULT 0,
+	available  INTEGER NOT NULL DEFAULT 0,
+	active     INTEGER NOT NULL DEFAULT 0,
+	retryable  INTEGER NOT NULL DEFAULT 0,
+	completed  INTEGER NOT NULL DEFAULT 0,
+	cancelled  INTEGER NOT NULL DEFAULT 0,
+	discarded  INTEGER NOT NULL DEFAULT 0,
+	expiring   INTEGER NOT NULL DEFAULT 0, -- rows in expiry
+	UNIQUE (queue, type)
+) STRICT;
+
+CREATE TABLE task (
+	seq          INTEGER PRIMARY KEY,
+	id           BLOB NOT NULL UNIQUE, -- driver.PackID
+	lane         INTEGER NOT NULL,
+	prio         INTEGER NOT NULL,
+	born         TEXT,                 -- the state it was enqueued in; NULL: available
+	uniq         TEXT,                 -- until when it owns its unique key; NULL: it has none
+	enqueued_at  INTEGER NOT NULL,
+	at           INTEGER,              -- when it was due; NULL: enqueued_at
+	expires      INTEGER,
+	sum          INTEGER NOT NULL,     -- CRC-32C of id, envelope and payload
+	envelope     BLOB NOT NULL,        -- driver.AppendEnvelope
+	payload      BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE ready (
+	lane  INTEGER NOT NULL,
+	prio  INTEGER NOT NULL,
+	ord   INTEGER NOT NULL, -- place in line
+	seq   INTEGER NOT NULL,
+	PRIMARY KEY (lane, prio, ord)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE due (
+	seq   INTEGER PRIMARY KEY,
+	lane  INTEGER NOT NULL,
+	at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX due_lane ON due (lane, at);
+
+CREATE TABLE pending (
+	seq   INTEGER PRIMARY KEY,
+	lane  INTEGER NOT NULL
+) STRICT;
+
+-- The available tasks that expire.
+CREATE TABLE expiry (
+	lane  INTEGER NOT NULL,
+	at    INTEGER NOT NULL,
+	seq   INTEGER NOT NULL,
+	PRIMARY KEY (lane, at, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE held (
+	seq         INTEGER PRIMARY KEY,
+	worker      INTEGER NOT NULL,
+	token       INTEGER NOT NULL,
+	lane        INTEGER NOT NULL,
+	prio        INTEGER NOT NULL,
+	ord         INTEGER NOT NULL, -- where it stood in line, for when it is given back
+	claimed_at  INTEGER NOT NULL,
+	cancel      INTEGER NOT NULL  -- 1: cancellation was asked for, 2: and the worker told
+) STRICT;
+CREATE INDEX held_cancel ON held (worker) WHERE cancel > 0;
+
+CREATE TABLE ended (
+	seq         INTEGER PRIMARY KEY,
+	queue       INTEGER NOT NULL,
+	lane        INTEGER NOT NULL,
+	state       TEXT NOT NULL,
+	ord         INTEGER NOT NULL, -- order of ending
+	ended_at    INTEGER NOT NULL,
+	bytes       INTEGER NOT NULL, -- of payload and result
+	reason      TEXT,
+	token       INTEGER NOT NULL, -- of the last claim; 0: none
+	settled     INTEGER NOT NULL, -- 1: that claim ended by a settlement
+	worker      INTEGER NOT NULL,
+	claimed_at  INTEGER NOT NULL,
+	attempt     INTEGER NOT NULL,
+	extra       INTEGER NOT NULL, -- 0: it has no rows in meta and report
+	started     INTEGER,          -- of an attempt that completed it and is not in meta.history
+	encoding    TEXT,             -- of the result
+	result      BLOB
+) STRICT;
+CREATE INDEX ended_kept ON ended (queue, state, ord);
+
+CREATE TABLE meta (
+	seq         INTEGER PRIMARY KEY,
+	state       TEXT NOT NULL,    -- its state when this row was written: true unless it is in held or ended
+	at          INTEGER NOT NULL, -- when it is or was due
+	ord         INTEGER NOT NULL, -- its place in line while available
+	attempt     INTEGER NOT NULL, -- attempts spent
+	crashes     INTEGER NOT NULL,
+	token       INTEGER NOT NULL, -- of the last claim that is over; 0: none
+	settled     INTEGER NOT NULL, -- 1: that claim ended by a settlement
+	worker      INTEGER NOT NULL,
+	claimed_at  INTEGER NOT NULL,
+	history     TEXT              -- JSON list of driver.Attempt
+) STRICT;
+
+CREATE TABLE report (
+	seq       INTEGER PRIMARY KEY,
+	progress  TEXT, -- JSON of driver.Progress
+	logs      TEXT  -- JSON list of driver.LogLine
+) STRICT;
+
+CREATE TABLE uniq (
+	key      BLOB PRIMARY KEY,
+	seq      INTEGER NOT NULL,
+	id       BLOB NOT NULL,
+	until    TEXT NOT NULL,
+	expires  INTEGER, -- with until ttl
+	state    TEXT     -- the owner's last, once the owner is gone
+) STRICT, WITHOUT ROWID;
+CREATE INDEX uniq_expires ON uniq (expires) WHERE expires IS NOT NULL;
+
+CREATE TABLE worker (
+	no         INTEGER PRIMARY KEY,
+	id         TEXT NOT NULL UNIQUE,
+	life       TEXT NOT NULL, -- alive, lost (its tasks are being recovered) or gone
+	lease_end  INTEGER NOT NULL, -- of one that is gone: when it went
+	since      INTEGER NOT NULL,
+	host       TEXT NOT NULL,
+	build      TEXT NOT NULL,
+	info       TEXT NOT NULL  -- JSON of driver.WorkerInfo
+) STRICT;
+CREATE INDEX worker_lease ON worker (lease_end) WHERE life <> 'gone';
+CREATE INDEX worker_gone ON worker (lease_end) WHERE life = 'gone';
+
+-- One row holds the events of one transaction, or a part of them.
+CREATE TABLE event (
+	no      INTEGER PRIMARY KEY, -- of its first event
+	n       INTEGER NOT NULL,
+	packed  BLOB NOT NULL        -- driver.AppendEvents
+) STRICT;

@@ -1,0 +1,51 @@
+-- Workers, their leases and what they hold.
+
+-- name: worker_get
+SELECT no, life, host, build FROM worker WHERE id = ?
+
+-- name: worker_insert
+INSERT INTO worker (no, lease_end, since, id, life, host, build, info) VALUES (?, ?, ?, ?, 'alive', ?, ?, ?)
+
+-- name: worker_update
+UPDATE worker SET lease_end = ?2, host = ?3, build = ?4, info = ?5 WHERE no = ?1
+
+-- name: worker_renew
+UPDATE worker SET lease_end = ?2 WHERE no = ?1
+
+-- name: worker_life
+UPDATE worker SET lease_end = ?2, life = ?3 WHERE no = ?1
+
+-- name: worker_by_lease
+SELECT no, id, lease_end, life, host, build FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT ?
+
+-- name: worker_forget
+DELETE FROM worker WHERE life = 'gone' AND lease_end < ?
+
+-- name: worker_list
+SELECT w.info, w.since, w.lease_end, coalesce(h.n, 0), w.id
+FROM worker w LEFT JOIN (SELECT worker, count(*) AS n FROM held GROUP BY worker) h ON h.worker = w.no
+WHERE w.life <> 'gone' ORDER BY w.id
+
+-- name: held_by
+SELECT seq FROM held WHERE worker = ? ORDER BY token, prio, ord LIMIT ?
+
+-- name: cancel_news
+SELECT count(*) FROM held h WHERE h.worker = (SELECT no FROM worker WHERE id = ?) AND h.cancel = 1 AND h.cancel > 0
+
+-- name: cancel_list
+SELECT t.id, h.token, h.cancel FROM held h JOIN task t ON t.seq = h.seq WHERE h.worker = ? AND h.cancel > 0 ORDER BY t.id
+
+-- name: cancel_told
+UPDATE held SET cancel = 2 WHERE worker = ? AND cancel = 1 AND cancel > 0
+
+-- name: worker_id
+SELECT id FROM worker WHERE no = ?
+
+-- name: worker_by_no
+SELECT id, life, host, build FROM worker WHERE no = ?
+
+-- name: ended_by
+SELECT seq FROM ended WHERE worker = ? AND started IS NOT NULL
+
+-- name: ended_noted
+UPDATE ended SET started = NULL WHERE seq = ?

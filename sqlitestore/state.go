@@ -1,0 +1,244 @@
+package sqlitestore
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"zombiezen.com/go/sqlite"
+)
+
+// standing is the index of a state in driver.States; a lane's counts are kept in that order.
+type standing int
+
+const (
+	scheduled standing = iota
+	pending
+	available
+	active
+	retryable
+	completed
+	cancelled
+	discarded
+	none standing = -1 // not in the store
+)
+
+func (s standing) state() driver.State { return driver.States[s] }
+func (s standing) ended() bool         { return s >= completed }
+
+func standingOf(state string) standing {
+	return standing(slices.Index(driver.States, driver.State(state)))
+}
+
+// queue is what the writer knows of a queue.
+type queue struct {
+	no     int64
+	name   string
+	config driver.QueueConfig
+	kept   [3]int64 // bytes of the ended tasks: completed, cancelled, discarded
+	totals driver.Totals
+	lanes  map[string]*lane // by type
+	dirty  bool
+	oldest [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
+}
+
+// ended counts its tasks in an ended state.
+func (q *queue) ended(s standing) (n int64) {
+	for _, l := range q.lanes {
+		n += l.count[s]
+	}
+	return n
+}
+
+// lane is what the writer knows of a queue and type.
+type lane struct {
+	no       int64
+	queue    *queue
+	typ      string
+	count    [8]int64 // by standing
+	expiring int64
+	dirty    bool
+}
+
+// state is the writer's copy of the small tables. It is valid as long as no other process has written; only the
+// writer's goroutine uses it.
+type state struct {
+	incarnation                            string
+	nextSeq, nextToken                     int64
+	nextEvent, eventBytes                  int64
+	nextWorker                             int64
+	queues                                 map[string]*queue
+	lanes                                  map[int64]*lane
+	workers                                map[string]*worker // those that were asked for
+	savedSeq, savedToken, savedEvent       int64
+	savedEventBytes, savedWorker, queueNos int64
+}
+
+// loadState reads the small tables.
+func loadState(c *conn) (*state, error) {
+	st := &state{queues: make(map[string]*queue), lanes: make(map[int64]*lane), workers: make(map[string]*worker)}
+	found, err := c.stmt("store_load").row(func(s *sqlite.Stmt) error {
+		st.incarnation = s.ColumnText(0)
+		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
+		st.eventBytes, st.nextWorker = s.ColumnInt64(4), s.ColumnInt64(5)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, corruptf("the row of table store is missing")
+	}
+	st.saved()
+	byNo := make(map[int64]*queue)
+	err = c.stmt("queue_load").rows(func(s *sqlite.Stmt) error {
+		q, err := scanQueue(s)
+		if err != nil {
+			return err
+		}
+		st.queues[q.name], byNo[q.no] = q, q
+		st.queueNos = max(st.queueNos, q.no)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, c.stmt("lane_load").rows(func(s *sqlite.Stmt) error {
+		l, q := scanLane(s), byNo[s.ColumnInt64(1)]
+		if q == nil {
+			return corruptf("lane %d belongs to queue %d, which does not exist", l.no, s.ColumnInt64(1))
+		}
+		l.queue, q.lanes[l.typ], st.lanes[l.no] = q, l, l
+		return nil
+	})
+}
+
+func (st *state) saved() {
+	st.savedSeq, st.savedToken, st.savedEvent = st.nextSeq, st.nextToken, st.nextEvent
+	st.savedEventBytes, st.savedWorker = st.eventBytes, st.nextWorker
+}
+
+func (st *state) unsaved() bool {
+	return st.savedSeq != st.nextSeq || st.savedToken != st.nextToken || st.savedEvent != st.nextEvent ||
+		st.savedEventBytes != st.eventBytes || st.savedWorker != st.nextWorker
+}
+
+func scanQueue(s *sqlite.Stmt) (*queue, error) {
+	q := &queue{no: s.ColumnInt64(0), name: s.ColumnText(1), lanes: make(map[string]*lane)}
+	q.config.Retention = driver.DefaultRetention()
+	if !s.ColumnIsNull(2) {
+		if err := json.Unmarshal([]byte(s.ColumnText(2)), &q.config); err != nil {
+			return nil, corruptf("the configuration of queue %q can't be read: %v", q.name, err)
+		}
+	}
+	for i := range q.kept {
+		q.kept[i] = s.ColumnInt64(3 + i)
+	}
+	t := &q.totals
+	for i, v := range []*int64{&t.Enqueued, &t.Retried, &t.Completed, &t.Cancelled, &t.Discarded, &t.Failed, &t.Crashed, &t.DeletedLive} {
+		*v = s.ColumnInt64(6 + i)
+	}
+	return q, nil
+}
+
+func scanLane(s *sqlite.Stmt) *lane {
+	l := &lane{no: s.ColumnInt64(0), typ: s.ColumnText(2)}
+	for i := range l.count {
+		l.count[i] = s.ColumnInt64(3 + i)
+	}
+	l.expiring = s.ColumnInt64(11)
+	return l
+}
+
+// queue returns the named queue, made if needed.
+func (t *tx) queue(name string) (*queue, error) {
+	if q := t.st.queues[name]; q != nil {
+		return q, nil
+	}
+	q := &queue{no: t.st.queueNos + 1, name: name, lanes: make(map[string]*lane)}
+	q.config.Retention = driver.DefaultRetention()
+	if err := t.stmt("queue_insert").ints(q.no).text(name).exec(); err != nil {
+		return nil, err
+	}
+	t.st.queueNos++
+	t.st.queues[name] = q
+	return q, nil
+}
+
+// lane returns a queue's lane for a type, made if needed.
+func (t *tx) lane(queueName, typ string) (*lane, error) {
+	q, err := t.queue(queueName)
+	if err != nil {
+		return nil, err
+	}
+	if l := q.lanes[typ]; l != nil {
+		return l, nil
+	}
+	l := &lane{no: int64(len(t.st.lanes)) + 1, queue: q, typ: typ}
+	if err := t.stmt("lane_insert").ints(l.no, q.no).text(typ).exec(); err != nil {
+		return nil, err
+	}
+	q.lanes[typ], t.st.lanes[l.no] = l, l
+	return l, nil
+}
+
+// laneNo returns the lane of a stored row.
+func (t *tx) laneNo(no int64) (*lane, error) {
+	if l := t.st.lanes[no]; l != nil {
+		return l, nil
+	}
+	return nil, corruptf("lane %d does not exist, but tasks are in it", no)
+}
+
+// save writes back what has changed of the small tables.
+func (t *tx) save() error {
+	for _, q := range t.st.queues {
+		for _, l := range q.lanes {
+			if !l.dirty {
+				continue
+			}
+			l.dirty = false
+			if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring).exec(); err != nil {
+				return err
+			}
+		}
+		if !q.dirty {
+			continue
+		}
+		q.dirty = false
+		n := &q.totals
+		err := t.stmt("queue_save").ints(q.no).ints(q.kept[:]...).
+			ints(n.Enqueued, n.Retried, n.Completed, n.Cancelled, n.Discarded, n.Failed, n.Crashed, n.DeletedLive).exec()
+		if err != nil {
+			return err
+		}
+	}
+	if !t.st.unsaved() {
+		return nil
+	}
+	st := t.st
+	st.saved()
+	return t.stmt("store_save").ints(st.nextSeq, st.nextToken, st.nextEvent, st.eventBytes, st.nextWorker).exec()
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// timeOf is the reverse of millis.
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// corruptf returns an error for something in the database that can't be. It is a failure: what was done in the
+// transaction is rolled back.
+func corruptf(format string, args ...any) error {
+	return &failure{code: sqlite.ResultCorrupt, err: driver.Errorf(driver.ErrCorrupt, format, args...)}
+}
