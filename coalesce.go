@@ -141,6 +141,9 @@ func (l *lane) send(batch []*call) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.c.opts.Timeout)
 	defer cancel()
 	results, tries, err := l.c.put(ctx, l.tasks, l.level)
+	if errors.Is(err, context.DeadlineExceeded) { // ours: the callers have their own
+		err = driver.Errorf(ErrUnavailable, "the store has not answered within %v", l.c.opts.Timeout)
+	}
 	for i, k := range batch {
 		if err != nil {
 			k.result = EnqueueResult{Receipt{ID: k.task.ID}, err}

@@ -2,6 +2,7 @@ package waggle_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -311,4 +312,18 @@ func newPlainEnv(t *testing.T) driver.Store {
 	}
 	t.Cleanup(func() { _ = mem.Close() })
 	return mem
+}
+
+// quiet is a logger for what only counts if it goes wrong.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError}))
+
+var payload = make([]byte, 100)
+
+// batchOf returns n tasks of type noop.
+func batchOf(n int) []waggle.NewTask {
+	tasks := make([]waggle.NewTask, n)
+	for i := range tasks {
+		tasks[i] = waggle.NewTask{Type: "noop", Payload: payload}
+	}
+	return tasks
 }

@@ -57,6 +57,8 @@ type WorkerOptions struct {
 	Middleware []Middleware
 	// AnyType, if not nil, runs tasks of every type that has no handler of its own.
 	AnyType Handler
+	// AnyTypeOptions are the options of AnyType.
+	AnyTypeOptions *HandleOptions
 	// Name is the first part of the worker's id. Default: the host's name. Build is the version of the program, kept with
 	// each attempt. Default: the main module's version.
 	Name, Build string
@@ -139,6 +141,8 @@ func (o *WorkerOptions) validate() error {
 	}
 	bad(o.DrainTimeout < 0 && o.DrainTimeout != NoDrain, "the drain timeout must not be negative, got %v", o.DrainTimeout)
 	bad(o.PollInterval < minPoll, "the poll interval must be at least %v, got %v", minPoll, o.PollInterval)
+	any := o.AnyTypeOptions.withDefaults()
+	errs = append(errs, any.validate()...)
 	bad(slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }), "a middleware is nil")
 	return errors.Join(errs...)
 }
@@ -172,7 +176,7 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	}
 	w := &Worker{store: store, opts: o, client: client, entries: make(map[string]*entry)}
 	if o.AnyType != nil {
-		w.anyType = &entry{w.wrap(o.AnyType), (*HandleOptions)(nil).withDefaults()}
+		w.anyType = &entry{w.wrap(o.AnyType), o.AnyTypeOptions.withDefaults()}
 	}
 	return w, nil
 }

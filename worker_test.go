@@ -362,6 +362,24 @@ func TestIdleWorker(t *testing.T) {
 	})
 }
 
+// A handler's context ends with it, at the latest.
+func TestContextEndsWithHandler(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var kept context.Context
+		r := e.work(nil, func(w *waggle.Worker) {
+			w.HandleFunc("x", func(ctx context.Context, _ *waggle.Task) error { kept = ctx; return nil }, nil)
+		})
+		e.wait(e.enqueue("x", nil, nil))
+		synctest.Wait()
+		select {
+		case <-kept.Done():
+		default:
+			t.Error("the context goes on")
+		}
+		r.stop()
+	})
+}
+
 func TestMiddleware(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
 		var trace []string

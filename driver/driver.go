@@ -60,6 +60,10 @@ type Enqueuer interface {
 	// The state of an accepted task is pending if Hold is set (or it depends on tasks that have not ended), else
 	// scheduled if its time is in the store's future, else available. Available tasks wake idle workers: see Await.
 	//
+	// What was there before comes first: an existing id is found even while its queue is draining, and a draining queue
+	// refuses before a unique key is looked at. A unique key kept by [UntilTTL] whose owner was removed names the owner
+	// with an empty State.
+	//
 	// Per task: [ErrInvalid], [ErrDuplicate] (unique key taken, OnConflict reject), [ErrQueueClosed] (the queue is
 	// draining), [ErrUnsupported] (a field that needs a capability this engine lacks). For the call: [ErrInvalid]
 	// (more than Limits.MaxBatch tasks or MaxBatchBytes), [ErrStoreFull], [ErrUnavailable], [ErrNotDurable].
@@ -70,10 +74,12 @@ type Enqueuer interface {
 //
 // A lease belongs to a worker, not to a task: one renewal covers all it holds. A worker id is used for one life: once
 // the store has recovered a worker's tasks (its lease ran out) or the worker has unregistered, every call with that id
-// returns [ErrLeaseLost], and the worker, if it is still there, registers again under a new id.
+// returns [ErrLeaseLost], and the worker, if it is still there, registers again under a new id. Settle and Report give
+// the error to each item instead, as their comments say.
 type Fetcher interface {
 	// Register makes a worker known and starts its lease. Registering an id that is alive updates what is known of it
-	// and renews the lease, so it may be repeated. Returns [ErrInvalid] for an empty id or a lease under [MinLease].
+	// and renews the lease, so it may be repeated. Returns [ErrInvalid] for an empty id or a lease under [MinLease], and
+	// ErrLeaseLost for an id whose life is over (engines remember the last 1000 of them at least).
 	Register(ctx context.Context, w WorkerInfo, lease time.Duration) error
 
 	// Fetch claims up to Max available tasks for a worker, and renews its lease.
@@ -85,7 +91,7 @@ type Fetcher interface {
 	// several shards (see [Capabilities].Ordered) promise this order within a shard. Tasks of types that were not
 	// declared are not touched and cost nothing; a nil Types declares all. Paused queues give nothing.
 	//
-	// Before claiming, Fetch promotes tasks of the declared pairs that are due, discards declared tasks whose expiry
+	// Before claiming, Fetch promotes tasks of the declared pairs that are due (in the order of their times), discards declared tasks whose expiry
 	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention; each
 	// step is bounded per call, so that no call takes long.
 	//
@@ -116,7 +122,8 @@ type Fetcher interface {
 	Await(ctx context.Context, req AwaitRequest) error
 
 	// Unregister ends a worker's life: what it still holds goes back to available, to its old place, with no attempt
-	// spent and no crash counted. An unknown worker is no error.
+	// spent, no crash counted and no entry in its history; what was to be cancelled ends as cancelled. An unknown worker
+	// is no error.
 	Unregister(ctx context.Context, worker string) error
 }
 
@@ -132,7 +139,8 @@ type Settler interface {
 	//
 	// Outcomes: [Complete]; [Retry], which becomes discarded with [ReasonAttempts] when the failures reach MaxAttempts;
 	// [Snooze] (scheduled, no attempt spent); [Release] (available at its old place, no attempt spent); [Discard];
-	// [CancelOutcome]. If cancellation was asked for, every outcome but Complete and Discard ends as cancelled.
+	// [CancelOutcome]. If cancellation was asked for, every outcome but Complete and Discard ends as cancelled. Every
+	// settlement leaves an entry in the task's history.
 	//
 	// Errors per item: ErrLeaseLost, [ErrInvalid] (unknown outcome, negative delay, a result over the limit), with
 	// nothing changed for that item.
@@ -170,14 +178,14 @@ type Inspector interface {
 
 // Maintainer changes what is stored, and keeps it in order.
 type Maintainer interface {
-	// Apply does an operation on tasks, by id or by filter, at most c.Max of them (0: [MaxApply]); with DryRun it only
-	// counts. The same filter is meant to be applied again while More is set.
+	// Apply does an operation on tasks, by id or by filter; with DryRun it only counts. A filter takes at most c.Max of
+	// them (0: [MaxApply]), the oldest first, and is meant to be applied again while More is set.
 	//
 	//   - [OpCancel]: scheduled, retryable, pending and available tasks become cancelled; of an active task the
 	//     cancellation is asked for, delivered by Heartbeat, and it ends as cancelled unless its handler completes or
-	//     discards it first.
+	//     discards it first. Asking again changes nothing: nil by id, not matched by a filter.
 	//   - [OpRetry]: completed, cancelled and discarded tasks become available, at the end of the line, with their
-	//     failure and crash counts back at 0 and their history kept. A unique-until-done task takes its key again, or
+	//     failure and crash counts back at 0, their result removed and their history kept. A unique-until-done task takes its key again, or
 	//     fails with [ErrDuplicate].
 	//   - [OpRun]: scheduled, retryable and pending tasks become available now.
 	//   - [OpDelete]: tasks in any state but active are removed.
@@ -193,7 +201,8 @@ type Maintainer interface {
 	// Maintain does, for all queues and types, what Fetch does for its own: promotes what is due, discards what has
 	// expired, prunes what is beyond retention, and recovers the tasks of workers whose lease has run out: those go
 	// back to available at their old place, with no attempt spent and one crash counted, or end as discarded with
-	// [ReasonCrashes] when the crashes reach CrashLimit, or as cancelled if that was asked for. Each step is bounded
+	// [ReasonCrashes] when the crashes reach CrashLimit; if cancellation was asked for they end as cancelled, whatever
+	// the crashes. Each step is bounded
 	// to max items (0: 1000); More says that work is left.
 	Maintain(ctx context.Context, max int) (*MaintainResult, error)
 

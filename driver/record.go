@@ -158,7 +158,7 @@ type FetchResult struct {
 	Claims []Claim
 	// Now is the store's clock at the claim; leases granted or renewed by this call end at LeaseEnd.
 	Now, LeaseEnd time.Time
-	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease runs out;
+	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease of another worker runs out;
 	// zero if nothing is in sight.
 	NextDue time.Time
 	// More is set if available tasks of the declared pairs were left behind.

@@ -32,7 +32,8 @@ type Task struct {
 	At    time.Time
 	Delay time.Duration
 	// ExpiresAt is when the task, if it is not active or ended, becomes worthless; ExpiresIn is the same counted from
-	// the store's present. At most one of them is set, and it is after the task's start. Zero: never.
+	// the store's present. At most one of them is set, and it is after the task's start. Zero: never. Only available
+	// tasks expire; one that a person retries after its expiry expires again at once.
 	ExpiresAt time.Time
 	ExpiresIn time.Duration
 	// Hold makes the task pending until OpRun lets it go.
@@ -60,21 +61,26 @@ type Task struct {
 }
 
 // Clone returns a deep copy of t.
-func (t *Task) Clone() *Task {
+func (t *Task) Clone() *Task { // small enough to be inlined, so that a copy by value costs no allocation
 	c := *t
-	c.Payload = slices.Clone(t.Payload)
-	c.Headers = maps.Clone(t.Headers)
-	c.Tags = slices.Clone(t.Tags)
-	c.DependsOn = slices.Clone(t.DependsOn)
+	c.detach()
+	return &c
+}
+
+// detach makes what a plain copy shares its own.
+func (t *Task) detach() {
+	t.Payload = slices.Clone(t.Payload)
+	t.Headers = maps.Clone(t.Headers)
+	t.Tags = slices.Clone(t.Tags)
+	t.DependsOn = slices.Clone(t.DependsOn)
 	if t.Unique != nil {
 		u := *t.Unique
-		c.Unique = &u
+		t.Unique = &u
 	}
 	if t.Tick != nil {
 		k := *t.Tick
-		c.Tick = &k
+		t.Tick = &k
 	}
-	return &c
 }
 
 // Encoding says how a payload or result is to be read.

@@ -154,6 +154,9 @@ func migrate(ctx context.Context, c *conn, path string, list []migration) error 
 	return err
 }
 
+// beforeMigrationStep is for tests, which end the process there.
+var beforeMigrationStep = func() {}
+
 func applyMigration(c *conn, m migration) (err error) {
 	if version, err := c.number("PRAGMA user_version"); err != nil || version >= m.version {
 		return err
@@ -173,23 +176,18 @@ func applyMigration(c *conn, m migration) (err error) {
 	if version >= m.version { // somebody was faster
 		return c.stmt("commit").exec()
 	}
-	for _, text := range splitStatements(m.text) {
+	steps := splitStatements(m.text)
+	if m.version == 1 {
+		// The incarnation has nothing that would need quoting.
+		steps = append(steps, strings.Replace(statements["store_create"], "?", "'"+driver.NewID()+"'", 1), "PRAGMA application_id="+itoa(applicationID))
+	}
+	for _, text := range append(steps, "PRAGMA user_version="+itoa(m.version), statements["commit"]) {
+		beforeMigrationStep()
 		if err := c.run(text); err != nil {
 			return err
 		}
 	}
-	if m.version == 1 {
-		if err := c.stmt("store_create").text(driver.NewID()).exec(); err != nil {
-			return err
-		}
-		if err := c.run("PRAGMA application_id=" + itoa(applicationID)); err != nil {
-			return err
-		}
-	}
-	if err := c.run("PRAGMA user_version=" + itoa(m.version)); err != nil {
-		return err
-	}
-	return c.stmt("commit").exec()
+	return nil
 }
 
 // splitStatements splits a migration at the semicolons that end lines.

@@ -160,7 +160,7 @@ func (w *writer) loop() {
 			if len(batch) == 0 {
 				return
 			}
-			w.s.queue.signal() // nothing else will: there may be more
+			w.s.queue.signal() // come round again: nobody else will wake a closed queue
 			continue
 		}
 		if len(batch) > 0 {

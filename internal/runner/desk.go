@@ -99,44 +99,41 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 	jobs := newJobs(s, claims, time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	added := 0
 	for i := range jobs {
-		if d.admit(&jobs[i]) {
-			added++
-		}
+		d.admit(&jobs[i])
 	}
 	d.clearLine()
-	for range min(added, d.parked) {
+	// A parked slot that was woken for an earlier job is parked until it has the lock: so count all that wait.
+	for range min(d.queue.len(), d.parked) {
 		d.work.Signal()
 	}
-	for range min(added-d.parked, d.slots-d.spawned) {
+	for range min(d.queue.len()-d.parked, d.slots-d.spawned) {
 		d.spawned++
 		go d.slot()
 	}
 	d.armSweeper()
 }
 
-func (d *desk) admit(j *Job) bool {
+func (d *desk) admit(j *Job) {
 	old := d.held[j.ID]
 	switch {
 	case old != nil && old.s == j.s && old.Token >= j.Token, d.recent[j.ID] >= j.Token && j.Token > 0:
-		return false // the reply of a reconciliation that overlapped with what we knew
+		return // the reply of a reconciliation that overlapped with what we knew
 	case j.s.over:
-		return false // given back when the session is wound up
+		return // given back when the session is wound up
 	case old != nil && old.state == running:
 		d.log.Warn("a task came back while its earlier run goes on in this process: put off", jobAttrs(j)...)
 		d.settle(j, driver.Settlement{Outcome: driver.Snooze, Delay: d.lease, Error: "an earlier run has not returned yet"})
-		return false
+		return
 	}
 	d.held[j.ID] = j
 	d.taken++
 	d.payload += int64(len(j.Payload))
 	if j.CancelRequested {
 		d.settle(j, driver.Settlement{Outcome: driver.CancelOutcome, Error: ErrCancelled.Error()})
-		return false
+		return
 	}
 	d.queue.push(j)
-	return true
 }
 
 // settle hands a job's outcome to the settler of its session, or drops it with a session that is over.

@@ -40,11 +40,14 @@ func (f *fetcher) run(stop context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
 	for {
-		n := f.d.awaitRoom(idle)
+		n := 0
+		if !f.unsure {
+			n = f.d.awaitRoom(idle, f.look)
+		}
 		if idle.Err() != nil {
 			return nil
 		}
-		if f.unsure || !f.look.IsZero() && time.Now().After(f.look) {
+		if f.unsure || !f.look.IsZero() && !time.Now().Before(f.look) {
 			f.reconcile(idle)
 			continue
 		}

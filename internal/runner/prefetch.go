@@ -104,8 +104,10 @@ func (d *desk) want() int {
 	return min(n, maxFetch)
 }
 
-// awaitRoom waits until there is something to fetch for, and returns how much.
-func (d *desk) awaitRoom(idle context.Context) int {
+// awaitRoom waits until there is something to fetch for, and returns how much; 0 when idle ends or, if it is set, at the
+// time until.
+func (d *desk) awaitRoom(idle context.Context, until time.Time) int {
+	var alarm <-chan time.Time // only made if it has to wait: this is called for each fetch
 	for {
 		d.mu.Lock()
 		n := d.want()
@@ -114,18 +116,30 @@ func (d *desk) awaitRoom(idle context.Context) int {
 		if n > 0 {
 			return n
 		}
+		if alarm == nil && !until.IsZero() {
+			timer := time.NewTimer(time.Until(until))
+			defer timer.Stop()
+			alarm = timer.C
+		}
 		select {
 		case <-d.room:
+			continue
 		case <-idle.Done():
-			d.mu.Lock()
-			d.roomAsked = false
-			select {
-			case <-d.room:
-			default:
-			}
-			d.mu.Unlock()
-			return 0
+		case <-alarm:
 		}
+		d.unaskRoom()
+		return 0
+	}
+}
+
+// unaskRoom takes back that the fetcher waits for room.
+func (d *desk) unaskRoom() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.roomAsked = false
+	select {
+	case <-d.room:
+	default:
 	}
 }
 

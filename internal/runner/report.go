@@ -27,14 +27,16 @@ type reporter struct {
 	s    *session
 	wake chan struct{}
 
-	sending sync.Mutex // held during a call, so that an outcome never overtakes the news before it
+	sending chan struct{} // full during a call, so that an outcome never overtakes the news before it
 
 	mu    sync.Mutex
 	fresh []*Job
 	used  bool
 }
 
-func (r *reporter) init(s *session) { r.s, r.wake = s, make(chan struct{}, 1) }
+func (r *reporter) init(s *session) {
+	r.s, r.wake, r.sending = s, make(chan struct{}, 1), make(chan struct{}, 1)
+}
 
 // Progress notes how far the job has come; the newest counts.
 func (j *Job) Progress(p driver.Progress) {
@@ -87,7 +89,7 @@ func (r *reporter) run() {
 		case <-r.wake:
 		}
 		sleep(r.s.ctx, reportEvery)
-		if err := r.send(nil); err != nil {
+		if err := r.send(r.s.ctx, nil); err != nil {
 			if r.s.ctx.Err() != nil || r.s.failed(err) {
 				return
 			}
@@ -98,8 +100,8 @@ func (r *reporter) run() {
 	}
 }
 
-// flush sends the news of jobs that are about to be settled; afterwards the store would refuse them. It is tried once:
-// an outcome does not wait for a log line.
+// flush sends the news of jobs that are about to be settled; afterwards the store would refuse them. It is tried once
+// and not for long: an outcome does not wait for a log line.
 func (r *reporter) flush(jobs []*Job) {
 	r.mu.Lock()
 	used := r.used
@@ -107,19 +109,25 @@ func (r *reporter) flush(jobs []*Job) {
 	if !used {
 		return
 	}
-	if err := r.send(jobs); err != nil && r.s.ctx.Err() == nil {
+	ctx, cancel := context.WithTimeout(r.s.ctx, min(callTimeout(r.s.cfg.Lease), time.Second))
+	defer cancel()
+	if err := r.send(ctx, jobs); err != nil && r.s.ctx.Err() == nil {
 		r.s.cfg.Logger.Warn("progress and log lines of ended tasks could not be stored", logkey.Error, err)
 	}
 }
 
 // send sends the news of the given jobs; nil: of all that have some.
-func (r *reporter) send(jobs []*Job) error {
-	r.sending.Lock()
-	defer r.sending.Unlock()
+func (r *reporter) send(ctx context.Context, jobs []*Job) error {
+	select {
+	case r.sending <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-r.sending }()
 	items, from := r.collect(jobs)
 	for len(items) > 0 {
 		n := min(len(items), maxSettle)
-		call, cancel := context.WithTimeout(r.s.ctx, callTimeout(r.s.cfg.Lease))
+		call, cancel := context.WithTimeout(ctx, callTimeout(r.s.cfg.Lease))
 		_, err := r.s.cfg.Store.Report(call, r.s.id, items[:n]) // refused ones were taken from this worker: no news
 		cancel()
 		if err != nil {

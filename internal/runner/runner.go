@@ -118,8 +118,8 @@ func (r *Runner) Run(ctx context.Context) error {
 // register starts a session. It returns nil without an error when ctx ends first.
 func (r *Runner) register(ctx context.Context) (*session, error) {
 	t := trouble{log: r.cfg.Logger, op: "register", limit: r.cfg.Lease}
+	info := r.info()
 	for ctx.Err() == nil {
-		info := r.info()
 		sent := time.Now()
 		call, cancel := context.WithTimeout(ctx, r.callTimeout())
 		err := r.cfg.Store.Register(call, info, r.cfg.Lease)
@@ -136,6 +136,9 @@ func (r *Runner) register(ctx context.Context) (*session, error) {
 		}
 		if fatal(err) {
 			return nil, err
+		}
+		if errors.Is(err, driver.ErrLeaseLost) {
+			info = r.info() // an earlier try got through, and the lease it started is over
 		}
 		t.hit(ctx, err)
 	}

@@ -17,6 +17,7 @@ func (d *desk) slot() {
 			return
 		}
 		// The handler has ended its goroutine: the job ends here, and a new goroutine takes over the slot.
+		j.cancel(nil)
 		d.finish(j, d.handler.Exited(j), time.Since(began))
 		go d.slot()
 	}()
@@ -51,7 +52,7 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 // next ends a slot's job, if it has one, and waits for its next. It returns nil when there will be none.
 func (d *desk) next(done *Job, st driver.Settlement, ran time.Duration) *Job {
 	if done != nil {
-		defer done.cancel(nil)
+		done.cancel(nil) // frees what the handler may have hung on its context
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

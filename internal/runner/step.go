@@ -54,7 +54,7 @@ func step(ctx context.Context, f *fetcher) (bool, error) {
 	defer j.cancel(nil)
 	st := s.desk.run(j, began)
 	st.ID, st.Token, st.Ran = j.ID, j.Token, time.Since(began)
-	if err := s.reporter.send([]*Job{j}); err != nil {
+	if err := s.reporter.send(ctx, []*Job{j}); err != nil {
 		return true, err
 	}
 	errs, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, []driver.Settlement{st})

@@ -1,0 +1,12 @@
+// Command waggle is a task queue in one binary: `waggle demo` shows it at work, `waggle help` lists what it can do.
+package main
+
+import (
+	"os"
+
+	"github.com/waggleq/waggle/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:]))
+}

@@ -1,0 +1,202 @@
+// Package cli is the waggle command.
+//
+// Data goes to standard output, words go to standard error. Every flag can be set in the environment, as WAGGLE_ and
+// the flag's name in capitals. What a command needs to know it checks before it opens the store, so that refused input
+// changes nothing.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/config"
+)
+
+// Main runs the command with the arguments that follow its name and returns its exit code.
+func Main(args []string) int {
+	ctx, signals := watchSignals(context.Background())
+	defer signals.close()
+	a := &app{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, signals: signals,
+		outTerm: describeTerminal(os.Stdout), errTerm: describeTerminal(os.Stderr), inTerm: describeTerminal(os.Stdin),
+	}
+	return a.run(ctx, args)
+}
+
+// app is one run of the command.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) string
+	signals  *signals
+
+	inTerm, outTerm, errTerm terminal
+
+	store  string // --store
+	format string // --output
+	began  bool   // the command itself has begun: errors before are usage errors
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.began {
+		err = usageError(err)
+	}
+	return a.finish(ctx, err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "waggle",
+		Short: "A task queue for one machine or many",
+		Long: "Waggle keeps tasks until they are done. It needs no service: the queue is a file that every terminal of this\n" +
+			"machine shares. Begin with `waggle demo`.",
+		Example: "  waggle enqueue checksum '\"/etc/hosts\"'\n" +
+			"  waggle work --until-empty -- sha256sum {}\n" +
+			"  waggle task list",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
+		Args:              noCommand,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetHelpTemplate(helpTemplate)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.store, "store", "", "the store's `URL`: sqlite:PATH (default: a file in your state directory)")
+	a.format = formatTable
+	flags.VarP(&choice{value: &a.format, of: formats}, "output", "o", "how data is printed: table, json or jsonl")
+	for _, group := range commandGroups {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+	}
+	root.SetHelpCommandGroupID("about")
+	root.SetCompletionCommandGroupID("about")
+	root.AddCommand(a.demoCommand(), a.demoWorkerCommand(), a.enqueueCommand(), a.workCommand(), a.taskCommand(), a.queueCommand(),
+		a.workerCommand(), a.topCommand(), a.benchCommand(), a.versionCommand())
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	return root
+}
+
+var commandGroups = []struct{ id, title string }{
+	{"use", "Use the queue:"},
+	{"watch", "Look after it:"},
+	{"about", "About:"},
+}
+
+const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+
+{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}
+Every flag can be set in the environment: --store is WAGGLE_STORE, --max-attempts is WAGGLE_MAX_ATTEMPTS.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 6 store unreachable, 7 partly done, 130 interrupted.
+`
+
+// prepare runs before every command: it takes unset flags from the environment and notes that the command begins.
+func (a *app) prepare(cmd *cobra.Command) error {
+	if err := a.flagsFromEnv(cmd.Flags()); err != nil {
+		return err
+	}
+	if err := config.Check(a.store); err != nil {
+		return err
+	}
+	a.began = true
+	return nil
+}
+
+// flagsFromEnv sets the flags that were not given from WAGGLE_NAME. Empty variables count as unset. A flag that may be
+// repeated takes a list.
+func (a *app) flagsFromEnv(flags *pflag.FlagSet) error {
+	var problems []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "WAGGLE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := a.env(name)
+		if f.Changed || value == "" || f.Name == "help" {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+				err = bad.Unwrap()
+			}
+			problems = append(problems, driver.Invalidf("%s=%q in the environment: %w", name, value, err))
+		}
+	})
+	return errors.Join(problems...)
+}
+
+// storeURL is the URL of the store in use, for people.
+func (a *app) storeURL() string {
+	if a.store != "" {
+		return config.Redact(a.store)
+	}
+	u, err := config.DefaultURL()
+	if err != nil {
+		return "(no default store)"
+	}
+	return u
+}
+
+// open opens the store that the user named. Stores that other processes can't see are refused, as what is put in would
+// be lost with this process.
+func (a *app) open(ctx context.Context) (driver.Store, error) {
+	store, err := config.OpenStore(ctx, a.store)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", a.storeURL(), err)
+	}
+	if !store.Capabilities().Shared {
+		_ = store.Close()
+		return nil, driver.Invalidf("the store %s is gone when this command ends: use sqlite:PATH", a.storeURL())
+	}
+	return store, nil
+}
+
+// withClient opens the store, runs do, and closes both client and store.
+func (a *app) withClient(ctx context.Context, do func(c *waggle.Client) error) (err error) {
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	client, err := waggle.NewClient(store, nil)
+	if err != nil {
+		return err
+	}
+	err = do(client)
+	return errors.Join(err, client.Close(context.WithoutCancel(ctx)))
+}
+
+// say prints words, as a line of standard error.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.err, format+"\n", args...) }
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", GroupID: "about", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := versionInfo{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			return a.printObject(v, func() error {
+				_, err := fmt.Fprintf(a.out, "waggle %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+				return err
+			})
+		},
+	}
+}
+
+type versionInfo struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}

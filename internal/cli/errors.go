@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Exit codes that no error of a store has; the others are in [driver.ErrorClasses].
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitPartly      = 7
+	exitInterrupted = 130
+	exitTerminated  = 143
+	exitBrokenPipe  = 141 // what a shell shows for a program that SIGPIPE ended
+)
+
+// codedError is an error with its own exit code. A nil err has been told already.
+type codedError struct {
+	code int
+	err  error
+}
+
+func (e *codedError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *codedError) Unwrap() error { return e.err }
+
+// failf is an error of the command itself, exit code 1.
+func failf(format string, args ...any) error {
+	return &codedError{code: exitFailed, err: fmt.Errorf(format, args...)}
+}
+
+// partlyf says that some of the work was done and some was not.
+func partlyf(format string, args ...any) error {
+	return &codedError{code: exitPartly, err: fmt.Errorf(format, args...)}
+}
+
+// finish tells the user of an error and returns the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	code := exitCode(ctx, err)
+	silent := code == exitOK || code == exitBrokenPipe || code == exitInterrupted || code == exitTerminated
+	if coded, ok := errors.AsType[*codedError](err); ok && coded.err == nil {
+		silent = true
+	}
+	if !silent {
+		a.say("waggle: %s", oneLine(err))
+	}
+	return code
+}
+
+func exitCode(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitBrokenPipe
+	}
+	if coded, ok := errors.AsType[*codedError](err); ok {
+		return coded.code
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)) {
+		switch context.Cause(ctx) {
+		case errInterrupted:
+			return exitInterrupted
+		case errTerminated:
+			return exitTerminated
+		}
+	}
+	return driver.ClassOf(err).Exit
+}
+
+// oneLine is the text of an error without line breaks and control characters.
+func oneLine(err error) string {
+	return strings.TrimPrefix(visible(strings.ReplaceAll(err.Error(), "\n", "; ")), "waggle: ")
+}
+
+// usageError makes an error that came before the command began one of usage.
+func usageError(err error) error {
+	if driver.ClassOf(err).Code != "internal" {
+		return err
+	}
+	return driver.Errorf(driver.ErrInvalid, "%w", err)
+}
+
+// flagError puts what pflag found into a sentence.
+func flagError(cmd *cobra.Command, err error) error {
+	help := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return driver.Invalidf("--%s %q: %w", bad.GetFlag().Name, bad.GetValue(), bad.Unwrap())
+	}
+	if bad, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return driver.Invalidf("%s needs a value: %s", flagName(bad.GetSpecifiedName()), help)
+	}
+	if bad, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return driver.Invalidf("there is no flag %s: %s", flagName(bad.GetSpecifiedName()), help)
+	}
+	return driver.Invalidf("%w: %s", err, help)
+}
+
+func flagName(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// noCommand refuses arguments of a command that only has commands below it.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(", did you mean `%s %s`?", cmd.CommandPath(), near[0])
+	}
+	return driver.Invalidf("there is no command %q%s: see `%s --help`", args[0], hint, cmd.CommandPath())
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return driver.Invalidf("`%s` takes no arguments, got %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// oneArg wants exactly one argument.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return driver.Invalidf("`%s` takes one %s, got %d arguments: see `%s --help`", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+		}
+		return nil
+	}
+}

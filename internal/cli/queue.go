@@ -1,0 +1,354 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+)
+
+func (a *app) queueCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "queue", Short: "Look at queues and steer them", GroupID: "watch",
+		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	pause, resume := true, false
+	cmd.AddCommand(a.queueListCommand(), a.queueGetCommand(),
+		a.queueSetCommand("pause", "Stop handing out its tasks; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
+		a.queueSetCommand("resume", "Hand out tasks again after pause, take them again after drain", "resumed",
+			driver.QueuePatch{Paused: &resume, Draining: &resume}),
+		a.queueDrainCommand(), a.queuePurgeCommand())
+	return cmd
+}
+
+// queueRow is one queue in `queue list -o json`.
+type queueRow struct {
+	Name            string `json:"name"`
+	Available       int    `json:"available"`
+	Active          int    `json:"active"`
+	Scheduled       int    `json:"scheduled"`
+	Retryable       int    `json:"retryable"`
+	Pending         int    `json:"pending"`
+	Completed       int    `json:"completed"`
+	Discarded       int    `json:"discarded"`
+	Cancelled       int    `json:"cancelled"`
+	OldestAvailable int64  `json:"oldest_available_ms"` // for how long the longest waiting available task has waited
+	Paused          bool   `json:"paused"`
+}
+
+func rowOf(q *driver.QueueInfo, now time.Time) queueRow {
+	n := q.Counts
+	row := queueRow{
+		Name: q.Name, Available: n[driver.Available], Active: n[driver.Active], Scheduled: n[driver.Scheduled],
+		Retryable: n[driver.Retryable], Pending: n[driver.Pending], Completed: n[driver.Completed],
+		Discarded: n[driver.Discarded], Cancelled: n[driver.Cancelled], Paused: q.Config.Paused,
+	}
+	if !q.OldestAvailable.IsZero() {
+		row.OldestAvailable = max(0, now.Sub(q.OldestAvailable).Milliseconds())
+	}
+	return row
+}
+
+func (a *app) queueListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the queues with their figures", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.listQueues(cmd.Context(), c) })
+		},
+	}
+}
+
+func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	queues, err := c.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	l := a.newList(left("QUEUE"), right("AVAILABLE"), right("ACTIVE"), right("SCHEDULED"), right("RETRYABLE"), right("PENDING"),
+		right("COMPLETED"), right("DISCARDED"), right("CANCELLED"), right("OLDEST"), left("NOTE"))
+	for i := range queues {
+		row := rowOf(&queues[i], info.Now)
+		if err := l.add(row, func() []string { return queueCells(row, queues[i].Config) }); err != nil {
+			return l.close(err)
+		}
+	}
+	if len(queues) == 0 {
+		a.say("no queues yet: `waggle enqueue` makes one")
+	}
+	return l.close(nil)
+}
+
+func queueCells(q queueRow, config driver.QueueConfig) []string {
+	cells := []string{q.Name}
+	for _, n := range []int{q.Available, q.Active, q.Scheduled, q.Retryable, q.Pending, q.Completed, q.Discarded, q.Cancelled} {
+		cells = append(cells, grouped(int64(n)))
+	}
+	oldest := "-"
+	if q.Available > 0 {
+		oldest = roughly(time.Duration(q.OldestAvailable) * time.Millisecond)
+	}
+	return append(cells, oldest, queueNote(config))
+}
+
+func queueNote(c driver.QueueConfig) string {
+	switch {
+	case c.Draining && c.Paused:
+		return "draining, paused"
+	case c.Draining:
+		return "draining"
+	case c.Paused:
+		return "paused"
+	}
+	return ""
+}
+
+// queueDetail is `queue get -o json`: a row of the list, and more.
+type queueDetail struct {
+	queueRow
+	Draining  bool                            `json:"draining"`
+	Retention map[driver.State]retentionOf    `json:"retention"`
+	Totals    driver.Totals                   `json:"totals"`
+	Types     map[string]map[driver.State]int `json:"types"`
+}
+
+// retentionOf says how long ended tasks of a state are kept; -1 is without bound.
+type retentionOf struct {
+	Seconds float64 `json:"seconds"`
+	Count   int     `json:"count"`
+	Bytes   int64   `json:"bytes"`
+}
+
+func detailOf(q *driver.QueueInfo, now time.Time) queueDetail {
+	d := queueDetail{
+		queueRow: rowOf(q, now), Draining: q.Config.Draining, Totals: q.Totals,
+		Retention: map[driver.State]retentionOf{}, Types: map[string]map[driver.State]int{},
+	}
+	for _, s := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
+		k := q.Config.Retention.Of(s)
+		d.Retention[s] = retentionOf{Seconds: k.Age.Seconds(), Count: k.Count, Bytes: k.Bytes}
+	}
+	for _, t := range q.Types {
+		d.Types[t.Type] = t.Counts
+	}
+	return d
+}
+
+func queueArg(cmd *cobra.Command, args []string) error {
+	if err := oneArg("queue")(cmd, args); err != nil {
+		return err
+	}
+	return driver.CheckName("queue", args[0], driver.MaxNameLen)
+}
+
+func (a *app) queueGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "get QUEUE", Short: "Show a queue: figures, settings, types", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.getQueue(cmd.Context(), c, args[0]) })
+		},
+	}
+}
+
+func (a *app) getQueue(ctx context.Context, c *waggle.Client, name string) error {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	q, err := c.Queue(ctx, name)
+	if err != nil {
+		return err
+	}
+	return a.printObject(detailOf(q, info.Now), func() error { return a.describeQueueInfo(q, info.Now) })
+}
+
+func (a *app) describeQueueInfo(q *driver.QueueInfo, now time.Time) error {
+	l := a.newList(left("QUEUE "+q.Name), right("NOW"), right("IN ALL"), left("KEPT"))
+	totals := map[driver.State]int64{
+		driver.Completed: q.Totals.Completed, driver.Cancelled: q.Totals.Cancelled, driver.Discarded: q.Totals.Discarded,
+	}
+	for _, s := range driver.States {
+		row := []string{string(s), grouped(int64(q.Counts[s])), "", ""}
+		if s.Ended() {
+			row[2], row[3] = grouped(totals[s]), keepText(q.Config.Retention.Of(s))
+		}
+		if err := l.add(nil, func() []string { return row }); err != nil {
+			return err
+		}
+	}
+	if err := l.close(nil); err != nil {
+		return err
+	}
+	lines := []string{fmt.Sprintf("%s added, %s retried by hand, %s failed attempts, %s crashes", grouped(q.Totals.Enqueued),
+		grouped(q.Totals.Retried), grouped(q.Totals.Failed), grouped(q.Totals.Crashed))}
+	if !q.OldestAvailable.IsZero() {
+		lines = append(lines, "the oldest available task has waited for "+roughly(now.Sub(q.OldestAvailable)))
+	}
+	if note := queueNote(q.Config); note != "" {
+		lines = append(lines, "the queue is "+note)
+	}
+	for _, t := range q.Types {
+		lines = append(lines, fmt.Sprintf("type %s: %s available, %s active", t.Type, grouped(int64(t.Counts[driver.Available])), grouped(int64(t.Counts[driver.Active]))))
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(a.out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keepText(k driver.Keep) string {
+	if k.Age == 0 || k.Count == 0 || k.Bytes == 0 {
+		return "not at all"
+	}
+	text := "for " + roughly(k.Age)
+	if k.Count > 0 {
+		text += ", " + grouped(int64(k.Count)) + " tasks"
+	}
+	if k.Bytes > 0 {
+		text += ", " + size(k.Bytes)
+	}
+	return text
+}
+
+// queueSetCommand makes a command that changes settings of a queue that is there.
+func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " QUEUE", Short: short, Args: queueArg, ValidArgsFunction: a.completeQueues,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
+				config, err := c.Store().SetQueue(cmd.Context(), args[0], patch)
+				if err != nil {
+					return err
+				}
+				v := queueSetting{Name: args[0], Paused: config.Paused, Draining: config.Draining}
+				return a.printObject(v, func() error {
+					a.say("queue %s is %s", args[0], done)
+					return nil
+				})
+			})
+		},
+	}
+}
+
+type queueSetting struct {
+	Name     string `json:"name"`
+	Paused   bool   `json:"paused"`
+	Draining bool   `json:"draining"`
+}
+
+func (a *app) queueDrainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "drain QUEUE", Short: "Take no new tasks and wait until nothing is left", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Long: "Refuses new tasks from now on and waits until nothing is left to run in the queue.\n" +
+			"The queue goes on refusing, also if this command is interrupted, until `waggle queue resume`.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.drainQueue(cmd.Context(), c, args[0]) })
+		},
+	}
+}
+
+func (a *app) drainQueue(ctx context.Context, c *waggle.Client, name string) error {
+	q, err := c.Queue(ctx, name)
+	if err != nil {
+		return err
+	}
+	total := 0
+	for _, s := range driver.States {
+		if !s.Ended() {
+			total += q.Counts[s]
+		}
+	}
+	a.say("queue %s takes no new tasks; %s left", name, plural(total, "task"))
+	bar := a.newProgress(total, "draining")
+	err = c.Drain(ctx, name, func(left int) { bar.set(max(0, total-left)) })
+	bar.close()
+	if err != nil {
+		return err
+	}
+	return a.printObject(queueSetting{Name: name, Paused: q.Config.Paused, Draining: true}, func() error {
+		a.say("queue %s is empty; `waggle queue resume %s` opens it again", name, name)
+		return nil
+	})
+}
+
+// purge holds the flags of queue purge.
+type purge struct {
+	care
+	states []driver.State
+}
+
+func (a *app) queuePurgeCommand() *cobra.Command {
+	p := &purge{}
+	cmd := &cobra.Command{
+		Use: "purge QUEUE", Short: "Delete the tasks of a queue that are not running", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.check(a); err != nil {
+				return err
+			}
+			for _, s := range p.states {
+				if s == driver.Active {
+					return driver.Invalidf("running tasks can't be purged: cancel them first with `waggle task cancel --state active --queue %s`", args[0])
+				}
+			}
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.purgeQueue(cmd.Context(), c, args[0], p) })
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().Var(&states{&p.states}, "state", "only tasks in this state; may be repeated")
+	return cmd
+}
+
+func (a *app) purgeQueue(ctx context.Context, c *waggle.Client, name string, p *purge) error {
+	if _, err := c.Queue(ctx, name); err != nil {
+		return err
+	}
+	change := driver.Change{Op: driver.OpDelete, Filter: driver.Filter{Queues: []string{name}, States: p.states}}
+	total, err := countMatching(ctx, c, change)
+	if err != nil {
+		return err
+	}
+	deleted := &taskChange{op: driver.OpDelete, done: "deleted", care: p.care}
+	if p.dryRun {
+		return a.printChanged(deleted, total)
+	}
+	if total > 0 {
+		if err := p.confirm(ctx, a, fmt.Sprintf("Delete %s of queue %s?", plural(total, "task"), name)); err != nil {
+			return err
+		}
+	}
+	bar := a.newProgress(total, "deleting")
+	done, err := applyAll(ctx, c, change, total, bar.add)
+	bar.close()
+	if err != nil {
+		return partlyf("%s deleted, then it broke off: %w", plural(done, "task"), err)
+	}
+	return a.printChanged(deleted, done)
+}
+
+// completeQueues completes names of queues.
+func (a *app) completeQueues(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	err := errors.Join(a.prepare(cmd), a.withClient(cmd.Context(), func(c *waggle.Client) error {
+		queues, err := c.Queues(cmd.Context())
+		for _, q := range queues {
+			list = append(list, q.Name)
+		}
+		return err
+	}))
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,364 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+)
+
+// tableLimit is how many tasks a table shows by default.
+const tableLimit = 100
+
+func (a *app) taskCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "task", Short: "Look at tasks and change them", GroupID: "watch",
+		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(),
+		a.taskChangeCommand(&taskChange{op: driver.OpCancel, short: "Cancel tasks; running ones are told to stop", done: "cancelled"}),
+		a.taskChangeCommand(&taskChange{op: driver.OpRetry, short: "Make ended tasks available again", done: "made available again"}),
+		a.taskChangeCommand(&taskChange{op: driver.OpRun, short: "Run tasks now that wait for their time or are held back", done: "made available"}),
+		a.taskChangeCommand(&taskChange{op: driver.OpDelete, short: "Delete tasks that are not running, with their history", done: "deleted", destroys: true}))
+	return cmd
+}
+
+// filterFlags are the flags that select tasks.
+type filterFlags struct{ filter waggle.Filter }
+
+func (f *filterFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.Var(&states{&f.filter.States}, "state", "tasks in this state; may be repeated")
+	flags.Var(&names{&f.filter.Types, "task type"}, "type", "tasks of this type; may be repeated")
+	flags.Var(&names{&f.filter.Queues, "queue"}, "queue", "tasks in this queue; may be repeated")
+	flags.Var(&names{&f.filter.Tags, "tag"}, "tag", "tasks with this tag; with all, if repeated")
+	flags.StringVar(&f.filter.Error, "error", "", "tasks whose last error has this `TEXT` in it")
+	flags.Var(&moment{&f.filter.After}, "after", "tasks added at this time or later")
+	flags.Var(&moment{&f.filter.Before}, "before", "tasks added before this time")
+	stateNames := make([]string, len(driver.States))
+	for i, s := range driver.States {
+		stateNames[i] = string(s)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(stateNames, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (f *filterFlags) empty() bool {
+	x := &f.filter
+	return len(x.States)+len(x.Types)+len(x.Queues)+len(x.Tags) == 0 && x.Error == "" && x.After.IsZero() && x.Before.IsZero()
+}
+
+func (a *app) taskListCommand() *cobra.Command {
+	f, limit := &filterFlags{}, -1
+	cmd := &cobra.Command{
+		Use: "list", Short: "List tasks, the newest first", Args: noArgs,
+		Example: "  waggle task list --state discarded\n  waggle task list --type email.welcome -o jsonl",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.listTasks(cmd.Context(), c, f.filter, limit) })
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().Var(&count{&limit, 1, math.MaxInt}, "limit", "at most so many (default 100 in a table, else all)")
+	cmd.Flags().Lookup("limit").DefValue = ""
+	return cmd
+}
+
+func (a *app) listTasks(ctx context.Context, c *waggle.Client, filter waggle.Filter, limit int) error {
+	if limit < 0 && a.format == formatTable {
+		limit = tableLimit
+	}
+	l := a.newList(left("ID"), left("TYPE"), left("QUEUE"), left("STATE"), right("TRY"), right("AGE"), left("NOTE"))
+	now := time.Now()
+	for info, err := range c.All(ctx, filter) {
+		if err != nil {
+			return l.close(err)
+		}
+		if l.count == limit {
+			a.say("there are more: set --limit, or select with --state, --type or --queue")
+			break
+		}
+		if err := l.add(info, func() []string { return taskRow(info, now) }); err != nil {
+			return l.close(err)
+		}
+	}
+	if l.count == 0 {
+		a.say("no tasks")
+	}
+	return l.close(nil)
+}
+
+func taskRow(t *waggle.TaskInfo, now time.Time) []string {
+	return []string{t.ID, t.Type, t.Queue, string(t.State), fmt.Sprint(t.Attempt), roughly(now.Sub(t.EnqueuedAt)), taskNote(t, now)}
+}
+
+// taskNote is what is worth knowing of a task in its state.
+func taskNote(t *waggle.TaskInfo, now time.Time) string {
+	var notes []string
+	switch t.State {
+	case driver.Scheduled, driver.Retryable:
+		notes = append(notes, "due in "+roughly(t.DueAt.Sub(now)))
+	case driver.Active:
+		notes = append(notes, "on "+t.Worker+" for "+roughly(now.Sub(t.ClaimedAt)))
+		if p := t.Progress; p != nil && p.Total > 0 {
+			notes = append(notes, fmt.Sprintf("%.0f %%", 100*p.Done/p.Total))
+		}
+		if t.CancelRequested {
+			notes = append(notes, "asked to stop")
+		}
+	case driver.Completed:
+		if text := resultText(t); text != "" {
+			notes = append(notes, "= "+text)
+		}
+	case driver.Discarded, driver.Cancelled:
+		notes = append(notes, string(t.Reason))
+	}
+	if t.Crashes > 0 {
+		notes = append(notes, plural(t.Crashes, "crash"))
+	}
+	if e := t.LastError(); e != "" && t.State != driver.Completed {
+		notes = append(notes, e)
+	}
+	return strings.Join(notes, " · ")
+}
+
+func (a *app) taskGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "get ID", Short: "Show all that is known of a task", Args: taskID,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
+				info, err := c.Get(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return a.printObject(info, func() error { return a.describeTask(info) })
+			})
+		},
+	}
+}
+
+func taskID(cmd *cobra.Command, args []string) error {
+	if err := oneArg("task id")(cmd, args); err != nil {
+		return err
+	}
+	return driver.CheckName("task id", args[0], driver.MaxIDLen)
+}
+
+// taskChange is a command that changes tasks by id or by filter.
+type taskChange struct {
+	op       driver.Op
+	short    string
+	done     string // what has become of the tasks
+	destroys bool
+
+	filterFlags
+	care
+	all bool
+}
+
+func (a *app) taskChangeCommand(t *taskChange) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   string(t.op) + " [ID...]",
+		Short: t.short,
+		Long:  t.short + ".\n\nNames the tasks by id, or selects them with flags. With -o json it prints how many were changed.",
+		RunE:  func(cmd *cobra.Command, args []string) error { return a.changeTasks(cmd.Context(), t, args) },
+		Args: func(_ *cobra.Command, args []string) error {
+			for _, id := range args {
+				if err := driver.CheckName("task id", id, driver.MaxIDLen); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	t.register(cmd)
+	cmd.Flags().BoolVar(&t.all, "all", false, "all tasks of the store for which this is possible")
+	if t.destroys {
+		t.care.flags(cmd)
+	} else {
+		cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "only tell what would be done")
+	}
+	return cmd
+}
+
+// changed is what a change prints.
+type changed struct {
+	Changed int  `json:"changed"`
+	DryRun  bool `json:"dry_run,omitzero"`
+}
+
+func (a *app) changeTasks(ctx context.Context, t *taskChange, ids []string) error {
+	switch {
+	case len(ids) > 0 && (!t.empty() || t.all):
+		return driver.Invalidf("name tasks by id or select them with flags, not both")
+	case len(ids) == 0 && t.empty() && !t.all:
+		return driver.Invalidf("which tasks? Name their ids, select them with flags, or use --all")
+	case t.all && !t.empty():
+		return driver.Invalidf("--all selects every task: leave out the other selections")
+	}
+	if t.destroys {
+		if err := t.check(a); err != nil {
+			return err
+		}
+	}
+	return a.withClient(ctx, func(c *waggle.Client) error {
+		if len(ids) > 0 {
+			return a.changeByID(ctx, c, t, ids)
+		}
+		return a.changeByFilter(ctx, c, t)
+	})
+}
+
+func (a *app) changeByID(ctx context.Context, c *waggle.Client, t *taskChange, ids []string) error {
+	if t.destroys && !t.dryRun {
+		if err := t.confirm(ctx, a, fmt.Sprintf("Delete %s?", plural(len(ids), "task"))); err != nil {
+			return err
+		}
+	}
+	done, refused := 0, []error{}
+	for len(ids) > 0 {
+		batch := ids[:min(len(ids), driver.MaxApply)]
+		ids = ids[len(batch):]
+		r, err := c.Apply(ctx, driver.Change{Op: t.op, IDs: batch, DryRun: t.dryRun})
+		if err != nil {
+			return err
+		}
+		done += r.Changed
+		for _, err := range r.Errors {
+			if err != nil {
+				refused = append(refused, err)
+			}
+		}
+	}
+	return a.reportChange(t, done, refused)
+}
+
+func (a *app) reportChange(t *taskChange, done int, refused []error) error {
+	switch {
+	case len(refused) == 1 && done == 0:
+		return refused[0]
+	case len(refused) > 0 && done == 0:
+		return driver.Errorf(driver.ClassOf(refused[0]).Err, "none of the %d tasks was changed: %w", len(refused), refused[0])
+	}
+	if err := a.printChanged(t, done); err != nil || len(refused) == 0 {
+		return err
+	}
+	return partlyf("%s, %d refused: %w", plural(done, "task")+" "+t.done, len(refused), errors.Join(refused[:min(3, len(refused))]...))
+}
+
+func (a *app) printChanged(t *taskChange, done int) error {
+	return a.printObject(changed{Changed: done, DryRun: t.dryRun}, func() error {
+		if t.dryRun {
+			a.say("%s would be %s", plural(done, "task"), t.done)
+		} else {
+			a.say("%s %s", plural(done, "task"), t.done)
+		}
+		return nil
+	})
+}
+
+func (a *app) changeByFilter(ctx context.Context, c *waggle.Client, t *taskChange) error {
+	filter := t.filter
+	if filter.Before.IsZero() {
+		// Tasks that come in meanwhile are not meant, and a task that is changed may match again.
+		info, err := c.Info(ctx)
+		if err != nil {
+			return err
+		}
+		filter.Before = info.Now.Add(time.Millisecond)
+	}
+	total, err := countMatching(ctx, c, driver.Change{Op: t.op, Filter: filter})
+	if err != nil || t.dryRun {
+		return errors.Join(err, ifNil(err, func() error { return a.printChanged(t, total) }))
+	}
+	if t.destroys && total > 0 {
+		if err := t.confirm(ctx, a, fmt.Sprintf("Delete %s?", plural(total, "task"))); err != nil {
+			return err
+		}
+	}
+	bar := a.newProgress(total, string(t.op))
+	done, err := applyAll(ctx, c, driver.Change{Op: t.op, Filter: filter}, total, bar.add)
+	bar.close()
+	if err != nil && done > 0 {
+		err = partlyf("%s %s, then it broke off: %w", plural(done, "task"), t.done, err)
+	}
+	return errors.Join(err, ifNil(err, func() error { return a.printChanged(t, done) }))
+}
+
+func ifNil(err error, do func() error) error {
+	if err != nil {
+		return nil
+	}
+	return do()
+}
+
+// countMatching tells how many tasks a change is possible for. One dry run counts no more than a page, so it counts
+// through the list where there are more.
+func countMatching(ctx context.Context, c *waggle.Client, change driver.Change) (int, error) {
+	change.DryRun = true
+	r, err := c.Apply(ctx, change)
+	if err != nil || !r.More {
+		if err != nil {
+			return 0, err
+		}
+		return r.Changed, nil
+	}
+	filter, n := change.Filter, 0
+	filter.States = possibleStates(change.Op, filter.States)
+	for _, err := range c.All(ctx, filter) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// possibleStates are the wanted states in which an operation is possible; none wanted are all.
+func possibleStates(op driver.Op, wanted []driver.State) []driver.State {
+	if len(wanted) == 0 {
+		return op.From()
+	}
+	var both []driver.State
+	for _, s := range op.From() {
+		for _, w := range wanted {
+			if s == w {
+				both = append(both, s)
+			}
+		}
+	}
+	return both
+}
+
+// applyAll repeats a change by filter until it has reached total tasks or nothing more matches. The bound keeps a
+// change that its own tasks match again, such as asking active ones to stop, from going round for ever.
+func applyAll(ctx context.Context, c *waggle.Client, change driver.Change, total int, tell func(n int)) (done int, err error) {
+	for done < total {
+		change.Max = min(total-done, driver.MaxApply)
+		r, err := c.Apply(ctx, change)
+		if err != nil {
+			return done, err
+		}
+		done += r.Changed
+		tell(r.Changed)
+		if r.Changed == 0 || !r.More {
+			break
+		}
+	}
+	return done, nil
+}
+
+// resultJSON is a task's result as it stands in the JSON form of the task.
+func resultJSON(t *waggle.TaskInfo) (json.RawMessage, error) {
+	text, err := json.Marshal(t.Result)
+	if err != nil || string(text) == "null" {
+		return nil, err
+	}
+	return text, nil
+}

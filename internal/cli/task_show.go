@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/waggleq/waggle"
+)
+
+// describeTask prints a task for people.
+func (a *app) describeTask(t *waggle.TaskInfo) error {
+	var b strings.Builder
+	field := func(name, value string) {
+		if value != "" && value != "-" {
+			fmt.Fprintf(&b, "%s %s\n", a.outTerm.paint(dim, fmt.Sprintf("%-10s", name)), value)
+		}
+	}
+	field("id", t.ID)
+	field("type", t.Type)
+	field("queue", t.Queue)
+	field("state", a.outTerm.paint(stateColour(string(t.State)), string(t.State))+reasonText(t))
+	field("priority", fmt.Sprint(t.Priority))
+	field("attempt", fmt.Sprintf("%d of %d", t.Attempt, t.MaxAttempts))
+	if t.Crashes > 0 {
+		field("crashes", fmt.Sprint(t.Crashes))
+	}
+	field("worker", t.Worker)
+	field("added", clock(t.EnqueuedAt))
+	field("due", clock(t.DueAt))
+	field("claimed", clock(t.ClaimedAt))
+	field("ended", clock(t.EndedAt))
+	field("expires", clock(t.ExpiresAt))
+	field("tags", strings.Join(t.Tags, ", "))
+	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
+		field("header", visible(name+"="+t.Headers[name]))
+	}
+	if p := t.Progress; p != nil {
+		field("progress", progressText(p))
+	}
+	field("payload", dataText(t.Payload))
+	field("result", resultText(t))
+	describeAttempts(&b, a.outTerm, t)
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
+}
+
+func reasonText(t *waggle.TaskInfo) string {
+	text := ""
+	if t.Reason != "" {
+		text = " (" + string(t.Reason) + ")"
+	}
+	if t.CancelRequested {
+		text += " (asked to stop)"
+	}
+	return text
+}
+
+func progressText(p *waggle.Progress) string {
+	text := fmt.Sprintf("%g", p.Done)
+	if p.Total > 0 {
+		text = fmt.Sprintf("%g of %g (%.0f %%)", p.Done, p.Total, 100*p.Done/p.Total)
+	}
+	if p.Note != "" {
+		text += " " + visible(p.Note)
+	}
+	return text
+}
+
+func describeAttempts(b *strings.Builder, term terminal, t *waggle.TaskInfo) {
+	if len(t.Attempts) > 0 {
+		fmt.Fprintf(b, "\n%s\n", term.paint(bold, "attempts"))
+	}
+	for _, at := range t.Attempts {
+		fmt.Fprintf(b, "  %d  %s  %s  %s on %s\n", at.Number, clock(at.Started), at.Outcome, roughly(at.Ended.Sub(at.Started)), visible(at.Worker))
+		for line := range strings.Lines(at.Error) {
+			fmt.Fprintf(b, "     %s\n", term.paint(red, visible(strings.TrimRight(line, "\n"))))
+		}
+	}
+	if len(t.Logs) > 0 {
+		fmt.Fprintf(b, "\n%s\n", term.paint(bold, "log"))
+	}
+	for _, l := range t.Logs {
+		fmt.Fprintf(b, "  %s  %-5s %s %s\n", clock(l.Time), l.Level, visible(l.Message), visible(l.Attrs))
+	}
+}
+
+// dataText is a payload or result as its JSON form, on one line.
+func dataText(d any) string {
+	text, err := json.Marshal(d)
+	if err != nil || string(text) == "null" {
+		return ""
+	}
+	return visible(string(text))
+}
+
+// resultText is a result for people: the text of a JSON string, other JSON as it is.
+func resultText(t *waggle.TaskInfo) string {
+	text := dataText(t.Result)
+	var s string
+	if json.Unmarshal([]byte(text), &s) == nil {
+		return visible(s)
+	}
+	return text
+}

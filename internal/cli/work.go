@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/execwork"
+)
+
+// workSlots is how many commands run at once by default: they are processes, not goroutines.
+const workSlots = 4
+
+// maxSlots bounds --concurrency.
+const maxSlots = 10_000
+
+// workFlags are the flags of waggle work.
+type workFlags struct {
+	queues      []waggle.Queue
+	types       []string
+	strict      bool
+	concurrency int
+	lease       time.Duration
+	drain       time.Duration
+	grace       time.Duration
+	untilEmpty  bool
+	name        string
+	verbose     bool
+	quiet       bool
+}
+
+func (a *app) workCommand() *cobra.Command {
+	f := &workFlags{concurrency: workSlots, lease: driver.DefaultLease, drain: 25 * time.Second, grace: execwork.DefaultGrace}
+	cmd := &cobra.Command{
+		Use:   "work [flags] -- COMMAND [ARGUMENT...]",
+		Short: "Run a command for each task",
+		Long: "Runs COMMAND once for each task, never through a shell.\n\n" +
+			"It gets the payload on standard input, and for every argument that is just {} a payload that is a JSON string.\n" +
+			"WAGGLE_TASK_ID, WAGGLE_TASK_TYPE, WAGGLE_TASK_ATTEMPT and WAGGLE_TASK_QUEUE are in its environment.\n\n" +
+			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
+			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
+			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
+			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period.",
+		Example: "  waggle work -- ./resize.sh {}\n" +
+			"  waggle work --queue urgent=10 --queue default --concurrency 8 -- python3 handle.py\n" +
+			"  waggle work --until-empty -- sha256sum -- {}",
+		GroupID: "use",
+		Args:    workArgs,
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.work(cmd.Context(), f, args) },
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false) // what follows the command's name is the command's
+	flags.Var(&weights{&f.queues}, "queue", "a queue to serve, and its share; may be repeated (default default)")
+	flags.Var(&names{&f.types, "task type"}, "type", "a type to serve; may be repeated (default all)")
+	flags.BoolVar(&f.strict, "strict", false, "serve the queues in the order given, not by share")
+	flags.Var(&count{&f.concurrency, 1, maxSlots}, "concurrency", "how many commands run at once")
+	flags.Var(&span{&f.lease, driver.MinLease}, "lease", "how soon others take over if this worker dies")
+	flags.Var(&span{value: &f.drain}, "drain", "how long running commands may go on after a stop")
+	flags.Var(&span{value: &f.grace}, "grace", "time between SIGTERM and SIGKILL")
+	flags.BoolVar(&f.untilEmpty, "until-empty", false, "stop when nothing is left to run in these queues and types")
+	flags.Var(&name{&f.name, "worker name"}, "name", "a name for this worker (default: the host's)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log each task")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "log only what goes wrong with the worker itself")
+	return cmd
+}
+
+func workArgs(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return driver.Invalidf("no command is given: write it after --, as in: waggle work -- sha256sum {}")
+	}
+	return nil
+}
+
+func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
+	if f.lease > driver.MaxLease {
+		return driver.CheckLease(f.lease)
+	}
+	command, err := execwork.New(argv, f.grace)
+	if err != nil {
+		return err
+	}
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	h := &execHandler{command: command}
+	opts, abort := a.workerOptions(f, h), make(chan struct{})
+	opts.Abort = abort
+	worker, err := waggle.NewWorker(store, opts)
+	if err != nil {
+		return err
+	}
+	for _, typ := range f.types {
+		worker.HandleFunc(typ, h.run, nil)
+	}
+	a.signals.onLast(func() {
+		command.Hurry()
+		close(abort)
+	})
+	a.signals.onFirst(func() {
+		a.say("waggle: stopping: running commands have %s (again: stop at once)", shortDuration(f.drain))
+	})
+	a.introduce(f, argv, worker)
+	err = worker.Run(ctx)
+	a.say("waggle: %s", h.summary())
+	if err == nil && context.Cause(ctx) == errInterrupted {
+		return errInterrupted
+	}
+	return err
+}
+
+func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions {
+	level := slog.LevelInfo
+	switch {
+	case f.quiet:
+		level = slog.LevelWarn
+	case f.verbose:
+		level = slog.LevelDebug
+	}
+	anyType := waggle.Handler(h.run)
+	if len(f.types) > 0 {
+		anyType = nil // only the types that are registered
+	}
+	return &waggle.WorkerOptions{
+		Queues: f.queues, StrictQueues: f.strict, Slots: f.concurrency, Lease: f.lease, DrainTimeout: cmp.Or(f.drain, waggle.NoDrain),
+		UntilEmpty: f.untilEmpty, Name: f.name, Build: version(), AnyType: anyType,
+		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})),
+	}
+}
+
+// introduce tells what this worker is about to do, defaults included.
+func (a *app) introduce(f *workFlags, argv []string, w *waggle.Worker) {
+	queues, types := "default", "all types"
+	if len(f.queues) > 0 {
+		words := make([]string, len(f.queues))
+		for i, q := range f.queues {
+			words[i] = describeQueue(q)
+		}
+		queues = strings.Join(words, ", ")
+	}
+	if len(f.types) > 0 {
+		types = "type " + strings.Join(f.types, ", ")
+	}
+	a.say("waggle: worker %s on %s", w.ID(), a.storeURL())
+	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
+	a.say("waggle: runs %s", strings.Join(argv, " "))
+}
+
+// execHandler runs the command for each task, and counts how that went.
+type execHandler struct {
+	command                      *execwork.Command
+	completed, discarded, failed atomic.Int64
+}
+
+func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
+	log := t.Logger()
+	out, err := h.command.Run(ctx, &execwork.Input{
+		ID: t.ID, Type: t.Type, Queue: t.Queue, Attempt: t.Attempt, Payload: t.Payload, Raw: t.Encoding == driver.EncodingRaw,
+		Log: func(line string) { log.Info(line) },
+	})
+	switch {
+	case errors.Is(err, execwork.ErrDiscard):
+		h.discarded.Add(1)
+		return waggle.Discard(err)
+	case err != nil:
+		h.failed.Add(1)
+		return err
+	}
+	if out.Cut {
+		log.Warn(fmt.Sprintf("the output of %d bytes is too long for a result, which has its beginning only", out.Written))
+	}
+	if err := setResult(t, out); err != nil {
+		h.failed.Add(1)
+		return err
+	}
+	h.completed.Add(1)
+	return nil
+}
+
+func setResult(t *waggle.Task, out *execwork.Output) error {
+	switch {
+	case len(out.Result) == 0:
+		return nil
+	case out.Raw:
+		return t.SetResult(out.Result)
+	}
+	return t.SetResult(json.RawMessage(out.Result))
+}
+
+func (h *execHandler) summary() string {
+	return fmt.Sprintf("%s completed, %d discarded, %s failed", plural(int(h.completed.Load()), "task"), h.discarded.Load(),
+		plural(int(h.failed.Load()), "attempt"))
+}

@@ -1,0 +1,173 @@
+// Package config turns a store's URL into a store. It holds the only map of URL schemes to engines, so that a program
+// that imports an engine itself, and not this package, links that engine alone.
+package config
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// opener opens the store that a URL names. The scheme is one that the map of engines gives it; rest is what follows
+// the colon.
+type opener func(ctx context.Context, scheme, rest string) (driver.Store, error)
+
+// Schemes lists the URL schemes that [OpenStore] knows, sorted.
+func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
+
+// OpenStore opens the store that a URL names:
+//
+//	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there; its directory must be there
+//	memory:                       a store in this process, gone with it
+//
+// The empty URL is [DefaultURL], whose directory is made if needed. It returns [driver.ErrInvalid] for a URL that
+// names no engine and otherwise what the engine returns; no error text holds a password.
+func OpenStore(ctx context.Context, storeURL string) (driver.Store, error) {
+	if storeURL == "" {
+		return openDefault(ctx)
+	}
+	scheme, rest, err := split(storeURL)
+	if err != nil {
+		return nil, err
+	}
+	return engines[scheme](ctx, scheme, rest)
+}
+
+// Check returns [driver.ErrInvalid] if OpenStore could not tell which engine a URL means. It opens nothing.
+func Check(storeURL string) error {
+	if storeURL == "" {
+		return nil
+	}
+	_, _, err := split(storeURL)
+	return err
+}
+
+// split finds the scheme of a store's URL; a plain path is a SQLite file.
+func split(storeURL string) (scheme, rest string, err error) {
+	scheme, rest, found := strings.Cut(storeURL, ":")
+	if !found || isPath(storeURL, scheme) {
+		if looksLikeFile(storeURL) {
+			return "sqlite", storeURL, nil
+		}
+		return "", "", driver.Invalidf("the store %q is neither a URL nor a path: use %s or the path of a .db file", Redact(storeURL), knownSchemes())
+	}
+	scheme = strings.ToLower(scheme)
+	if _, ok := engines[scheme]; !ok {
+		return "", "", driver.Invalidf("no store has the URL scheme %q: use %s", scheme, knownSchemes())
+	}
+	return scheme, rest, nil
+}
+
+// isPath tells a path that happens to hold a colon from a URL: what stands before the colon has a separator, or is a
+// drive letter.
+func isPath(storeURL, scheme string) bool {
+	return len(scheme) < 2 || strings.ContainsAny(scheme, `/\`) || filepath.VolumeName(storeURL) != ""
+}
+
+func looksLikeFile(path string) bool {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".db", ".sqlite", ".sqlite3":
+		return true
+	}
+	return strings.ContainsAny(path, `/\`)
+}
+
+func knownSchemes() string {
+	names := Schemes()
+	for i, n := range names {
+		names[i] = n + ":"
+	}
+	return strings.Join(names, ", ")
+}
+
+// sqlitePath returns the file that the part after "sqlite:" names; three slashes begin an absolute path, as in a URL.
+func sqlitePath(rest string) (string, error) {
+	path, hasHost := strings.CutPrefix(rest, "//")
+	if hasHost && !strings.HasPrefix(path, "/") {
+		return "", driver.Invalidf("a SQLite store is on this machine: write sqlite:PATH or sqlite:///PATH, not sqlite://%s", path)
+	}
+	switch {
+	case path == "":
+		return "", driver.Invalidf("the SQLite store has no path: write sqlite:PATH")
+	case strings.ContainsRune(path, 0):
+		return "", driver.Invalidf("the path of the SQLite store has a NUL byte")
+	}
+	return path, nil
+}
+
+// DefaultURL is the store that every terminal of a user shares: waggle/waggle.db in the XDG state directory.
+func DefaultURL() (string, error) {
+	path, err := defaultPath()
+	if err != nil {
+		return "", err
+	}
+	return "sqlite:" + path, nil
+}
+
+func defaultPath() (string, error) {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(dir) { // the XDG specification: relative paths are to be ignored
+		home, err := stateHome()
+		if err != nil {
+			return "", driver.Invalidf("there is no home directory for the default store (%v): name one with --store or WAGGLE_STORE", err)
+		}
+		dir = home
+	}
+	return filepath.Join(dir, "waggle", "waggle.db"), nil
+}
+
+func stateHome() (string, error) {
+	if runtime.GOOS == "windows" {
+		return os.UserCacheDir() // %LocalAppData%
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".local", "state"), err
+}
+
+func openDefault(ctx context.Context) (driver.Store, error) {
+	path, err := defaultPath()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, driver.Errorf(driver.ErrUnavailable, "can't make the directory of the default store: %w; name another store with --store", err)
+	}
+	return engines["sqlite"](ctx, "sqlite", path)
+}
+
+// Redact returns a store's URL for people to read: a password in it is replaced by "xxxxx", and so is the value of
+// every query parameter that may hold a secret. What can't be parsed but may hold a password is cut down to its scheme.
+func Redact(storeURL string) string {
+	if !strings.Contains(storeURL, "@") && !strings.Contains(storeURL, "?") {
+		return storeURL
+	}
+	u, err := url.Parse(storeURL)
+	if err != nil || (u.User == nil && strings.Contains(storeURL, "@") && u.Scheme != "sqlite" && u.Scheme != "") {
+		scheme, _, _ := strings.Cut(storeURL, ":")
+		return fmt.Sprintf("%s:xxxxx", scheme)
+	}
+	if query := u.Query(); len(query) > 0 {
+		for name := range query {
+			if secretName(name) {
+				query.Set(name, "xxxxx")
+			}
+		}
+		u.RawQuery = query.Encode()
+	}
+	return u.Redacted()
+}
+
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"pass", "secret", "token", "key", "auth"}, func(part string) bool {
+		return strings.Contains(name, part)
+	})
+}

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ in, scheme, rest string }{
+		{"memory:", "memory", ""},
+		{"sqlite:q.db", "sqlite", "q.db"},
+		{"SQLite:///var/q.db", "sqlite", "///var/q.db"},
+		{"q.db", "sqlite", "q.db"},
+		{"dir/q", "sqlite", "dir/q"},
+		{"/var/lib/q.sqlite3", "sqlite", "/var/lib/q.sqlite3"},
+		{"./a:b.db", "sqlite", "./a:b.db"},
+	} {
+		scheme, rest, err := split(c.in)
+		if err != nil || scheme != c.scheme || rest != c.rest {
+			t.Errorf("split(%q) = %q, %q, %v; want %q, %q", c.in, scheme, rest, err, c.scheme, c.rest)
+		}
+	}
+}
+
+func TestBadURLs(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"kafka://host":            `no store has the URL scheme "kafka": use memory:, sqlite:`,
+		"queue":                   "neither a URL nor a path",
+		"sqlite:":                 "write sqlite:PATH",
+		"sqlite://host/q.db":      "on this machine",
+		"memory:x":                "has no name",
+		"sqlite:a\x00b":           "NUL byte",
+		"nope://u:hunter2@host/0": `scheme "nope"`,
+	} {
+		_, err := OpenStore(t.Context(), in)
+		if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("OpenStore(%q): %v; want an ErrInvalid that says %q", in, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("OpenStore(%q) tells the password: %v", in, err)
+		}
+	}
+}
+
+func TestSQLitePath(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"q.db": "q.db", "/a/q.db": "/a/q.db", "///a/q.db": "/a/q.db"} {
+		if got, err := sqlitePath(in); err != nil || got != want {
+			t.Errorf("sqlitePath(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestDefaultURL(t *testing.T) {
+	state := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", state)
+	if got, err := DefaultURL(); err != nil || got != "sqlite:"+filepath.Join(state, "waggle", "waggle.db") {
+		t.Errorf("with XDG_STATE_HOME: %q, %v", got, err)
+	}
+	t.Setenv("XDG_STATE_HOME", "relative")
+	t.Setenv("HOME", "/home/bee")
+	if got, err := DefaultURL(); err != nil || got != "sqlite:/home/bee/.local/state/waggle/waggle.db" {
+		t.Errorf("a relative XDG_STATE_HOME is to be ignored: %q, %v", got, err)
+	}
+}
+
+func TestOpenDefaultMakesItsDirectory(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", filepath.Join(t.TempDir(), "new"))
+	store, err := OpenStore(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"sqlite:q.db":                         "sqlite:q.db",
+		"redis://bee:hunter2@host:6379/0":     "redis://bee:xxxxx@host:6379/0",
+		"redis://host/0?password=hunter2&n=1": "redis://host/0?n=1&password=xxxxx",
+		"redis://bee:hunter2%@host":           "redis:xxxxx",
+		"redis:bee:hunter2@host":              "redis:xxxxx",
+	} {
+		if got := Redact(in); got != want {
+			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzRedact(f *testing.F) {
+	for _, s := range []string{"redis://bee:%s@host/0", "%s", "redis://:%s@[::1]:1?token=%s", "redis://a@b:%s@c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, format string) {
+		const secret = "hunter2canary"
+		if strings.Count(format, "%s") != 1 || !strings.Contains(format, "redis://user:%s@") {
+			return
+		}
+		if got := Redact(strings.Replace(format, "%s", secret, 1)); strings.HasPrefix(format, "redis://user:%s@") && strings.Contains(got, secret) {
+			t.Errorf("Redact of %q tells the password: %q", format, got)
+		}
+	})
+}

@@ -1,0 +1,34 @@
+package config
+
+import (
+	"context"
+
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/memstore"
+	"github.com/waggleq/waggle/sqlitestore"
+)
+
+// engines maps each URL scheme to its engine.
+var engines map[string]opener
+
+func init() {
+	engines = map[string]opener{
+		"memory": openMemory,
+		"sqlite": openSQLite,
+	}
+}
+
+func openMemory(_ context.Context, _, rest string) (driver.Store, error) {
+	if rest != "" {
+		return nil, driver.Invalidf("the memory store has no name: write memory:")
+	}
+	return memstore.Open(nil)
+}
+
+func openSQLite(ctx context.Context, _, rest string) (driver.Store, error) {
+	path, err := sqlitePath(rest)
+	if err != nil {
+		return nil, err
+	}
+	return sqlitestore.Open(ctx, path, nil)
+}

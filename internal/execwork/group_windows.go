@@ -1,0 +1,23 @@
+package execwork
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// group is a running command. On Windows it is the process alone, and stopping it is killing it.
+type group struct{ leader *os.Process }
+
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
+
+func newGroup(leader *os.Process) *group { return &group{leader: leader} }
+
+func (g *group) stop(time.Duration, <-chan struct{}) { g.kill() }
+
+func (g *group) kill() { _ = g.leader.Kill() }
+
+func (g *group) wait(cmd *exec.Cmd) error { return cmd.Wait() }

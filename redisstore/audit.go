@@ -1,0 +1,544 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Audit implements driver.Maintainer. It reads the whole store piece by piece while others go on, so it looks twice and
+// believes only what it sees both times.
+func (s *Store) Audit(ctx context.Context, repair bool) ([]driver.Finding, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	var findings []driver.Finding
+	for _, sh := range s.shards {
+		first, err := s.examine(ctx, sh)
+		if err != nil {
+			return nil, err
+		}
+		if len(first) == 0 {
+			continue
+		}
+		second, err := s.examine(ctx, sh)
+		if err != nil {
+			return nil, err
+		}
+		for _, found := range second {
+			if !slices.ContainsFunc(first, func(f fault) bool { return f.Finding == found.Finding }) {
+				continue
+			}
+			if repair {
+				if found.Repaired, err = s.repair(ctx, sh, found); err != nil {
+					return nil, err
+				}
+			}
+			findings = append(findings, found.Finding)
+		}
+	}
+	return findings, nil
+}
+
+// fault is a finding and the writes that put it in order.
+type fault struct {
+	driver.Finding
+	fix *item
+}
+
+func (s *Store) repair(ctx context.Context, sh *shard, f fault) (bool, error) {
+	done, err := s.commit(ctx, sh, []*item{f.fix})
+	return err == nil && done[0], err
+}
+
+// snapshot is what an audit has read of a shard.
+type snapshot struct {
+	sh      *shard
+	tasks   map[string]taskRecord
+	unread  map[string]bool // tasks whose record is damaged
+	runs    map[string]runRecord
+	rawRuns map[string]string
+	parts   map[string][]string // hash → ids in it, of those that belong to tasks
+	own     map[string]string
+	uniq    map[string]string
+	places  map[string][]place // id → where it is indexed
+	stat    map[string]int
+	ordered map[string]int64 // id → place in the order of enqueueing, if that is right
+	workers map[string]bool
+	cancels map[string]string // id → worker in whose set of cancellations it is
+	faults  []fault
+}
+
+// place is an entry of an index.
+type place struct {
+	state byte
+	pair  int    // of lines
+	key   string // of the index
+	undo  []string
+}
+
+// examine reads a shard and returns what is out of order.
+func (s *Store) examine(ctx context.Context, sh *shard) ([]fault, error) {
+	if err := s.refresh(ctx, sh); err != nil {
+		return nil, err
+	}
+	a := &snapshot{sh: sh, tasks: map[string]taskRecord{}, unread: map[string]bool{}, runs: map[string]runRecord{},
+		rawRuns: map[string]string{}, parts: map[string][]string{}, own: map[string]string{}, uniq: map[string]string{},
+		places: map[string][]place{}, ordered: map[string]int64{}, workers: map[string]bool{}, cancels: map[string]string{}}
+	for _, step := range []func(context.Context, *snapshot) error{s.readRecords, s.readLines, s.readHolders, s.readKept, s.readOrder} {
+		if err := step(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if a.stat, err = s.stats(ctx, sh); err != nil {
+		return nil, err
+	}
+	a.checkRecords()
+	a.checkIndexes()
+	a.checkUnique()
+	a.checkCounters()
+	return a.faults, nil
+}
+
+// scan yields all fields of a hash.
+func (s *Store) scan(ctx context.Context, key string, yield func(field, value string)) error {
+	for cursor := uint64(0); ; {
+		bounded, cancel := s.bounded(ctx, s.timeout)
+		e, err := s.control.Do(bounded, s.control.B().Hscan().Key(key).Cursor(cursor).Count(500).Build()).AsScanEntry()
+		cancel()
+		if err != nil {
+			return s.ended(bounded, err)
+		}
+		for i := 0; i+1 < len(e.Elements); i += 2 {
+			yield(e.Elements[i], e.Elements[i+1])
+		}
+		if cursor = e.Cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// auditParts are the hashes with parts of a task that not every task has.
+var auditParts = []string{"hist", "result", "news"}
+
+func (s *Store) readRecords(ctx context.Context, a *snapshot) error {
+	err := s.scan(ctx, a.sh.key("task"), func(id, v string) {
+		t, err := parseTask(v)
+		if err == nil {
+			err = driver.DecodeEnvelope([]byte(t.envelope), &driver.Task{})
+		}
+		a.tasks[id] = t
+		a.unread[id] = err != nil
+	})
+	if err != nil {
+		return err
+	}
+	err = s.scan(ctx, a.sh.key("run"), func(id, v string) {
+		r, err := parseRun(v)
+		if err != nil {
+			a.unread[id] = true
+			return
+		}
+		a.runs[id], a.rawRuns[id] = r, v
+	})
+	if err != nil {
+		return err
+	}
+	for _, hash := range auditParts {
+		if err := s.scan(ctx, a.sh.key(hash), func(id, _ string) { a.parts[hash] = append(a.parts[hash], id) }); err != nil {
+			return err
+		}
+	}
+	if err := s.scan(ctx, a.sh.key("own"), func(id, v string) { a.own[id] = v }); err != nil {
+		return err
+	}
+	return s.scan(ctx, a.sh.key("uniq"), func(k, v string) { a.uniq[k] = v })
+}
+
+// pages yields a list or sorted set page by page.
+func (s *Store) pages(ctx context.Context, cmd func(from, to int64) rueidis.Completed, yield func([]string)) error {
+	const window = 1000
+	for from := int64(0); ; from += window {
+		bounded, cancel := s.bounded(ctx, s.timeout)
+		v, err := s.control.Do(bounded, cmd(from, from+window-1)).AsStrSlice()
+		cancel()
+		if err != nil {
+			return s.ended(bounded, err)
+		}
+		if len(v) > 0 {
+			yield(v)
+		}
+		if len(v) < window {
+			return nil
+		}
+	}
+}
+
+func (s *Store) list(ctx context.Context, key string, yield func([]string)) error {
+	return s.pages(ctx, func(from, to int64) rueidis.Completed {
+		return s.control.B().Lrange().Key(key).Start(from).Stop(to).Build()
+	}, yield)
+}
+
+func (s *Store) sorted(ctx context.Context, key string, yield func([]string)) error {
+	return s.pages(ctx, func(from, to int64) rueidis.Completed {
+		return s.control.B().Zrange().Key(key).Min(strconv.FormatInt(from, 10)).Max(strconv.FormatInt(to, 10)).Build()
+	}, yield)
+}
+
+func (a *snapshot) run(id string) (runRecord, bool) {
+	if r, ok := a.runs[id]; ok {
+		return r, true
+	}
+	t, ok := a.tasks[id]
+	return freshRun(&t), ok
+}
+
+func (a *snapshot) at(id string, p place) { a.places[id] = append(a.places[id], p) }
+
+// readLines reads what waits, in all pairs. Entries of a line whose task has moved on since are no faults: they are
+// dropped when their turn comes.
+func (s *Store) readLines(ctx context.Context, a *snapshot) error {
+	for _, p := range a.sh.known.all() {
+		err := s.list(ctx, p.line, func(list []string) {
+			for _, e := range list {
+				if len(e) <= 6 {
+					continue
+				}
+				if r, ok := a.run(e[6:]); ok && r.state == letterAvailable && r.order == uint48(e) {
+					a.at(e[6:], place{letterAvailable, p.number, p.line, []string{"LREM", p.line, "1", e}})
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for _, z := range []struct {
+			key   string
+			state byte
+		}{{p.back, letterAvailable}, {p.due, letterScheduled}, {p.exp, 'E'}} {
+			err := s.sorted(ctx, z.key, func(ids []string) {
+				for _, id := range ids {
+					a.at(id, place{z.state, p.number, z.key, []string{"ZREM", z.key, id}})
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readHolders reads what workers hold and what is on hold.
+func (s *Store) readHolders(ctx context.Context, a *snapshot) error {
+	err := s.sorted(ctx, a.sh.key("workers"), func(ids []string) {
+		for _, w := range ids {
+			a.workers[w] = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	holders := map[string]bool{}
+	for w := range a.workers {
+		holders[w] = true
+	}
+	for _, r := range a.runs {
+		if r.state == letterActive {
+			holders[r.worker] = true
+		}
+	}
+	for w := range holders {
+		if err := s.members(ctx, a.sh.heldKey(w), letterActive, a); err != nil {
+			return err
+		}
+		if err := s.scan(ctx, a.sh.cancelKey(w), func(id, _ string) { a.cancels[id] = w }); err != nil {
+			return err
+		}
+	}
+	return s.members(ctx, a.sh.key("hold"), letterPending, a)
+}
+
+func (s *Store) members(ctx context.Context, key string, state byte, a *snapshot) error {
+	bounded, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	ids, err := s.control.Do(bounded, s.control.B().Smembers().Key(key).Build()).AsStrSlice()
+	if err != nil {
+		return s.ended(bounded, err)
+	}
+	for _, id := range ids {
+		a.at(id, place{state, 0, key, []string{"SREM", key, id}})
+	}
+	return nil
+}
+
+func (s *Store) readKept(ctx context.Context, a *snapshot) error {
+	for _, q := range a.sh.known.queues() {
+		for _, state := range []byte{letterCompleted, letterCancelled, letterDiscarded} {
+			key := a.sh.keptKey(state, q)
+			err := s.list(ctx, key, func(list []string) {
+				for _, e := range list {
+					if len(e) <= 6 {
+						continue
+					}
+					if r, ok := a.runs[e[6:]]; ok && r.state == state && r.ended == uint48(e) {
+						a.at(e[6:], place{state, 0, key, []string{"LREM", key, "1", e}})
+					}
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) readOrder(ctx context.Context, a *snapshot) error {
+	note := func(id string, seq int64) {
+		if t, ok := a.tasks[id]; ok && t.seq == seq {
+			a.ordered[id] = seq
+		}
+	}
+	err := s.list(ctx, a.sh.key("ord"), func(list []string) {
+		for _, e := range list {
+			if len(e) > 6 {
+				note(e[6:], uint48(e))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return s.sorted(ctx, a.sh.key("old"), func(ids []string) {
+		for _, id := range ids {
+			if t, ok := a.tasks[id]; ok {
+				note(id, t.seq)
+			} else {
+				a.report("orphan-index", id, "it stands in the order of enqueueing, but there is no such task").do("ZREM", a.sh.key("old"), id)
+			}
+		}
+	})
+}
+
+// report notes a finding and returns the item that its repair is to be put into.
+func (a *snapshot) report(kind, id, detail string) *item {
+	f := fault{driver.Finding{Kind: kind, ID: driver.UnpackID([]byte(id)), Detail: detail}, &item{}}
+	if raw, ok := a.rawRuns[id]; ok {
+		f.fix.expect(a.sh.key("run"), id, raw, true)
+	}
+	a.faults = append(a.faults, f)
+	return f.fix
+}
+
+// checkRecords looks for parts without a task, and tasks that can't be read.
+func (a *snapshot) checkRecords() {
+	for id := range a.runs {
+		if _, ok := a.tasks[id]; !ok {
+			a.report("orphan-part", id, "there is a state without its task").do("HDEL", a.sh.key("run"), id)
+		}
+	}
+	for _, hash := range auditParts {
+		for _, id := range a.parts[hash] {
+			if _, ok := a.tasks[id]; !ok {
+				a.report("orphan-part", id, "there is a "+hash+" without its task").do("HDEL", a.sh.key(hash), id)
+			}
+		}
+	}
+	for id, bad := range a.unread {
+		if _, ok := a.tasks[id]; bad && ok && a.runs[id].state != letterDiscarded {
+			a.report("unreadable", id, "the task's record can't be decoded; it will be discarded when its turn comes")
+		}
+	}
+	for id := range a.tasks {
+		if _, ok := a.ordered[id]; !ok && !a.unread[id] {
+			t := a.tasks[id]
+			a.report("missing-index", id, "the task is missing in the order of enqueueing").
+				do("ZADD", a.sh.key("old"), strconv.FormatInt(t.seq, 10), id)
+		}
+	}
+}
+
+// checkIndexes looks that every task is in exactly the index of its state.
+func (a *snapshot) checkIndexes() {
+	for id, list := range a.places {
+		r, ok := a.run(id)
+		right := 0
+		for _, p := range list {
+			switch {
+			case !ok:
+				a.undo("orphan-index", id, "there is an entry in "+a.short(p.key)+" without its task", p)
+			case !a.belongs(&r, p):
+				a.undo("wrong-index", id, "a task that is "+string(stateOf[r.state])+" has an entry in "+a.short(p.key), p)
+			case p.state == 'E':
+			default:
+				if right++; right > 1 {
+					a.undo("double-index", id, "the task stands in line twice, also in "+a.short(p.key), p)
+				}
+			}
+		}
+	}
+	for id := range a.tasks {
+		r, _ := a.run(id)
+		if a.unread[id] {
+			continue
+		}
+		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != 'E' && a.belongs(&r, p) }) {
+			a.reindex(id, &r)
+		}
+		wantsExpiry := r.state == letterAvailable && r.flags&flagExpires != 0
+		hasExpiry := slices.ContainsFunc(a.places[id], func(p place) bool { return p.state == 'E' })
+		if wantsExpiry && !hasExpiry {
+			key := a.sh.expKey(r.pair)
+			a.report("missing-index", id, "the task is missing in "+a.short(key)).do("ZADD", key, strconv.FormatInt(r.expires, 10), id)
+		}
+		a.checkCancel(id, &r)
+	}
+}
+
+func (a *snapshot) checkCancel(id string, r *runRecord) {
+	wanted := r.state == letterActive && r.flags&flagCancel != 0
+	w, there := a.cancels[id]
+	switch {
+	case wanted && (!there || w != r.worker):
+		a.report("missing-index", id, "a cancellation that was asked for is not delivered").
+			do("HSET", a.sh.cancelKey(r.worker), id, string(appendUint64(nil, uint64(makeToken(r.token, r.pair)))))
+	case there && !wanted:
+		a.report("wrong-index", id, "a cancellation is delivered that nobody asked for").do("HDEL", a.sh.cancelKey(w), id)
+	}
+}
+
+func (a *snapshot) short(key string) string { return strings.TrimPrefix(key, a.sh.prefix) }
+
+func (a *snapshot) undo(kind, id, detail string, p place) {
+	a.report(kind, id, detail).do(p.undo[0], p.undo[1], p.undo[2:]...)
+}
+
+// belongs reports whether a task is to be at a place.
+func (a *snapshot) belongs(r *runRecord, p place) bool {
+	switch p.state {
+	case 'E':
+		return r.state == letterAvailable && r.flags&flagExpires != 0 && r.pair == p.pair
+	case letterAvailable:
+		return r.state == letterAvailable && r.pair == p.pair
+	case letterScheduled:
+		return (r.state == letterScheduled || r.state == letterRetryable) && r.pair == p.pair
+	case letterActive:
+		return r.state == letterActive && p.key == a.sh.heldKey(r.worker)
+	}
+	return r.state == p.state
+}
+
+// reindex puts a task that no index knows into that of its state.
+func (a *snapshot) reindex(id string, r *runRecord) {
+	it := a.report("missing-index", id, "a task that is "+string(stateOf[r.state])+" is in no index")
+	queue := ""
+	if p := a.sh.known.byNumber(r.pair); p != nil {
+		queue = p.queue
+	}
+	switch r.state {
+	case letterAvailable:
+		score := int64(r.priority+defaultPrioByte)*priorityBand + r.order
+		it.do("ZADD", a.sh.backKey(r.pair), strconv.FormatInt(score, 10), id)
+	case letterScheduled, letterRetryable:
+		it.do("ZADD", a.sh.dueKey(r.pair), strconv.FormatInt(r.due, 10), id)
+	case letterPending:
+		it.do("SADD", a.sh.key("hold"), id)
+	case letterActive:
+		it.do("SADD", a.sh.heldKey(r.worker), id)
+		if !a.workers[r.worker] {
+			it.do("ZADD", a.sh.key("workers"), "0", r.worker) // then it is recovered from there
+		}
+	default:
+		it.do("RPUSH", a.sh.keptKey(r.state, queue), string(appendUint48(nil, r.ended))+id)
+	}
+}
+
+// checkUnique looks that unique keys and their owners name each other.
+func (a *snapshot) checkUnique() {
+	for key, v := range a.uniq {
+		if len(v) <= 7 {
+			a.report("bad-unique", "", "the owner of a unique key can't be read").do("HDEL", a.sh.key("uniq"), key)
+			continue
+		}
+		id := v[7:]
+		r, ok := a.run(id)
+		switch {
+		case v[0] == uniqueTTL: // holds for its time, whatever becomes of the owner
+		case !ok || stateOf[r.state].Ended():
+			it := a.report("leaked-unique", id, "a unique key is owned by a task that has ended")
+			it.do("HDEL", a.sh.key("uniq"), key)
+			it.do("HDEL", a.sh.key("own"), id)
+		case a.own[id] != string(v[0])+key:
+			a.report("leaked-unique", id, "a unique key is owned by a task that does not know of it").
+				do("HSET", a.sh.key("own"), id, string(v[0])+key)
+		}
+	}
+	for id, v := range a.own {
+		owner := a.uniq[v[1:]]
+		if len(owner) <= 7 || owner[7:] != id {
+			a.report("leaked-unique", id, "a task says it owns a unique key that is not its own").do("HDEL", a.sh.key("own"), id)
+		}
+	}
+}
+
+// checkCounters compares the counters with what they count.
+func (a *snapshot) checkCounters() {
+	want := map[string]int{}
+	for id := range a.tasks {
+		r, _ := a.run(id)
+		p := a.sh.known.byNumber(r.pair)
+		if p == nil {
+			continue
+		}
+		want[string(r.state)+p.digits]++
+		if r.state == letterAvailable && r.flags&flagExpires != 0 {
+			want["E"+p.digits]++
+		}
+		if stateOf[r.state].Ended() {
+			want["n"+string(r.state)+p.queue]++
+			want["b"+string(r.state)+p.queue] += r.size
+		}
+	}
+	for field, n := range a.stat {
+		if strings.IndexByte("eycxdfkl", field[0]) < 0 && want[field] != n {
+			a.wrongCounter(field, n, want[field])
+		}
+	}
+	for field, n := range want {
+		if _, ok := a.stat[field]; !ok && n != 0 {
+			a.wrongCounter(field, 0, n)
+		}
+	}
+	for _, p := range a.sh.known.all() {
+		a.checkTotals(p, want)
+	}
+}
+
+// checkTotals looks that what came in is what has ended, is here, or was deleted.
+func (a *snapshot) checkTotals(p *pair, want map[string]int) {
+	total := func(letter string) int { return a.stat[letter+p.digits] }
+	here := 0
+	for _, st := range driver.States {
+		if !st.Ended() {
+			here += want[string(letterOf[st])+p.digits]
+		}
+	}
+	in, out := total("e")+total("y"), total("c")+total("x")+total("d")+total("l")
+	if in != out+here {
+		a.report("wrong-total", "", "queue "+p.queue+", type "+p.typ+": "+strconv.Itoa(in)+" came in, "+strconv.Itoa(out)+" ended or were deleted, "+strconv.Itoa(here)+" are here").
+			do("COUNT", a.sh.key("stat"), "e"+p.digits, strconv.Itoa(out+here-in))
+	}
+}
+
+func (a *snapshot) wrongCounter(field string, is, want int) {
+	a.report("wrong-counter", "", "counter "+strconv.Quote(field)+" is "+strconv.Itoa(is)+", not "+strconv.Itoa(want)).
+		do("COUNT", a.sh.key("stat"), field, strconv.Itoa(want-is))
+}

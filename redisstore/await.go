@@ -1,0 +1,162 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// maxBlock bounds one blocking command, so that a connection that died silently is found out.
+const maxBlock = 30 * time.Second
+
+// Await implements driver.Fetcher.
+func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	if req.For == driver.ForControl {
+		return s.awaitControl(ctx, req)
+	}
+	if len(req.Queues) == 0 {
+		return driver.Invalidf("waiting for work needs at least one queue")
+	}
+	deadline := time.Now().Add(req.Max)
+	for {
+		left := time.Until(deadline)
+		if ready, err := s.ready(ctx, req, max(left, 0)); err != nil || ready {
+			return hint(ctx, err)
+		}
+		if left <= 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		hub := s.hub()
+		woken, err := s.block(ctx, wakeKeys(hub, req), min(left, maxBlock), false)
+		if err != nil || woken {
+			return hint(ctx, err)
+		}
+	}
+}
+
+// hint turns the end of the caller's context into no error: see driver.Fetcher.
+func hint(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// ready reports whether there is work in the declared pairs of any shard. It also tells the store how long a worker of
+// all types will wait.
+func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Duration) (bool, error) {
+	found := make([]bool, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		return s.refreshed(ctx, sh, func() error {
+			_, known, conf := sh.known.versions()
+			args := []string{req.Worker, "0"}
+			if len(req.Types) == 0 && sh.number == 0 {
+				args[1] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
+			}
+			for i, q := range req.Queues {
+				if slices.Contains(req.Queues[:i], q) || sh.known.config(q).Paused {
+					continue
+				}
+				for _, p := range sh.known.ofQueue(q, req.Types) {
+					args = append(args, p.digits)
+				}
+			}
+			reply, err := s.script(ctx, s.control, sh, readyScript, sh.keysOf(readyScript, ""), s.head(sh, known, conf), args)
+			if err != nil {
+				return err
+			}
+			n, err := reply.AsInt64()
+			found[sh.number] = n == 1
+			return err
+		})
+	}, nil)
+	return slices.Contains(found, true), err
+}
+
+func wakeKeys(hub *shard, req driver.AwaitRequest) []string {
+	var keys []string
+	for _, q := range req.Queues {
+		if len(req.Types) == 0 {
+			keys = append(keys, hub.wakeKey(q, ""))
+			continue
+		}
+		for _, t := range req.Types {
+			keys = append(keys, hub.wakeKey(q, t))
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// block waits for a token in one of the lists, up to d, on a connection of its own that has its own deadline. keep leaves
+// the token where it is (for one list only).
+func (s *Store) block(ctx context.Context, keys []string, d time.Duration, keep bool) (bool, error) {
+	if len(keys) == 0 {
+		return false, driver.Invalidf("waiting for work of no type")
+	}
+	seconds := max(d.Seconds(), 0.001)
+	ctx, cancel := s.interruptible(ctx, d+s.timeout)
+	defer cancel()
+	var cmd rueidis.Completed
+	if keep {
+		cmd = s.waiting.B().Blmove().Source(keys[0]).Destination(keys[0]).Left().Right().Timeout(seconds).Build()
+	} else {
+		cmd = s.waiting.B().Blpop().Key(keys...).Timeout(seconds).Build()
+	}
+	err := s.waiting.Do(ctx, cmd).Error()
+	if err == nil {
+		return true, nil
+	}
+	if rueidis.IsRedisNil(err) {
+		return false, nil
+	}
+	return false, s.ended(ctx, err)
+}
+
+// awaitControl waits until a cancellation is asked for. The token stays until a heartbeat or fetch has delivered it.
+func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error {
+	deadline := time.Now().Add(req.Max)
+	if _, err := s.ready(ctx, driver.AwaitRequest{Worker: req.Worker, Types: []string{""}}, 0); err != nil {
+		return err
+	}
+	first := int(s.next.Add(1))
+	for round := 0; ; round++ {
+		left := time.Until(deadline)
+		if left <= 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d := min(left, maxBlock)
+		if len(s.shards) > 1 {
+			// Each shard is on another connection: take turns. Heartbeats deliver what this comes late for.
+			d = min(d, 100*time.Millisecond)
+		}
+		sh := s.shards[(first+round)%len(s.shards)]
+		woken, err := s.block(ctx, []string{sh.ctlKey(req.Worker)}, d, true)
+		if err != nil || woken {
+			return hint(ctx, err)
+		}
+	}
+}
+
+// signal wakes a worker for each pair, in the shard that holds the tokens. It is a hint: its failure is not reported, the
+// workers' own time limit makes up for it.
+func (s *Store) signal(ctx context.Context, pairs []*pair) {
+	if len(pairs) == 0 {
+		return
+	}
+	hub := s.hub()
+	keys := hub.keysOf(signalScript, "")
+	for _, p := range pairs {
+		keys = append(keys, hub.wakeKey(p.queue, p.typ), hub.wakeKey(p.queue, ""))
+	}
+	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""))
+}

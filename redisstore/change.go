@@ -1,0 +1,406 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// entry is a task as it was read, with all that belongs to it.
+type entry struct {
+	id     string // packed
+	task   taskRecord
+	run    runRecord
+	rawRun string
+	hasRun bool
+	hist   string // JSON of []driver.Attempt, or empty
+	result string // encoding byte and result, or empty
+	news   string // JSON of news, or empty
+	own    string // end of uniqueness and unique key, or empty
+	err    error  // the record can't be read
+}
+
+// news is what running tasks reported.
+type news struct {
+	Progress *driver.Progress `json:"progress,omitzero"`
+	Logs     []driver.LogLine `json:"logs,omitzero"`
+}
+
+// read returns the entries of packed ids, nil where there is none, and the store's clock.
+func (s *Store) read(ctx context.Context, sh *shard, ids []string) ([]*entry, int64, error) {
+	incarnation, _, _ := sh.known.versions()
+	args := append([]string{incarnation, strconv.FormatInt(s.offset.Load(), 10)}, ids...)
+	reply, err := s.call(ctx, s.control, sh, getScript, sh.keysOf(getScript, ""), args)
+	if err != nil {
+		return nil, 0, err
+	}
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) != 1+6*len(ids) {
+		return nil, 0, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	now, _ := parts[0].AsInt64()
+	entries := make([]*entry, len(ids))
+	for i, id := range ids {
+		entries[i] = parseEntry(id, parts[1+6*i:7+6*i])
+	}
+	return entries, now, nil
+}
+
+func parseEntry(id string, v []rueidis.RedisMessage) *entry {
+	task, err := v[0].ToString()
+	if err != nil {
+		return nil
+	}
+	e := &entry{id: id}
+	e.task, e.err = parseTask(task)
+	if run, err := v[1].ToString(); err == nil {
+		e.hasRun, e.rawRun = true, run
+		var err error
+		if e.run, err = parseRun(run); err != nil {
+			e.err = err
+		}
+	} else {
+		e.run = freshRun(&e.task)
+	}
+	e.hist, _ = v[2].ToString()
+	e.result, _ = v[3].ToString()
+	e.news, _ = v[4].ToString()
+	e.own, _ = v[5].ToString()
+	return e
+}
+
+// check is a value that must still be there when a change is done.
+type check struct{ key, field, want string }
+
+// item is one change: its checks and its writes, each a command with its key and arguments.
+type item struct {
+	checks []check
+	writes [][]string
+}
+
+func (it *item) expect(key, field, value string, there bool) {
+	want := "-"
+	if there {
+		want = "=" + value
+	}
+	it.checks = append(it.checks, check{key, field, want})
+}
+
+func (it *item) do(command, key string, args ...string) {
+	it.writes = append(it.writes, append([]string{command, key}, args...))
+}
+
+// encodeItems appends items to args in the form of lua/include/guarded.lua, and their keys to keys.
+func encodeItems(items []*item, keys, args []string) ([]string, []string) {
+	index := make(map[string]string, 16)
+	for i, k := range keys {
+		index[k] = strconv.Itoa(i + 1)
+	}
+	key := func(k string) string {
+		n, ok := index[k]
+		if !ok {
+			keys = append(keys, k)
+			n = strconv.Itoa(len(keys))
+			index[k] = n
+		}
+		return n
+	}
+	args = append(args, strconv.Itoa(len(items)))
+	for _, it := range items {
+		args = append(args, strconv.Itoa(len(it.checks)))
+		for _, c := range it.checks {
+			args = append(args, key(c.key), c.field, c.want)
+		}
+		args = append(args, strconv.Itoa(len(it.writes)))
+		for _, w := range it.writes {
+			args = append(args, w[0], key(w[1]), strconv.Itoa(len(w)-2))
+			args = append(args, w[2:]...)
+		}
+	}
+	return keys, args
+}
+
+// commitChunk bounds the changes of one script, so that none takes long.
+const commitChunk = 100
+
+// commit does changes, each only if nothing has touched its records since they were read, and tells which were done.
+func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, error) {
+	done := make([]bool, 0, len(items))
+	for chunk := range slices.Chunk(items, commitChunk) {
+		keys, args := encodeItems(chunk, sh.keysOf(commitScript, ""), s.head(sh, "", ""))
+		reply, err := s.call(ctx, s.data, sh, commitScript, keys, args)
+		if err != nil {
+			return done, err
+		}
+		letters, err := reply.ToString()
+		if err != nil || len(letters) != len(chunk) {
+			return done, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+		}
+		for _, l := range []byte(letters) {
+			done = append(done, l == '1')
+		}
+	}
+	return done, nil
+}
+
+// reserve returns the first of n places at the end of the line.
+func (s *Store) reserve(ctx context.Context, sh *shard, n int) (int64, error) {
+	if s.closed() {
+		return 0, driver.ErrClosed
+	}
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	cmd := s.control.B().Hincrby().Key(sh.key("meta")).Field("seq").Increment(int64(n)).Build()
+	last, err := s.control.Do(ctx, cmd).AsInt64()
+	return last - int64(n) + 1, s.ended(ctx, err)
+}
+
+// mover works out the changes of one shard's tasks. It notes the pairs to be woken where the tokens live elsewhere.
+type mover struct {
+	s     *Store
+	sh    *shard
+	now   int64
+	woken []*pair
+}
+
+// begin returns an item that is done only if the entry's run is as it was read.
+func (m *mover) begin(e *entry) *item {
+	it := &item{}
+	it.expect(m.sh.key("run"), e.id, e.rawRun, e.hasRun)
+	if !e.hasRun {
+		it.checks = append(it.checks, check{m.sh.key("task"), e.id, "+"})
+	}
+	return it
+}
+
+func (m *mover) count(it *item, field string, n int) {
+	if n != 0 {
+		it.do("COUNT", m.sh.key("stat"), field, strconv.Itoa(n))
+	}
+}
+
+// leave takes an entry out of the index of its state.
+func (m *mover) leave(it *item, e *entry, p *pair) {
+	switch r := &e.run; r.state {
+	case letterAvailable:
+		it.do("ZREM", p.back, e.id)
+		if r.flags&flagExpires != 0 {
+			it.do("ZREM", p.exp, e.id)
+			m.count(it, "E"+p.digits, -1)
+		}
+	case letterScheduled, letterRetryable:
+		it.do("ZREM", p.due, e.id)
+	case letterPending:
+		it.do("SREM", m.sh.key("hold"), e.id)
+	case letterActive:
+		it.do("SREM", m.sh.heldKey(r.worker), e.id)
+		if r.flags&flagCancel != 0 {
+			it.do("HDEL", m.sh.cancelKey(r.worker), e.id)
+		}
+	default:
+		m.count(it, "n"+string(r.state)+p.queue, -1)
+		m.count(it, "b"+string(r.state)+p.queue, -r.size)
+	}
+	m.count(it, string(e.run.state)+p.digits, -1)
+}
+
+// move puts an entry into another state, in all indexes, counters and the event log. The caller has set the other
+// fields of e.run; reason is kept only by ended states.
+func (m *mover) move(it *item, e *entry, p *pair, to byte, reason driver.Reason) {
+	m.leave(it, e, p)
+	m.enter(it, e, p, to, reason)
+}
+
+// enter is the second half of move.
+func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason) {
+	r := &e.run
+	r.state, r.reason = to, 0
+	r.flags &^= flagCancel
+	switch to {
+	case letterAvailable:
+		m.enterLine(it, e, p)
+	case letterScheduled, letterRetryable:
+		it.do("ZADD", p.due, strconv.FormatInt(r.due, 10), e.id)
+	case letterPending:
+		it.do("SADD", m.sh.key("hold"), e.id)
+	default:
+		r.reason = byte(max(slices.Index(reasons, reason), 0))
+		m.end(it, e, p)
+	}
+	m.count(it, string(to)+p.digits, 1)
+	it.do("HSET", m.sh.key("run"), e.id, string(r.append(nil)))
+	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, "", e.id)
+}
+
+func (m *mover) enterLine(it *item, e *entry, p *pair) {
+	r := &e.run
+	score := int64(r.priority+defaultPrioByte)*priorityBand + r.order
+	it.do("ZADD", p.back, strconv.FormatInt(score, 10), e.id)
+	if r.flags&flagExpires != 0 {
+		it.do("ZADD", p.exp, strconv.FormatInt(r.expires, 10), e.id)
+		m.count(it, "E"+p.digits, 1)
+	}
+	if m.sh.number != 0 {
+		if !slices.Contains(m.woken, p) {
+			m.woken = append(m.woken, p)
+		}
+		return
+	}
+	it.do("WAKE", p.wake)
+	it.do("WAKEALL", p.wakeAll)
+}
+
+func (m *mover) end(it *item, e *entry, p *pair) {
+	r := &e.run
+	r.ended = m.now
+	it.do("RPUSH", p.keptOfState[r.state], string(appendUint48(nil, m.now))+e.id)
+	m.count(it, "n"+string(r.state)+p.queue, 1)
+	m.count(it, "b"+string(r.state)+p.queue, r.size)
+	m.count(it, map[byte]string{letterCompleted: "c", letterCancelled: "x", letterDiscarded: "d"}[r.state]+p.digits, 1)
+	m.free(it, e, false)
+}
+
+// free gives a unique key back; one that is owned for a time only if the owner is forgotten after that.
+func (m *mover) free(it *item, e *entry, forget bool) {
+	if e.own == "" {
+		return
+	}
+	if e.own[0] == uniqueTTL {
+		if forget {
+			it.do("HDEL", m.sh.key("own"), e.id)
+		}
+		return
+	}
+	it.expect(m.sh.key("own"), e.id, e.own, true)
+	it.do("HDEL", m.sh.key("uniq"), e.own[1:])
+	it.do("HDEL", m.sh.key("own"), e.id)
+}
+
+// forget removes an entry altogether.
+func (m *mover) forget(it *item, e *entry, p *pair) {
+	m.leave(it, e, p)
+	m.free(it, e, true)
+	for _, k := range []string{"task", "run", "hist", "result", "news"} {
+		it.do("HDEL", m.sh.key(k), e.id)
+	}
+	it.do("ZREM", m.sh.key("old"), e.id)
+}
+
+// addAttempt adds an attempt to an entry's history, as of before the change.
+func (m *mover) addAttempt(it *item, e *entry, a driver.Attempt) {
+	var list []driver.Attempt
+	if e.hist != "" {
+		_ = json.Unmarshal([]byte(e.hist), &list) // a damaged history must not keep a task from ending
+	}
+	b, err := json.Marshal(driver.AppendAttempt(list, a))
+	if err != nil {
+		return
+	}
+	e.hist = string(b)
+	it.do("HSET", m.sh.key("hist"), e.id, e.hist)
+}
+
+// wakeElsewhere signals the pairs in which tasks became available to the shard that holds the tokens. It is a hint, so
+// its failure is none of the caller's.
+func (m *mover) wakeElsewhere(ctx context.Context) {
+	m.s.signal(ctx, m.woken)
+	m.woken = nil
+}
+
+// completion is the attempt of a completed task, which is not in the history but in the run.
+func completion(r *runRecord) driver.Attempt {
+	ended := millis(r.ended)
+	return driver.Attempt{Number: r.attempt, Outcome: driver.Complete, Worker: r.worker, Host: r.host, Build: r.build,
+		Started: ended.Add(-time.Duration(r.ran) * time.Millisecond), Ended: ended}
+}
+
+// The ends of uniqueness as they are stored.
+const (
+	uniqueDone    = 1
+	uniqueStarted = 2
+	uniqueTTL     = 3
+)
+
+// record returns an entry as the contract has it.
+func (s *Store) record(ctx context.Context, sh *shard, e *entry) (*driver.Record, error) {
+	r := &driver.Record{}
+	r.ID = driver.UnpackID([]byte(e.id))
+	run := &e.run
+	p, err := s.pairOf(ctx, sh, run.pair)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		r.Queue, r.Type = p.queue, p.typ
+	}
+	r.Priority = run.priority
+	r.State, r.EnqueuedAt = stateOf[run.state], millis(e.task.enqueued)
+	r.Encoding = driver.EncodingRaw
+	if e.err == nil {
+		if err := driver.DecodeEnvelope([]byte(e.task.envelope), &r.Task); err == nil {
+			r.Payload = []byte(e.task.payload)
+		}
+	}
+	r.Reason, r.Attempt, r.Crashes = reasons[run.reason], run.attempt, run.crashes
+	r.CancelRequested = run.flags&flagCancel != 0
+	r.DueAt, r.ClaimedAt, r.EndedAt = millis(run.due), millis(run.claimed), millis(run.ended)
+	r.Worker = run.worker
+	if run.token != 0 {
+		r.Token = makeToken(run.token, run.pair)
+	}
+	return r, e.addDetails(r)
+}
+
+func appendUint64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
+
+func (e *entry) addDetails(r *driver.Record) error {
+	if e.hist != "" {
+		if err := json.Unmarshal([]byte(e.hist), &r.Attempts); err != nil {
+			return driver.Errorf(driver.ErrCorrupt, "the history of task %s is damaged", r.ID)
+		}
+	}
+	if e.run.state == letterCompleted {
+		r.Attempts = driver.AppendAttempt(r.Attempts, completion(&e.run))
+	}
+	if e.news != "" {
+		var n news
+		if err := json.Unmarshal([]byte(e.news), &n); err != nil {
+			return driver.Errorf(driver.ErrCorrupt, "the progress of task %s is damaged", r.ID)
+		}
+		r.Progress, r.Logs = n.Progress, n.Logs
+	}
+	if e.result != "" {
+		r.ResultEncoding = encodingOf(e.result[0])
+		if len(e.result) > 1 {
+			r.Result = []byte(e.result[1:])
+		}
+	}
+	return nil
+}
+
+func encodingOf(b byte) driver.Encoding {
+	switch b {
+	case 'j':
+		return driver.EncodingJSON
+	case 'r':
+		return driver.EncodingRaw
+	}
+	return ""
+}
+
+func encodingByte(e driver.Encoding) byte {
+	switch e {
+	case driver.EncodingJSON:
+		return 'j'
+	case driver.EncodingRaw:
+		return 'r'
+	}
+	return '-'
+}

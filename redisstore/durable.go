@@ -1,0 +1,80 @@
+package redisstore
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// durable runs a script and then waits until what it wrote is as safe as level says. Both go over one connection that
+// nobody else uses meanwhile, because WAIT and WAITAOF speak of their own connection's writes.
+func (s *Store) durable(ctx context.Context, sh *shard, sc *script, keys, args []string, level driver.Durability) (rueidis.RedisMessage, error) {
+	if level == driver.DurabilityMemory || level == driver.DurabilityDisk && s.server.fsync == "always" && !s.server.waitAOF() {
+		// With appendfsync always, and on a server without WAITAOF, the reply itself comes after the fsync.
+		return s.call(ctx, s.data, sh, sc, keys, args)
+	}
+	var reply rueidis.RedisMessage
+	err := s.data.Dedicated(func(c rueidis.DedicatedClient) error {
+		var err error
+		if reply, err = s.call(ctx, c, sh, sc, keys, args); err != nil {
+			return err
+		}
+		return s.waitFor(ctx, c, sh, level)
+	})
+	if err != nil {
+		return reply, s.asContractError(err)
+	}
+	return reply, nil
+}
+
+// asContractError leaves errors alone that are the contract's already.
+func (s *Store) asContractError(err error) error {
+	if err == errStale || err == errRetry || driver.ClassOf(err).Code != "internal" {
+		return err
+	}
+	return s.asError(err)
+}
+
+// waitFor waits for a level and checks the numbers that the server returns.
+func (s *Store) waitFor(ctx context.Context, c rueidis.DedicatedClient, sh *shard, level driver.Durability) error {
+	wait, cancel := s.bounded(ctx, 2*s.timeout)
+	defer cancel()
+	ms := s.timeout.Milliseconds()
+	local, replicas := int64(1), int64(0)
+	if level == driver.DurabilityReplicated {
+		replicas = int64(s.options.Replicas)
+		if s.server.offersDisk() != nil {
+			local = 0
+		}
+	}
+	// A cluster connection needs a key to know its node.
+	if s.server.waitAOF() && s.server.aof {
+		got, err := c.Do(wait, c.B().Arbitrary("WAITAOF").Keys().Args(strconv.FormatInt(local, 10), "0", strconv.FormatInt(ms, 10)).Build()).AsIntSlice()
+		if err != nil {
+			return unknownLevel(level, s.ended(wait, err))
+		}
+		if len(got) != 2 || got[0] < local {
+			return driver.Errorf(driver.ErrNotDurable, "%s did not write to disk within %v: whether the tasks are stored is unknown, enqueue the same ids again", s.where, s.timeout)
+		}
+	}
+	if replicas == 0 {
+		return nil
+	}
+	got, err := c.Do(wait, c.B().Wait().Numreplicas(replicas).Timeout(ms).Build()).AsInt64()
+	if err != nil {
+		return unknownLevel(level, s.ended(wait, err))
+	}
+	if got < replicas {
+		return driver.Errorf(driver.ErrNotDurable, "%s: %d of %d replicas have the tasks after %v: whether they are safe is unknown, enqueue the same ids again",
+			s.where, got, replicas, s.timeout)
+	}
+	return nil
+}
+
+// unknownLevel says that tasks were stored but the level was not confirmed.
+func unknownLevel(level driver.Durability, err error) error {
+	return driver.Errorf(driver.ErrNotDurable, "level %q was not confirmed: %v", level, err)
+}

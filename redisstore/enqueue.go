@@ -1,0 +1,362 @@
+package redisstore
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// newTask is a task on its way into a shard.
+type newTask struct {
+	task *driver.Task // prepared copy
+	id   string       // packed
+	at   int          // its place in the call's tasks
+}
+
+// Enqueue implements driver.Enqueuer.
+func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.EnqueueOptions) ([]driver.EnqueueResult, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	if err := driver.CheckBatch(tasks, s.caps.Limit); err != nil {
+		return nil, err
+	}
+	level, err := driver.ReachableDurability(s.caps, opts.Durability)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.health.refusal(); err != nil {
+		return nil, err
+	}
+	results := make([]driver.EnqueueResult, len(tasks))
+	batches, err := s.prepareTasks(ctx, tasks, results)
+	if err != nil {
+		return nil, err
+	}
+	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		for part := range segments(batches[sh.number]) {
+			if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(sh *shard) bool { return len(batches[sh.number]) > 0 })
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// prepareTasks gives every task an id, prepares a copy, and sorts the copies by shard.
+func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, results []driver.EnqueueResult) ([][]*newTask, error) {
+	now, err := s.nowFor(ctx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	batches := make([][]*newTask, len(s.shards))
+	copies := make([]driver.Task, len(tasks))
+	list := make([]newTask, len(tasks))
+	home := int(s.next.Add(1) % uint32(len(s.shards)))
+	for i, t := range tasks {
+		if t.ID == "" {
+			t.ID = s.newID(t, home)
+		}
+		copies[i] = *t
+		if err := driver.Prepare(&copies[i], s.caps, now); err != nil {
+			results[i] = driver.EnqueueResult{ID: t.ID, Err: err}
+			continue
+		}
+		list[i] = newTask{task: &copies[i], id: string(driver.PackID(nil, t.ID)), at: i}
+		sh := s.shardOf(t.ID)
+		batches[sh.number] = append(batches[sh.number], &list[i])
+	}
+	return batches, nil
+}
+
+// nowFor returns the store's clock if a task's times depend on it.
+func (s *Store) nowFor(ctx context.Context, tasks []*driver.Task) (time.Time, error) {
+	if !slices.ContainsFunc(tasks, func(t *driver.Task) bool { return t.Delay > 0 || t.ExpiresIn > 0 }) {
+		return time.Time{}, nil
+	}
+	return s.now(ctx)
+}
+
+// now asks the store for its clock.
+func (s *Store) now(ctx context.Context) (time.Time, error) {
+	_, ms, err := s.read(ctx, s.hub(), nil)
+	return millis(ms), err
+}
+
+// newID returns an id for a new task: a UUIDv7 whose last two bytes name the shard, that of its unique key if it has one.
+func (s *Store) newID(t *driver.Task, home int) string {
+	id := driver.NewID()
+	if len(s.shards) == 1 {
+		return id
+	}
+	if t.Unique != nil && t.Unique.Key != "" {
+		home = s.shardOfKey(t.Unique.Key).number
+	}
+	const hex = "0123456789abcdef"
+	b := []byte(id)
+	for i, shift := range []int{12, 8, 4, 0} {
+		b[32+i] = hex[home>>shift&15]
+	}
+	return string(b)
+}
+
+// shardOf returns the shard in which a task with that id is, or would be: UUIDs carry it in their last two bytes,
+// other ids in their hash.
+func (s *Store) shardOf(id string) *shard {
+	if len(s.shards) == 1 {
+		return s.shards[0]
+	}
+	var packed [17]byte
+	if b := driver.PackID(packed[:0], id); len(b) == 16 {
+		return s.shards[(int(b[14])<<8|int(b[15]))%len(s.shards)]
+	}
+	return s.shardOfKey(id)
+}
+
+func (s *Store) shardOfKey(key string) *shard {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key))
+	return s.shards[h.Sum32()%uint32(len(s.shards))]
+}
+
+// segments cuts a batch where a task may replace one that is in the batch itself: what it replaces must be stored first.
+func segments(batch []*newTask) func(yield func([]*newTask) bool) {
+	return func(yield func([]*newTask) bool) {
+		seen := map[string]bool{}
+		from := 0
+		for i, t := range batch {
+			u := t.task.Unique
+			if u == nil {
+				continue
+			}
+			if seen[u.Key] && u.OnConflict == driver.ConflictReplace {
+				if !yield(batch[from:i]) {
+					return
+				}
+				from = i
+				clear(seen)
+			}
+			seen[u.Key] = true
+		}
+		if from < len(batch) {
+			yield(batch[from:])
+		}
+	}
+}
+
+func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, level driver.Durability, results []driver.EnqueueResult) error {
+	return s.refreshed(ctx, sh, func() error {
+		if err := s.intern(ctx, sh, batch); err != nil {
+			return err
+		}
+		ev, err := s.evictions(ctx, sh, batch)
+		if err != nil {
+			return err
+		}
+		call := s.enqueueCall(sh, batch, ev)
+		reply, err := s.durable(ctx, sh, enqueueScript, call.keys, call.args, level)
+		if err != nil {
+			return err
+		}
+		return s.enqueueResults(ctx, sh, batch, call.pairs, reply, level, results)
+	})
+}
+
+// enqueueCall is what the enqueue script is called with.
+type enqueueCall struct {
+	keys, args []string
+	pairs      []*pair
+}
+
+func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCall {
+	_, _, conf := sh.known.versions()
+	c := enqueueCall{keys: sh.keysOf(enqueueScript, "")}
+	index := make(map[*pair]string, 4)
+	of := make([]*pair, len(batch))
+	for i, t := range batch {
+		p := sh.known.pair(t.task.Queue, t.task.Type)
+		of[i] = p
+		if index[p] == "" {
+			c.pairs = append(c.pairs, p)
+			index[p] = strconv.Itoa(len(c.pairs))
+			c.keys = sh.pairKeys(c.keys, p)
+		}
+	}
+	c.args = make([]string, 0, 16+4*len(batch))
+	c.args = append(append(c.args, s.head(sh, "", conf)...), s.isHub(sh), strconv.Itoa(len(ev.owners)))
+	c.args = append(c.args, ev.owners...)
+	c.keys, c.args = encodeItems(ev.items, c.keys, c.args)
+	c.args = append(c.args, strconv.Itoa(len(c.pairs)))
+	for _, p := range c.pairs {
+		c.args = append(c.args, p.digits, p.subject)
+	}
+	size := 0
+	for _, t := range batch {
+		size += len(t.task.Payload) + 48
+	}
+	buf := make([]byte, 0, size)
+	var envelope []byte
+	for i, t := range batch {
+		envelope = driver.AppendEnvelope(envelope[:0], t.task)
+		from := len(buf)
+		buf = appendBody(buf, t.task, of[i].number, envelope)
+		body := rueidis.BinaryString(buf[from:len(buf):len(buf)])
+		c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
+	}
+	return c
+}
+
+// enqueueOptions packs what the script must know of a task that is not simply to be put in line.
+func (s *Store) enqueueOptions(sh *shard, t *driver.Task) string {
+	flags := byte(0)
+	if t.Hold {
+		flags |= 1
+	}
+	if !t.At.IsZero() {
+		flags |= 2
+	}
+	if sh.known.config(t.Queue).Draining {
+		flags |= 4
+	}
+	u := t.Unique
+	if u != nil {
+		flags |= 8
+	}
+	if flags == 0 {
+		return ""
+	}
+	at := int64(0)
+	if !t.At.IsZero() {
+		at = t.At.UnixMilli()
+	}
+	b := appendUint48([]byte{flags}, at)
+	if u == nil {
+		return string(appendUint48(append(b, 0, 0), 0))
+	}
+	conflict := map[driver.OnConflict]byte{driver.ConflictReturn: 1, driver.ConflictReject: 2, driver.ConflictReplace: 3}[u.OnConflict]
+	until := map[driver.UniqueUntil]byte{driver.UntilDone: uniqueDone, driver.UntilStarted: uniqueStarted, driver.UntilTTL: uniqueTTL}[u.Until]
+	b = appendUint48(append(b, conflict, until), ceilMillis(u.TTL))
+	return string(append(b, u.Key...))
+}
+
+func (s *Store) enqueueResults(ctx context.Context, sh *shard, batch []*newTask, pairs []*pair, reply rueidis.RedisMessage, level driver.Durability, results []driver.EnqueueResult) error {
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) != 3 {
+		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	letters, _ := parts[0].ToString()
+	if len(letters) != len(batch) {
+		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	there, _ := parts[1].ToArray()
+	for i, t := range batch {
+		r := driver.EnqueueResult{ID: t.task.ID, State: stateOf[letters[i]], Durability: level}
+		if letters[i] == 'Q' {
+			r = driver.EnqueueResult{ID: t.task.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", t.task.Queue)}
+		}
+		results[t.at] = r
+	}
+	for i := 0; i+2 < len(there); i += 3 {
+		at, _ := there[i].AsInt64()
+		id, _ := there[i+1].ToString()
+		state, _ := there[i+2].ToString()
+		t := batch[at-1]
+		r := driver.EnqueueResult{ID: driver.UnpackID([]byte(id)), State: stateOf[state[0]], Existing: true, Durability: level}
+		if letters[at-1] == 'D' {
+			r.Existing, r.Durability = false, ""
+			r.Err = driver.Errorf(driver.ErrDuplicate, "the unique key of task %s is owned by task %s", t.task.ID, r.ID)
+		}
+		results[t.at] = r
+	}
+	if woken, _ := parts[2].AsIntSlice(); len(woken) > 0 {
+		list := make([]*pair, len(woken))
+		for i, n := range woken {
+			list[i] = pairs[n-1]
+		}
+		s.signal(ctx, list)
+	}
+	return nil
+}
+
+// evictions are the owners of unique keys that new tasks are to replace, and the guarded changes that end them.
+type evictions struct {
+	owners []string // packed ids
+	items  []*item
+}
+
+// evictions works out which owners a batch replaces. Tasks that are known already, or whose queue is closed, replace none.
+func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evictions, error) {
+	var ev evictions
+	var replacing []*newTask
+	var fields, ids []string
+	for _, t := range batch {
+		if u := t.task.Unique; u != nil && u.OnConflict == driver.ConflictReplace && !sh.known.config(t.task.Queue).Draining {
+			replacing = append(replacing, t)
+			fields = append(fields, u.Key)
+			ids = append(ids, t.id)
+		}
+	}
+	if len(replacing) == 0 {
+		return ev, nil
+	}
+	owners, err := s.hashFields(ctx, sh, "uniq", fields)
+	if err != nil {
+		return ev, err
+	}
+	for _, o := range owners {
+		id := ""
+		if len(o) > 7 {
+			id = o[7:]
+		}
+		ids = append(ids, id)
+	}
+	entries, now, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return ev, err
+	}
+	m := &mover{s: s, sh: sh, now: now}
+	for i, t := range replacing {
+		known, owner := entries[i], entries[len(replacing)+i]
+		if known != nil || owner == nil || owners[i][0] == uniqueTTL && uint48(owners[i][1:]) <= now {
+			continue
+		}
+		p, err := s.pairOf(ctx, sh, owner.run.pair)
+		if err != nil {
+			return ev, err
+		}
+		switch owner.run.state {
+		case letterAvailable, letterScheduled, letterRetryable, letterPending:
+			it := m.begin(owner)
+			it.expect(sh.key("task"), t.id, "", false)
+			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)
+			m.move(it, owner, p, letterCancelled, driver.ReasonReplaced)
+			ev.items, ev.owners = append(ev.items, it), append(ev.owners, owner.id)
+		}
+	}
+	return ev, nil
+}
+
+// hashFields reads fields of one of a shard's hashes; "" where there is none.
+func (s *Store) hashFields(ctx context.Context, sh *shard, hash string, fields []string) ([]string, error) {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	list, err := s.control.Do(ctx, s.control.B().Hmget().Key(sh.key(hash)).Field(fields...).Build()).ToArray()
+	if err != nil {
+		return nil, s.ended(ctx, err)
+	}
+	values := make([]string, len(list))
+	for i := range list {
+		values[i], _ = list[i].ToString()
+	}
+	return values, nil
+}

@@ -1,0 +1,83 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// What the scripts answer when they refuse to run; see include/head.lua.
+var (
+	errStale = errors.New("what this program knows of the store is out of date")
+	errRetry = errors.New("the owner of a unique key has changed meanwhile")
+)
+
+// scriptErrors maps the first word of a script's refusal.
+var scriptErrors = map[string]error{
+	"WAGGLESTALE": errStale,
+	"WAGGLERETRY": errRetry,
+	"WAGGLELEASE": driver.Errorf(driver.ErrLeaseLost, "the worker is not registered, or its lease has run out"),
+	"WAGGLELOST": driver.Errorf(driver.ErrCorrupt, "the store is not the one that was opened: it came back empty or was replaced; "+
+		"check whether the server lost its data (persistence off, flushed, a failover to an empty replica) and open the store again"),
+}
+
+// serverErrors maps the first word of an error that the server gave, which then has executed nothing.
+var serverErrors = map[string]struct {
+	err  error
+	text string
+}{
+	"OOM":         {driver.ErrStoreFull, "the server has reached maxmemory: raise it, or let workers drain the queues"},
+	"MISCONF":     {driver.ErrStoreFull, "the server refuses writes because it can't save to disk: free space on its disk"},
+	"READONLY":    {driver.ErrUnavailable, "the server is a read-only replica: connect to the master"},
+	"LOADING":     {driver.ErrUnavailable, "the server is loading its data"},
+	"BUSY":        {driver.ErrUnavailable, "the server is busy with a script that runs too long"},
+	"CLUSTERDOWN": {driver.ErrUnavailable, "the cluster is down: too many masters are missing"},
+	"TRYAGAIN":    {driver.ErrUnavailable, "a slot of the cluster is being moved"},
+	"MASTERDOWN":  {driver.ErrUnavailable, "the replica has lost its master"},
+	"NOREPLICAS":  {driver.ErrNotDurable, "the server has too few replicas to accept writes (min-replicas-to-write)"},
+	"NOAUTH":      {driver.ErrInvalid, "the server wants credentials"},
+	"WRONGPASS":   {driver.ErrInvalid, "the server refuses the credentials"},
+	"NOPERM":      {driver.ErrInvalid, "the server's access rules (ACL) do not permit this user what the store needs"},
+	"WRONGTYPE":   {driver.ErrCorrupt, "a key of the store holds something else: the namespace is used by another program"},
+}
+
+// asError turns an error of the client library into one of the contract.
+func (s *Store) asError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, rueidis.ErrClosing) && s.closed():
+		return driver.ErrClosed
+	}
+	re, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return driver.Errorf(driver.ErrUnavailable, "%s can't be reached: %s", s.where, s.redact(err.Error()))
+	}
+	text := re.Error()
+	word, _, _ := strings.Cut(text, " ")
+	if e := scriptErrors[word]; e != nil {
+		return e
+	}
+	if e, ok := serverErrors[word]; ok {
+		return driver.Errorf(e.err, "%s: %s (%s)", s.where, e.text, s.redact(text))
+	}
+	if strings.Contains(text, "OOM command not allowed") {
+		return driver.Errorf(driver.ErrStoreFull, "%s: %s", s.where, serverErrors["OOM"].text)
+	}
+	return driver.Errorf(driver.ErrUnavailable, "%s: %s", s.where, s.redact(text))
+}
+
+func (s *Store) redact(text string) string {
+	for _, secret := range s.secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "xxxxx")
+		}
+	}
+	return text
+}

@@ -1,0 +1,185 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// eventCursor is, for each shard, the number of the last event that was read.
+type eventCursor []int64
+
+const eventCursorMark = "re1."
+
+func (c eventCursor) String() string {
+	words := make([]string, len(c))
+	for i, n := range c {
+		words[i] = strconv.FormatInt(n, 36)
+	}
+	return eventCursorMark + strings.Join(words, ".")
+}
+
+func (s *Store) parseEventCursor(text string) (eventCursor, error) {
+	c := make(eventCursor, len(s.shards))
+	if text == "" {
+		return c, nil
+	}
+	bad := driver.Invalidf("the cursor %q is not from the events of this store", driver.CutText(text, 64))
+	rest, ok := strings.CutPrefix(text, eventCursorMark)
+	words := strings.Split(rest, ".")
+	if !ok || len(words) != len(c) {
+		return nil, bad
+	}
+	for i, w := range words {
+		n, err := strconv.ParseInt(w, 36, 64)
+		if err != nil || n < 0 {
+			return nil, bad
+		}
+		c[i] = n
+	}
+	return c, nil
+}
+
+// Events implements driver.Inspector.
+func (s *Store) Events(ctx context.Context, q driver.EventQuery) (*driver.EventPage, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	if q.Max < 0 || q.Wait < 0 {
+		return nil, driver.Invalidf("the number of events and the time to wait must not be negative, got %d and %v", q.Max, q.Wait)
+	}
+	if q.Max == 0 {
+		q.Max = 1000
+	}
+	at, err := s.eventStart(ctx, q.After)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(q.Wait)
+	for {
+		page, err := s.readEvents(ctx, at, q.Max, q.After == "")
+		if err != nil {
+			return nil, err
+		}
+		left := time.Until(deadline)
+		if len(page.Events) > 0 || page.Gap || left <= 0 {
+			return page, nil
+		}
+		if err := s.awaitEvents(ctx, at, left); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) eventStart(ctx context.Context, after string) (eventCursor, error) {
+	if after != driver.EventsFromNow {
+		return s.parseEventCursor(after)
+	}
+	at := make(eventCursor, len(s.shards))
+	for i, sh := range s.shards {
+		values, err := s.hashFields(ctx, sh, "meta", []string{"ev"})
+		if err != nil {
+			return nil, err
+		}
+		at[i], _ = strconv.ParseInt(values[0], 10, 64)
+	}
+	return at, nil
+}
+
+// readEvents reads up to max events after a cursor from all shards, by time. It advances the cursor.
+func (s *Store) readEvents(ctx context.Context, at eventCursor, max int, fromOldest bool) (*driver.EventPage, error) {
+	page := &driver.EventPage{}
+	for i, sh := range s.shards {
+		if len(page.Events) >= max {
+			break
+		}
+		if err := s.readShardEvents(ctx, sh, &at[i], max, fromOldest, page); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.shards) > 1 {
+		slices.SortStableFunc(page.Events, func(a, b driver.Event) int { return a.Time.Compare(b.Time) })
+	}
+	page.Next = at.String()
+	return page, nil
+}
+
+func (s *Store) readShardEvents(ctx context.Context, sh *shard, at *int64, most int, fromOldest bool, page *driver.EventPage) error {
+	for len(page.Events) < most {
+		entries, err := s.eventEntries(ctx, sh, *at)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		for _, e := range entries {
+			last, n, events, err := parseEventEntry(e)
+			if err != nil {
+				return err
+			}
+			first := last - n + 1
+			if first > *at+1 && !(fromOldest && *at == 0) {
+				page.Gap = true
+			}
+			skip := max(*at+1-first, 0)
+			room := int64(most - len(page.Events))
+			take := events[skip:min(int64(len(events)), skip+room)]
+			page.Events = append(page.Events, take...)
+			*at = first + skip + int64(len(take)) - 1
+			if len(page.Events) >= most {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// eventEntries reads the next entries of the log, each with the events of one script.
+func (s *Store) eventEntries(ctx context.Context, sh *shard, after int64) ([]rueidis.XRangeEntry, error) {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	cmd := s.control.B().Xrange().Key(sh.key("events")).Start("(" + strconv.FormatInt(after, 10) + "-0").End("+").Count(50).Build()
+	entries, err := s.control.Do(ctx, cmd).AsXRange()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return nil, s.ended(ctx, err)
+	}
+	return entries, nil
+}
+
+// parseEventEntry returns the number of an entry's last event, how many it has, and the events.
+func parseEventEntry(e rueidis.XRangeEntry) (last, n int64, events []driver.Event, err error) {
+	number, _, _ := strings.Cut(e.ID, "-")
+	last, err1 := strconv.ParseInt(number, 10, 64)
+	n, err2 := strconv.ParseInt(e.FieldValues["n"], 10, 64)
+	events, err = driver.DecodeEvents(nil, []byte(e.FieldValues["e"]))
+	if err == nil && (err1 != nil || err2 != nil || int64(len(events)) != n) {
+		err = driver.Errorf(driver.ErrCorrupt, "entry %s of the event log is damaged", e.ID)
+	}
+	return last, n, events, err
+}
+
+// awaitEvents blocks until a shard's log has something behind the cursor, or until d has passed. With several shards it
+// waits for a short time on one of them, since each is on another connection.
+func (s *Store) awaitEvents(ctx context.Context, at eventCursor, d time.Duration) error {
+	i := int(s.next.Add(1)) % len(s.shards)
+	if len(s.shards) > 1 {
+		d = min(d, 250*time.Millisecond)
+	}
+	d = min(d, maxBlock)
+	ctx, cancel := s.interruptible(ctx, d+s.timeout)
+	defer cancel()
+	cmd := s.waiting.B().Xread().Count(1).Block(max(d.Milliseconds(), 1)).Streams().Key(s.shards[i].key("events")).
+		Id(strconv.FormatInt(at[i], 10) + "-0").Build()
+	err := s.waiting.Do(ctx, cmd).Error()
+	if err == nil || rueidis.IsRedisNil(err) {
+		return nil
+	}
+	return s.ended(ctx, err)
+}

@@ -1,0 +1,238 @@
+#!lua
+-- Stores new tasks, all in one step.
+--
+-- KEYS meta task run uniq own hold ord stat events
+-- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
+-- KEYS each guard: any
+-- ARGV head, 1 if wake tokens live in this slot,
+--      number of evicted owners, for each: its id,
+--      number of guards and their writes (see include/guarded.lua) that evict those owners,
+--      number of pairs, for each: number, subject,
+--      for each task: index of its pair, packed id, options, body.
+--      options: '' or >BI6BBI6 flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
+--      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
+--      body: the record from its flags on, see record.go.
+-- RETURNS one letter a task (state of a new task; E known id, U unique key taken, D duplicate, Q queue closed);
+--      a flat list for E, U and D: index, packed id and state of the task that is there;
+--      the indices of the pairs to be woken, if the tokens live elsewhere. Or WAGGLERETRY: an owner to be evicted moved.
+--@include head
+--@include events
+--@include stat
+--@include wake
+--@include guarded
+
+local TASK, RUN, UNIQ, OWN, HOLD, ORD, STAT, EVENTS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local at = 6
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+
+local wake_here = ARGV[6] == '1'
+local evicted = {}
+for _ = 1, tonumber(arg()) do
+  evicted[arg()] = true
+end
+local guards
+guards, at = read_guarded(at)
+local pair_count = tonumber(arg())
+local numbers, subjects = {}, {}
+for p = 1, pair_count do
+  numbers[p], subjects[p] = arg(), arg()
+end
+local first_task = at
+local n = (#ARGV - at) / 4
+if n == 0 then return {'', {}, {}} end
+
+local ids, keys, key_of = {}, {}, {}
+for i = 1, n do
+  local base = first_task + (i - 1) * 4
+  ids[i] = ARGV[base + 2]
+  local options = ARGV[base + 3]
+  if #options > 15 then
+    keys[#keys + 1] = string.sub(options, 16)
+    key_of[i] = #keys
+  end
+end
+local known = redis.call('HMGET', TASK, unpack(ids))
+local owners = {}
+if #keys > 0 then owners = redis.call('HMGET', UNIQ, unpack(keys)) end
+
+local function state_of(id)
+  local run = redis.call('HGET', RUN, id)
+  if run then return string.sub(run, 1, 1) end
+  if redis.call('HEXISTS', TASK, id) == 1 then return 'A' end
+  return '-'
+end
+
+-- First decide all, then write.
+local letters, there, plan = {}, {}, {}
+local new_state, new_owner = {}, {}
+
+-- owner_of returns who owns the unique key of task i, or nil.
+local function owner_of(i)
+  local k = key_of[i]
+  if not k then return nil end
+  if new_owner[keys[k]] then return new_owner[keys[k]] end
+  local o = owners[k]
+  if not o then return nil end
+  if string.byte(o, 1) == 3 and struct.unpack('>I6', o, 2) <= NOW then return nil end
+  return string.sub(o, 8)
+end
+
+local function refuse(i, letter, id)
+  letters[i] = letter
+  there[#there + 1] = i
+  there[#there + 1] = id
+  there[#there + 1] = new_state[id] or state_of(id)
+end
+
+local retry = false
+for i = 1, n do
+  local base = first_task + (i - 1) * 4
+  local id, options = ids[i], ARGV[base + 3]
+  local flags, start, conflict, mode, ttl = 0, 0, 0, 0, 0
+  if options ~= '' then flags, start, conflict, mode, ttl = struct.unpack('>BI6BBI6', options) end
+  local owner = owner_of(i)
+  if known[i] or new_state[id] then
+    refuse(i, 'E', id)
+  elseif flags % 8 >= 4 then
+    letters[i] = 'Q'
+  elseif owner and conflict == 1 then
+    refuse(i, 'U', owner)
+  elseif owner and conflict == 2 then
+    refuse(i, 'D', owner)
+  else
+    local taken = false
+    if owner and not evicted[owner] then
+      local state = new_state[owner] or state_of(owner)
+      if state == 'R' then
+        taken = true
+      elseif string.find('ASPT', state, 1, true) then
+        retry = true
+      end
+    end
+    if taken then
+      refuse(i, 'D', owner)
+    else
+      local state = 'A'
+      if flags % 2 == 1 then state = 'P' elseif flags % 4 >= 2 and start > NOW then state = 'S' end
+      letters[i], new_state[id] = state, state
+      if key_of[i] then new_owner[keys[key_of[i]]] = id end
+      plan[#plan + 1] = {i = i, id = id, p = tonumber(ARGV[base + 1]), state = state, start = start, mode = mode, ttl = ttl}
+    end
+  end
+end
+if retry or not guarded_hold(guards) then return redis.error_reply('WAGGLERETRY an owner has moved') end
+
+-- Now write.
+guarded_write(guards)
+local woken = {}
+if #plan > 0 then
+  local seq = redis.call('HINCRBY', META, 'seq', #plan) - #plan
+  local tasks, order, runs, claims, owned, held = {}, {}, {}, {}, {}, {}
+  local per = {}
+  for _, t in ipairs(plan) do
+    seq = seq + 1
+    local body = ARGV[first_task + t.i * 4]
+    local seq6 = struct.pack('>I6', seq)
+    local element = seq6 .. t.id
+    tasks[#tasks + 1] = t.id
+    tasks[#tasks + 1] = NOW6 .. seq6 .. body
+    order[#order + 1] = element
+    local p = per[t.p]
+    if not p then
+      p = {A = {}, S = {}, P = {}, line = {}, back = {}, due = {}, exp = {}}
+      per[t.p] = p
+    end
+    local list = p[t.state]
+    list[#list + 1] = t.id
+    local flags, prio = string.byte(body, 1), string.byte(body, 5)
+    local expires = string.rep('\0', 6)
+    if flags % 2 == 1 then expires = string.sub(body, 6, 11) end
+    if t.state == 'A' then
+      if prio == 100 then
+        p.line[#p.line + 1] = element
+      else
+        p.back[#p.back + 1] = prio * 17592186044416 + seq
+        p.back[#p.back + 1] = t.id
+      end
+      if flags % 2 == 1 then
+        p.exp[#p.exp + 1] = struct.unpack('>I6', expires)
+        p.exp[#p.exp + 1] = t.id
+      end
+    else
+      local due = NOW
+      if t.state == 'S' then due = t.start end
+      local head_len = flags % 2 == 1 and 11 or 5
+      local b1, b2, b3 = string.byte(body, head_len + 1, head_len + 3)
+      local size = #body - head_len - 3 - (b1 * 65536 + b2 * 256 + b3)
+      runs[#runs + 1] = t.id
+      runs[#runs + 1] = t.state .. string.char(flags % 8) .. '\0' .. string.sub(body, 5, 5) .. string.sub(body, 2, 4)
+        .. struct.pack('>I6I6', seq, due) .. string.rep('\0', 12) .. expires .. string.rep('\0', 20)
+        .. struct.pack('>I4', size) .. '\0'
+      if t.state == 'S' then
+        p.due[#p.due + 1] = due
+        p.due[#p.due + 1] = t.id
+      else
+        held[#held + 1] = t.id
+      end
+    end
+    if t.mode > 0 then
+      local key = keys[key_of[t.i]]
+      local before = owners[key_of[t.i]]
+      if before then redis.call('HDEL', OWN, string.sub(before, 8)) end
+      claims[#claims + 1] = key
+      claims[#claims + 1] = string.char(t.mode) .. struct.pack('>I6', t.mode == 3 and NOW + t.ttl or 0) .. t.id
+      owned[#owned + 1] = t.id
+      owned[#owned + 1] = string.char(t.mode) .. key
+    end
+  end
+  redis.call('HSET', TASK, unpack(tasks))
+  redis.call('RPUSH', ORD, unpack(order))
+  if #runs > 0 then redis.call('HSET', RUN, unpack(runs)) end
+  if #held > 0 then redis.call('SADD', HOLD, unpack(held)) end
+  if #claims > 0 then
+    redis.call('HSET', UNIQ, unpack(claims))
+    redis.call('HSET', OWN, unpack(owned))
+  end
+  local any = tonumber(head[4] or 0) > NOW
+  for index = 1, pair_count do
+    local p = per[index]
+    if p then
+      local number, base = numbers[index], 9 + (index - 1) * 6
+      local rouse = #p.A > 0
+      if #p.line > 0 then redis.call('RPUSH', KEYS[base + 1], unpack(p.line)) end
+      if #p.back > 0 then redis.call('ZADD', KEYS[base + 2], unpack(p.back)) end
+      if #p.exp > 0 then
+        redis.call('ZADD', KEYS[base + 4], unpack(p.exp))
+        count('E' .. number, #p.exp / 2)
+      end
+      if #p.due > 0 then
+        local first = redis.call('ZRANGE', KEYS[base + 3], 0, 0, 'WITHSCORES')
+        redis.call('ZADD', KEYS[base + 3], unpack(p.due))
+        for k = 1, #p.due, 2 do
+          if not first[2] or p.due[k] < tonumber(first[2]) then rouse = true end
+        end
+      end
+      if rouse then
+        if wake_here then
+          wake(KEYS[base + 5])
+          if any then wake(KEYS[base + 6]) end
+        else
+          woken[#woken + 1] = index
+        end
+      end
+      count('A' .. number, #p.A)
+      count('S' .. number, #p.S)
+      count('P' .. number, #p.P)
+      count('e' .. number, #p.A + #p.S + #p.P)
+      emit('available', subjects[index], '', p.A)
+      emit('scheduled', subjects[index], '', p.S)
+      emit('pending', subjects[index], '', p.P)
+    end
+  end
+end
+flush_stat(STAT)
+flush_events(EVENTS)
+return {table.concat(letters), there, woken}

@@ -1,0 +1,70 @@
+-- Guarded writes: a client that has read records and worked out their changes sends, for each item, the values that
+-- must still be there and the writes to do. An item whose values have changed is left alone.
+--
+-- In ARGV: number of items; for each: number of checks, for each: index of the key, hash field, '-' (there is none),
+-- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Two commands
+-- are not the server's: COUNT field delta (needs include/stat.lua) and EVENT kind subject worker id
+-- (needs include/events.lua); WAKE and WAKEALL (only if a worker of all types waits) need include/wake.lua.
+
+-- read_guarded parses the items that follow ARGV[at] and returns them with the index of the last argument read.
+local function read_guarded(at)
+  local items = {}
+  local function arg()
+    at = at + 1
+    return ARGV[at]
+  end
+  for i = 1, tonumber(arg()) do
+    local item = {checks = {}, writes = {}}
+    for c = 1, tonumber(arg()) do
+      item.checks[c] = {KEYS[tonumber(arg())], arg(), arg()}
+    end
+    for w = 1, tonumber(arg()) do
+      local write = {arg(), KEYS[tonumber(arg())]}
+      for a = 1, tonumber(arg()) do
+        write[2 + a] = arg()
+      end
+      item.writes[w] = write
+    end
+    items[i] = item
+  end
+  return items, at
+end
+
+local function item_holds(item)
+  for _, c in ipairs(item.checks) do
+    if c[3] == '+' then
+      if redis.call('HEXISTS', c[1], c[2]) == 0 then return false end
+    else
+      local v = redis.call('HGET', c[1], c[2])
+      if (v and '=' .. v or '-') ~= c[3] then return false end
+    end
+  end
+  return true
+end
+
+-- guarded_hold reports whether the checks of all items hold.
+local function guarded_hold(items)
+  for _, item in ipairs(items) do
+    if not item_holds(item) then return false end
+  end
+  return true
+end
+
+-- guarded_write does the writes of items.
+local function guarded_write(items)
+  for _, item in ipairs(items) do
+    for _, w in ipairs(item.writes) do
+      if w[1] == 'COUNT' then
+        count(w[3], tonumber(w[4]))
+      elseif w[1] == 'EVENT' then
+        emit(w[3], w[4], w[5], {w[6]})
+      elseif w[1] == 'WAKE' then
+        wake(w[2])
+      elseif w[1] == 'WAKEALL' then
+        if tonumber(head[4] or 0) > NOW then wake(w[2]) end
+      else
+        redis.call(unpack(w))
+      end
+    end
+  end
+end

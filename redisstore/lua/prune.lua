@@ -1,0 +1,83 @@
+#!lua flags=allow-oom
+-- Removes ended tasks of one queue that are beyond retention, oldest first.
+--
+-- KEYS meta task run hist result news own stat ord old
+-- KEYS each state: kept/STATE/QUEUE
+-- ARGV head, queue, most tasks to remove, for each state: its letter, age in ms, count, bytes.
+-- RETURNS tasks removed, 1 if more are beyond retention.
+--@include head
+--@include stat
+
+local STAT, ORD, OLD = KEYS[8], KEYS[9], KEYS[10]
+local queue, limit = ARGV[6], tonumber(ARGV[7])
+local removed, more = 0, 0
+
+local function forget(ids)
+  for k = 2, 7 do
+    redis.call('HDEL', KEYS[k], unpack(ids))
+  end
+  redis.call('ZREM', OLD, unpack(ids))
+end
+
+-- prune_state removes from the head of one kept list. Entries whose task has moved on since are dropped with it.
+local function prune_state(KEPT, state, age, most, bytes_most)
+  local v = redis.call('HMGET', STAT, 'n' .. state .. queue, 'b' .. state .. queue)
+  local kept, bytes = tonumber(v[1] or 0), tonumber(v[2] or 0)
+  local oldest = struct.pack('>I6', math.max(NOW - age, 0))
+  local rounds = 0
+  while removed < limit and rounds < 20 do
+    rounds = rounds + 1
+    local list = redis.call('LRANGE', KEPT, 0, math.min(limit - removed, 200) - 1)
+    if #list == 0 then return end
+    local ids = {}
+    for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
+    local runs = redis.call('HMGET', KEYS[3], unpack(ids))
+    local at, gone = 0, {}
+    for i, e in ipairs(list) do
+      local run = runs[i]
+      local ended6 = string.sub(e, 1, 6)
+      if run and string.sub(run, 1, 1) == state and string.sub(run, 46, 51) == ended6 then
+        local over = (most >= 0 and kept > most) or (bytes_most >= 0 and bytes > bytes_most)
+          or struct.unpack('>I6', ended6) <= struct.unpack('>I6', oldest)
+        if not over then break end
+        local size = struct.unpack('>I4', run, 58)
+        kept, bytes = kept - 1, bytes - size
+        gone[#gone + 1] = ids[i]
+        count(state .. struct.unpack('>I3', run, 5), -1)
+        count('n' .. state .. queue, -1)
+        count('b' .. state .. queue, -size)
+      end
+      at = i
+    end
+    if #gone > 0 then
+      forget(gone)
+      removed = removed + #gone
+    end
+    if at > 0 then redis.call('LTRIM', KEPT, at, -1) end
+    if at < #list then return end
+  end
+  more = 1
+end
+
+for s = 1, (#ARGV - 7) / 4 do
+  local a = 4 + s * 4
+  prune_state(KEYS[10 + s], ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]))
+end
+flush_stat(STAT)
+
+-- The order of enqueueing is a list with entries of tasks that are gone. When they are the greater part, its oldest
+-- entries are looked through: the gone are dropped, the others move to a sorted set.
+if redis.call('LLEN', ORD) > 2 * redis.call('HLEN', KEYS[2]) + 1000 then
+  local list = redis.call('LRANGE', ORD, 0, 2 * removed + 99)
+  local stay = {}
+  for _, e in ipairs(list) do
+    local id = string.sub(e, 7)
+    if redis.call('HEXISTS', KEYS[2], id) == 1 then
+      stay[#stay + 1] = struct.unpack('>I6', e)
+      stay[#stay + 1] = id
+    end
+  end
+  if #stay > 0 then redis.call('ZADD', OLD, unpack(stay)) end
+  redis.call('LTRIM', ORD, #list, -1)
+end
+return {removed, more}

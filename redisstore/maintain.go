@@ -1,0 +1,269 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+const (
+	// defaultMaintain is the bound of each step of Maintain.
+	defaultMaintain = 1000
+	// maintainPairs is how many pairs one script looks at.
+	maintainPairs = 200
+)
+
+// Maintain implements driver.Maintainer.
+func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	if max < 0 {
+		return nil, driver.Invalidf("the number of items must not be negative, got %d", max)
+	}
+	if max == 0 {
+		max = defaultMaintain
+	}
+	result := &driver.MaintainResult{}
+	for _, sh := range s.shards {
+		if err := s.refresh(ctx, sh); err != nil {
+			return nil, err
+		}
+		n, more, err := s.recoverLost(ctx, sh, max)
+		result.Recovered += n
+		result.More = result.More || more
+		if err != nil {
+			return nil, err
+		}
+		if err := s.maintainPairs(ctx, sh, max, result); err != nil {
+			return nil, err
+		}
+		pruned, more, err := s.prune(ctx, sh, sh.known.queues(), max)
+		result.Pruned += pruned
+		result.More = result.More || more
+		if err != nil {
+			return nil, err
+		}
+		if err := s.dropExpiredKeys(ctx, sh); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// maintainPairs promotes what is due and discards what has expired, in all pairs of a shard.
+func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *driver.MaintainResult) error {
+	stat, err := s.stats(ctx, sh)
+	if err != nil {
+		return err
+	}
+	var busy []*pair
+	for _, p := range sh.known.all() {
+		if stat["S"+p.digits]+stat["T"+p.digits]+stat["E"+p.digits] > 0 {
+			busy = append(busy, p)
+		}
+	}
+	promoted, expired := 0, 0
+	for chunk := range slices.Chunk(busy, maintainPairs) {
+		if promoted >= max && expired >= max {
+			break
+		}
+		n, ids, err := s.promote(ctx, sh, chunk, max-promoted)
+		if err != nil {
+			return err
+		}
+		promoted += n
+		got, err := s.expire(ctx, sh, ids[:min(len(ids), max-expired)])
+		if err != nil {
+			return err
+		}
+		expired += got
+	}
+	result.Promoted += promoted
+	result.Expired += expired
+	result.More = result.More || promoted >= max || expired >= max
+	return nil
+}
+
+// promote runs the promote script for some pairs and returns how many tasks moved and which have expired.
+func (s *Store) promote(ctx context.Context, sh *shard, pairs []*pair, max int) (int, []string, error) {
+	keys := sh.keysOf(promoteScript, "")
+	args := []string{strconv.Itoa(max), s.isHub(sh)}
+	for _, p := range pairs {
+		keys = sh.pairKeys(keys, p)
+		args = append(args, p.digits, p.subject)
+	}
+	reply, err := s.script(ctx, s.data, sh, promoteScript, keys, s.head(sh, "", ""), args)
+	if err != nil {
+		return 0, nil, err
+	}
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) != 3 {
+		return 0, nil, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	moved, _ := parts[0].AsInt64()
+	woken, _ := parts[1].AsIntSlice()
+	expired, _ := parts[2].AsStrSlice()
+	list := make([]*pair, len(woken))
+	for i, n := range woken {
+		list[i] = pairs[n-1]
+	}
+	s.signal(ctx, list)
+	return int(moved), expired, nil
+}
+
+// expire discards those of the packed ids that are available and past their expiry.
+func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error) {
+	n := 0
+	for chunk := range slices.Chunk(ids, 200) {
+		entries, now, err := s.read(ctx, sh, chunk)
+		if err != nil {
+			return n, err
+		}
+		m := &mover{s: s, sh: sh, now: now}
+		var items []*item
+		for _, e := range entries {
+			if e == nil || e.run.state != letterAvailable || e.run.expires == 0 || e.run.expires > now {
+				continue
+			}
+			p, err := s.pairOf(ctx, sh, e.run.pair)
+			if err != nil {
+				return n, err
+			}
+			it := m.begin(e)
+			m.move(it, e, p, letterDiscarded, driver.ReasonExpired)
+			items = append(items, it)
+		}
+		done, err := s.commit(ctx, sh, items)
+		if err != nil {
+			return n, err
+		}
+		for _, ok := range done {
+			if ok {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// discardUnreadable ends tasks whose record can't be decoded, so that they are seen and hold up nobody.
+func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) error {
+	entries, now, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return err
+	}
+	m := &mover{s: s, sh: sh, now: now}
+	var items []*item
+	for _, e := range entries {
+		if e == nil {
+			continue
+		}
+		p, err := s.pairOf(ctx, sh, e.run.pair)
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			continue
+		}
+		it := m.begin(e)
+		e.run.attempt = max(e.run.attempt-1, 0)
+		m.move(it, e, p, letterDiscarded, driver.ReasonUndecodable)
+		items = append(items, it)
+	}
+	_, err = s.commit(ctx, sh, items)
+	return err
+}
+
+// prune removes what queues keep beyond their retention, at most max tasks.
+func (s *Store) prune(ctx context.Context, sh *shard, queues []string, max int) (n int, more bool, err error) {
+	for _, q := range queues {
+		if n >= max {
+			return n, true, nil
+		}
+		got, left, err := s.pruneQueue(ctx, sh, q, max-n)
+		n += got
+		more = more || left
+		if err != nil {
+			return n, more, err
+		}
+		if left {
+			sh.tended.setOver(q)
+		}
+	}
+	return n, more, nil
+}
+
+func (s *Store) pruneQueue(ctx context.Context, sh *shard, queue string, max int) (n int, more bool, err error) {
+	var reply []int64
+	err = s.refreshed(ctx, sh, func() error {
+		_, _, conf := sh.known.versions()
+		retention := sh.known.config(queue).Retention
+		keys := sh.keysOf(pruneScript, "")
+		args := []string{queue, strconv.Itoa(min(max, defaultMaintain))}
+		for _, st := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
+			keep := retention.Of(st)
+			keys = append(keys, sh.keptKey(letterOf[st], queue))
+			args = append(args, string(letterOf[st]), strconv.FormatInt(keep.Age.Milliseconds(), 10), strconv.Itoa(keep.Count),
+				strconv.FormatInt(keep.Bytes, 10))
+		}
+		m, err := s.script(ctx, s.data, sh, pruneScript, keys, s.head(sh, "", conf), args)
+		if err != nil {
+			return err
+		}
+		reply, err = m.AsIntSlice()
+		return err
+	})
+	if err != nil || len(reply) != 2 {
+		return 0, false, err
+	}
+	return int(reply[0]), reply[1] == 1, nil
+}
+
+// dropExpiredKeys removes some of the unique keys whose time has passed.
+func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
+	_, now, err := s.read(ctx, sh, nil)
+	if err != nil {
+		return err
+	}
+	bounded, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	scan, err := s.control.Do(bounded, s.control.B().Hscan().Key(sh.key("uniq")).Cursor(sh.tended.keyCursor.Load()).Count(200).Build()).AsScanEntry()
+	if err != nil {
+		return s.ended(bounded, err)
+	}
+	sh.tended.keyCursor.Store(scan.Cursor)
+	var items []*item
+	for i := 0; i+1 < len(scan.Elements); i += 2 {
+		key, owner := scan.Elements[i], scan.Elements[i+1]
+		if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
+			it := &item{}
+			it.expect(sh.key("uniq"), key, owner, true)
+			it.do("HDEL", sh.key("uniq"), key)
+			it.do("HDEL", sh.key("own"), owner[7:])
+			items = append(items, it)
+		}
+	}
+	_, err = s.commit(ctx, sh, items)
+	return err
+}
+
+var errNoSchedules = driver.Errorf(driver.ErrUnsupported, "the redis store does not offer schedules")
+
+// PutSchedules implements driver.Maintainer.
+func (s *Store) PutSchedules(context.Context, []driver.Schedule) error { return s.noSchedules() }
+
+// DeleteSchedules implements driver.Maintainer.
+func (s *Store) DeleteSchedules(context.Context, []string) error { return s.noSchedules() }
+
+// Schedules implements driver.Maintainer.
+func (s *Store) Schedules(context.Context) ([]driver.Schedule, error) { return nil, s.noSchedules() }
+
+func (s *Store) noSchedules() error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	return errNoSchedules
+}

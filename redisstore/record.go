@@ -1,0 +1,241 @@
+package redisstore
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// The states as they are stored, in records and in the names of counters and indexes.
+const (
+	letterScheduled = 'S'
+	letterPending   = 'P'
+	letterAvailable = 'A'
+	letterActive    = 'R'
+	letterRetryable = 'T'
+	letterCompleted = 'C'
+	letterCancelled = 'X'
+	letterDiscarded = 'D'
+)
+
+var letterOf = map[driver.State]byte{
+	driver.Scheduled: letterScheduled, driver.Pending: letterPending, driver.Available: letterAvailable,
+	driver.Active: letterActive, driver.Retryable: letterRetryable, driver.Completed: letterCompleted,
+	driver.Cancelled: letterCancelled, driver.Discarded: letterDiscarded,
+}
+
+var stateOf = func() map[byte]driver.State {
+	m := make(map[byte]driver.State, len(letterOf))
+	for s, b := range letterOf {
+		m[b] = s
+	}
+	return m
+}()
+
+// reasons are stored by their place in this list, which only grows.
+var reasons = []driver.Reason{"", driver.ReasonAttempts, driver.ReasonCrashes, driver.ReasonHandler, driver.ReasonExpired,
+	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency}
+
+// Flags of a record. The first three are in both kinds.
+const (
+	flagExpires      = 1 << iota // it has an expiry
+	flagUniqueDone               // it owns a unique key until it ends
+	flagUniqueStart              // it owns a unique key until it is claimed
+	flagCancel                   // its cancellation was asked for
+	flagSettled                  // its last claim was ended by its worker
+	flagsImmutable   = flagExpires | flagUniqueDone | flagUniqueStart
+	defaultPrioByte  = 100
+	priorityBand     = 1 << 44       // width of a priority in the scores of back/PAIR
+	tokenEpochMillis = 1735689600000 // 2025-01-01: tokens count milliseconds from here
+	pairBits         = 22            // of a token are the pair's number
+	maxPairs         = 1<<pairBits - 1
+)
+
+// taskRecord is the part of a task that never changes. Stored as
+//
+//	6 enqueued at, ms     6 place in the order of enqueueing     1 flags
+//	3 pair                1 priority + 100                       [6 expiry, ms]
+//	3 length of envelope  the envelope                           the payload
+//
+// all big-endian. The scripts know the offsets.
+type taskRecord struct {
+	enqueued int64
+	seq      int64
+	flags    byte
+	pair     int
+	priority int
+	expires  int64
+	envelope string
+	payload  string
+}
+
+// appendBody appends the record from its flags on; the enqueue script puts the rest before it.
+func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
+	flags := byte(0)
+	if !t.ExpiresAt.IsZero() {
+		flags |= flagExpires
+	}
+	if t.Unique != nil && t.Unique.Until == driver.UntilDone {
+		flags |= flagUniqueDone
+	}
+	if t.Unique != nil && t.Unique.Until == driver.UntilStarted {
+		flags |= flagUniqueStart
+	}
+	dst = append(dst, flags, byte(pair>>16), byte(pair>>8), byte(pair), byte(t.Priority+defaultPrioByte))
+	if flags&flagExpires != 0 {
+		dst = appendUint48(dst, t.ExpiresAt.UnixMilli())
+	}
+	n := len(envelope)
+	dst = append(dst, byte(n>>16), byte(n>>8), byte(n))
+	return append(append(dst, envelope...), t.Payload...)
+}
+
+func parseTask(s string) (taskRecord, error) {
+	var t taskRecord
+	at := 17
+	if len(s) < at+3 {
+		return t, errDamaged
+	}
+	t.enqueued, t.seq, t.flags = uint48(s), uint48(s[6:]), s[12]
+	t.pair, t.priority = uint24(s[13:]), int(s[16])-defaultPrioByte
+	if t.flags&flagExpires != 0 {
+		if len(s) < at+9 {
+			return t, errDamaged
+		}
+		t.expires = uint48(s[at:])
+		at += 6
+	}
+	n := uint24(s[at:])
+	at += 3
+	if n > len(s)-at {
+		return t, errDamaged
+	}
+	t.envelope, t.payload = s[at:at+n], s[at+n:]
+	return t, nil
+}
+
+// runRecord is the part of a task that changes. An available task that was never anything else has none. Stored as
+//
+//	1 state    1 flags    1 reason   1 priority + 100   3 pair
+//	6 order    6 due      6 token    6 claimed at       6 expiry
+//	4 attempt  4 crashes  6 ended    6 ran              4 bytes of payload and result
+//	length and worker, then, once completed, length and host, length and build
+type runRecord struct {
+	state    byte
+	flags    byte
+	reason   byte
+	priority int
+	pair     int
+	order    int64
+	due      int64
+	token    int64 // without the pair
+	claimed  int64
+	expires  int64
+	attempt  int
+	crashes  int
+	ended    int64
+	ran      int64
+	size     int
+	worker   string
+	host     string
+	build    string
+}
+
+const runHead = 61
+
+func (r *runRecord) append(dst []byte) []byte {
+	dst = append(dst, r.state, r.flags, r.reason, byte(r.priority+defaultPrioByte), byte(r.pair>>16), byte(r.pair>>8), byte(r.pair))
+	for _, v := range []int64{r.order, r.due, r.token, r.claimed, r.expires} {
+		dst = appendUint48(dst, v)
+	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.attempt))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.crashes))
+	dst = appendUint48(appendUint48(dst, r.ended), r.ran)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(min(r.size, math.MaxUint32)))
+	dst = appendShort(dst, r.worker)
+	if r.host != "" || r.build != "" || r.state == letterCompleted {
+		dst = appendShort(appendShort(dst, r.host), r.build)
+	}
+	return dst
+}
+
+func parseRun(s string) (runRecord, error) {
+	if len(s) <= runHead {
+		return runRecord{}, errDamaged
+	}
+	r := runRecord{
+		state: s[0], flags: s[1], reason: s[2], priority: int(s[3]) - defaultPrioByte, pair: uint24(s[4:]),
+		order: uint48(s[7:]), due: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
+		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
+	}
+	rest, ok := s[runHead:], true
+	for _, field := range []*string{&r.worker, &r.host, &r.build} {
+		if rest == "" {
+			break
+		}
+		if *field, rest, ok = cutShort(rest); !ok {
+			return r, errDamaged
+		}
+	}
+	if rest != "" || stateOf[r.state] == "" || int(r.reason) >= len(reasons) {
+		return r, errDamaged
+	}
+	return r, nil
+}
+
+// freshRun is the run of a task that has none.
+func freshRun(t *taskRecord) runRecord {
+	return runRecord{state: letterAvailable, flags: t.flags & flagsImmutable, priority: t.priority, pair: t.pair, order: t.seq,
+		due: t.enqueued, expires: t.expires, size: len(t.payload)}
+}
+
+var errDamaged = driver.Errorf(driver.ErrCorrupt, "the task's stored record is damaged")
+
+func appendUint48(dst []byte, v int64) []byte {
+	return append(dst, byte(v>>40), byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+}
+
+func uint48(s string) int64 {
+	return int64(s[0])<<40 | int64(s[1])<<32 | int64(s[2])<<24 | int64(s[3])<<16 | int64(s[4])<<8 | int64(s[5])
+}
+
+func uint24(s string) int { return int(s[0])<<16 | int(s[1])<<8 | int(s[2]) }
+
+func uint32s(s string) int { return int(s[0])<<24 | int(s[1])<<16 | int(s[2])<<8 | int(s[3]) }
+
+// appendShort appends a string of at most 255 bytes with its length; longer ones are cut.
+func appendShort(dst []byte, s string) []byte {
+	s = s[:min(len(s), 255)]
+	return append(append(dst, byte(len(s))), s...)
+}
+
+func cutShort(s string) (field, rest string, ok bool) {
+	n := int(s[0])
+	if n > len(s)-1 {
+		return "", "", false
+	}
+	return s[1 : 1+n], s[1+n:], true
+}
+
+// makeToken puts the pair's number behind the count of a claim, so that a settlement names the keys it needs.
+func makeToken(count int64, pair int) driver.Token {
+	return driver.Token(count<<pairBits | int64(pair))
+}
+
+func splitToken(t driver.Token) (count int64, pair int) {
+	return int64(t) >> pairBits, int(t & maxPairs)
+}
+
+func millis(v int64) time.Time {
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(v).UTC()
+}
+
+// ceilMillis is d in milliseconds, rounded up, so that nothing starts early.
+func ceilMillis(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}

@@ -1,0 +1,86 @@
+package redisstore
+
+import (
+	"crypto/sha1" // the server names scripts by it
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"strings"
+)
+
+//go:embed lua
+var luaFiles embed.FS
+
+// script is one file of lua/, with its fragments put in.
+type script struct {
+	name string
+	text string
+	sha  string
+	keys []string // the fixed keys, in order, as its header names them: "task", "held/WORKER"
+	rest []string // the keys of one group of those that follow, repeated as often as the call needs
+}
+
+// The scripts, by what they do. Their headers tell keys, arguments and results.
+var (
+	openScript     = loadScript("open")
+	registryScript = loadScript("registry")
+	internScript   = loadScript("intern")
+	enqueueScript  = loadScript("enqueue")
+	fetchScript    = loadScript("fetch")
+	settleScript   = loadScript("settle")
+	getScript      = loadScript("get")
+	commitScript   = loadScript("commit")
+	promoteScript  = loadScript("promote")
+	pruneScript    = loadScript("prune")
+	registerScript = loadScript("register")
+	beatScript     = loadScript("beat")
+	heldScript     = loadScript("held")
+	reapScript     = loadScript("reap")
+	buryScript     = loadScript("bury")
+	setQueueScript = loadScript("setqueue")
+	signalScript   = loadScript("signal")
+	readyScript    = loadScript("ready")
+)
+
+// loadScript reads a script and its header. A file that is missing or malformed is a mistake in this package, found by
+// any test, hence the panic.
+func loadScript(name string) *script {
+	s := &script{name: name, text: readLua(name + ".lua")}
+	s.text = expandIncludes(s.text)
+	for line := range strings.Lines(s.text) {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "-- KEYS each "); ok {
+			_, keys, _ := strings.Cut(rest, ": ")
+			s.rest = append(s.rest, strings.Fields(keys)...)
+		} else if rest, ok := strings.CutPrefix(line, "-- KEYS "); ok {
+			s.keys = strings.Fields(rest)
+		}
+		if strings.HasPrefix(line, "-- ARGV") {
+			break
+		}
+	}
+	sum := sha1.Sum([]byte(s.text))
+	s.sha = hex.EncodeToString(sum[:])
+	return s
+}
+
+func expandIncludes(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "--@include "); ok {
+			b.WriteString(readLua(path.Join("include", name+".lua")))
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func readLua(name string) string {
+	b, err := luaFiles.ReadFile(path.Join("lua", name))
+	if err != nil {
+		panic(fmt.Sprintf("redisstore: %v", err))
+	}
+	return string(b)
+}

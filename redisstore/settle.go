@@ -1,0 +1,371 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Settle implements driver.Settler. Completed attempts are settled by one script without being read first; the others,
+// which need their history, are read, worked out here, and committed if nothing has changed meanwhile.
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	errs := make([]error, len(items))
+	for part := range distinct(items) {
+		if err := s.settlePart(ctx, worker, items, part, errs); err != nil {
+			return nil, err
+		}
+	}
+	return errs, nil
+}
+
+// distinct yields the indices of items, cut where an id comes again: that settlement has to see the one before.
+func distinct(items []driver.Settlement) func(yield func([]int) bool) {
+	return func(yield func([]int) bool) {
+		seen := make(map[string]struct{}, len(items))
+		part := make([]int, 0, len(items))
+		for i := range items {
+			if _, again := seen[items[i].ID]; again {
+				if !yield(part) {
+					return
+				}
+				clear(seen)
+				part = part[:0]
+			}
+			seen[items[i].ID] = struct{}{}
+			part = append(part, i)
+		}
+		if len(part) > 0 {
+			yield(part)
+		}
+	}
+}
+
+func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Settlement, part []int, errs []error) error {
+	quick, slow := make([][]int, len(s.shards)), make([][]int, len(s.shards))
+	for _, i := range part {
+		if errs[i] = s.checkSettlement(&items[i]); errs[i] != nil {
+			continue
+		}
+		n := s.shardOf(items[i].ID).number
+		if items[i].Outcome == driver.Complete {
+			quick[n] = append(quick[n], i)
+		} else {
+			slow[n] = append(slow[n], i)
+		}
+	}
+	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		for chunk := range slices.Chunk(quick[sh.number], 1000) {
+			if err := s.settleCompleted(ctx, sh, worker, items, chunk, errs); err != nil {
+				return err
+			}
+		}
+		if len(slow[sh.number]) == 0 {
+			return nil
+		}
+		return s.settleOthers(ctx, sh, worker, items, slow[sh.number], errs)
+	}, func(sh *shard) bool { return len(quick[sh.number])+len(slow[sh.number]) > 0 })
+}
+
+func (s *Store) checkSettlement(item *driver.Settlement) error {
+	if err := driver.CheckSettlement(item, s.caps); err != nil {
+		return err
+	}
+	if driver.CheckName("task id", item.ID, driver.MaxIDLen) != nil || item.Token <= 0 {
+		return errNotHeld
+	}
+	return nil
+}
+
+var errNotHeld = driver.Errorf(driver.ErrLeaseLost, "the worker does not hold the task under this token")
+
+func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
+	host, build, err := s.whereOf(ctx, sh, worker)
+	if err != nil {
+		return err
+	}
+	keys := sh.keysOf(settleScript, worker)
+	var pairs []*pair
+	index := map[int]string{}
+	tail := make([]string, 0, 4*len(part))
+	sent := make([]int, 0, len(part))
+	buf := make([]byte, 0, 32*len(part))
+	for _, i := range part {
+		it := &items[i]
+		count, number := splitToken(it.Token)
+		if index[number] == "" {
+			p, err := s.pairOf(ctx, sh, number)
+			if err != nil {
+				return err
+			}
+			if p == nil {
+				errs[i] = errNotHeld
+				continue
+			}
+			pairs = append(pairs, p)
+			index[number] = strconv.Itoa(len(pairs))
+			keys = append(keys, p.keptOfState[letterCompleted])
+		}
+		from := len(buf)
+		buf = appendUint48(appendUint48(buf, count), ceilMillis(it.Ran))
+		token := string(buf[from:])
+		result := ""
+		if len(it.Result) > 0 || it.ResultEncoding != "" {
+			result = string(encodingByte(it.ResultEncoding)) + string(it.Result)
+		}
+		tail = append(tail, index[number], string(driver.PackID(nil, it.ID)), token, result)
+		sent = append(sent, i)
+	}
+	if len(sent) == 0 {
+		return nil
+	}
+	args := append(s.head(sh, "", ""), worker, string(appendShort(appendShort(nil, host), build)), strconv.Itoa(len(pairs)))
+	for _, p := range pairs {
+		args = append(args, p.digits, p.subject, p.queue)
+	}
+	reply, err := s.call(ctx, s.data, sh, settleScript, keys, append(args, tail...))
+	if err != nil {
+		return err
+	}
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) != 2 {
+		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	letters, _ := parts[0].ToString()
+	for k, i := range sent {
+		if letters[k] != '1' {
+			errs[i] = errNotHeld
+		}
+	}
+	kept, _ := parts[1].AsIntSlice()
+	for k, n := range kept {
+		keep := sh.known.config(pairs[k].queue).Retention.Completed
+		if keep.Count >= 0 && int(n) > keep.Count+keep.Count/100 || keep.Age == 0 || keep.Bytes >= 0 {
+			sh.tended.setOver(pairs[k].queue)
+		}
+	}
+	return nil
+}
+
+// whereOf returns host and build of a worker, for the history.
+func (s *Store) whereOf(ctx context.Context, sh *shard, worker string) (host, build string, err error) {
+	if w, ok := s.workers.Load(worker); ok {
+		w := w.(driver.WorkerInfo)
+		return w.Host, w.Build, nil
+	}
+	if worker == "" {
+		return "", "", nil
+	}
+	values, err := s.hashFields(ctx, sh, "winfo", []string{worker})
+	if err != nil || len(values[0]) < 6 {
+		return "", "", err
+	}
+	var w driver.WorkerInfo
+	if json.Unmarshal([]byte(values[0][6:]), &w) == nil {
+		s.workers.Store(worker, w)
+	}
+	return w.Host, w.Build, nil
+}
+
+// changeTries is how often changes are worked out anew when records change meanwhile.
+const changeTries = 20
+
+func (s *Store) settleOthers(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
+	host, build, err := s.whereOf(ctx, sh, worker)
+	if err != nil {
+		return err
+	}
+	for range changeTries {
+		if len(part) == 0 {
+			return nil
+		}
+		if part, err = s.settleOnce(ctx, sh, worker, items, part, errs, host, build); err != nil {
+			return err
+		}
+	}
+	return driver.Errorf(driver.ErrUnavailable, "%s: tasks changed too often while they were settled", s.where)
+}
+
+// settleOnce returns the items whose records changed between reading and writing.
+func (s *Store) settleOnce(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error, host, build string) ([]int, error) {
+	ids := make([]string, len(part))
+	for k, i := range part {
+		ids[k] = string(driver.PackID(nil, items[i].ID))
+	}
+	entries, now, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return nil, err
+	}
+	m := &mover{s: s, sh: sh, now: now}
+	var changes []*item
+	var of []int
+	for k, i := range part {
+		e := entries[k]
+		done, ok := heldUnder(e, worker, items[i].Token)
+		if !ok {
+			errs[i] = errNotHeld
+			continue
+		}
+		if done {
+			continue
+		}
+		p, err := s.pairOf(ctx, sh, e.run.pair)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, m.settle(e, p, worker, host, build, &items[i]))
+		of = append(of, i)
+	}
+	done, err := s.commit(ctx, sh, changes)
+	if err != nil {
+		return nil, err
+	}
+	m.wakeElsewhere(ctx)
+	var again []int
+	for k, ok := range done {
+		if !ok {
+			again = append(again, of[k])
+		}
+	}
+	return again, nil
+}
+
+// heldUnder reports whether the worker may settle an entry with that token, or has done so already.
+func heldUnder(e *entry, worker string, token driver.Token) (done, ok bool) {
+	if e == nil || !e.hasRun || e.run.worker != worker || makeToken(e.run.token, e.run.pair) != token {
+		return false, false
+	}
+	if e.run.state == letterActive {
+		return false, true
+	}
+	return true, e.run.flags&flagSettled != 0
+}
+
+// settle works out what becomes of an active task that its worker settles with anything but Complete.
+func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver.Settlement) *item {
+	it := m.begin(e)
+	r := &e.run
+	now := millis(m.now)
+	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: st.Outcome, Worker: worker, Host: host, Build: build,
+		Started: now.Add(-st.Ran).Truncate(time.Millisecond), Ended: now, Error: st.Error, Stack: st.Stack})
+	if st.Outcome == driver.Retry {
+		m.count(it, "f"+p.digits, 1)
+	}
+	to, reason := m.outcome(e, st)
+	if r.flags&flagCancel != 0 && st.Outcome != driver.Discard {
+		to, reason = letterCancelled, driver.ReasonRequested
+	}
+	r.flags |= flagSettled
+	if to == letterRetryable || to == letterScheduled {
+		r.due, r.order = m.now+ceilMillis(st.Delay), e.task.seq // among tasks that are due at once the oldest comes first
+	}
+	m.move(it, e, p, to, reason)
+	return it
+}
+
+// outcome returns the state that an outcome leads to, and takes back the attempt of one that spends none.
+func (m *mover) outcome(e *entry, st *driver.Settlement) (to byte, reason driver.Reason) {
+	switch st.Outcome {
+	case driver.Retry:
+		if e.run.attempt >= m.maxAttempts(e) {
+			return letterDiscarded, driver.ReasonAttempts
+		}
+		return letterRetryable, ""
+	case driver.Snooze:
+		e.run.attempt--
+		return letterScheduled, ""
+	case driver.Release:
+		e.run.attempt--
+		return letterAvailable, ""
+	case driver.Discard:
+		return letterDiscarded, driver.ReasonHandler
+	default:
+		return letterCancelled, driver.ReasonHandler
+	}
+}
+
+func (m *mover) maxAttempts(e *entry) int {
+	t := driver.Task{MaxAttempts: driver.DefaultMaxAttempts}
+	_ = driver.DecodeEnvelope([]byte(e.task.envelope), &t)
+	return t.MaxAttempts
+}
+
+func (m *mover) crashLimit(e *entry) int {
+	t := driver.Task{CrashLimit: driver.DefaultCrashLimit}
+	_ = driver.DecodeEnvelope([]byte(e.task.envelope), &t)
+	return t.CrashLimit
+}
+
+// Report implements driver.Settler.
+func (s *Store) Report(ctx context.Context, worker string, items []driver.Report) ([]error, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	errs := make([]error, len(items))
+	for i := range items {
+		for try := 0; ; try++ {
+			done, err := s.reportOne(ctx, worker, &items[i], &errs[i])
+			if err != nil {
+				return nil, err
+			}
+			if done {
+				break
+			}
+			if try == changeTries {
+				return nil, driver.Errorf(driver.ErrUnavailable, "%s: task %s changed too often while it reported", s.where, items[i].ID)
+			}
+		}
+	}
+	return errs, nil
+}
+
+// reportOne reports whether the item is dealt with; false: the task changed meanwhile.
+func (s *Store) reportOne(ctx context.Context, worker string, r *driver.Report, itemErr *error) (bool, error) {
+	if driver.CheckName("task id", r.ID, driver.MaxIDLen) != nil {
+		*itemErr = errNotHeld
+		return true, nil
+	}
+	sh := s.shardOf(r.ID)
+	entries, now, err := s.read(ctx, sh, []string{string(driver.PackID(nil, r.ID))})
+	if err != nil {
+		return false, err
+	}
+	e := entries[0]
+	if done, ok := heldUnder(e, worker, r.Token); !ok || done {
+		*itemErr = errNotHeld
+		return true, nil
+	}
+	p, err := s.pairOf(ctx, sh, e.run.pair)
+	if err != nil {
+		return false, err
+	}
+	var n news
+	if e.news != "" {
+		_ = json.Unmarshal([]byte(e.news), &n) // damaged news are replaced by the next
+	}
+	if r.Progress != nil {
+		n.Progress = r.Progress
+	}
+	n.Logs = driver.AppendLogs(n.Logs, r.Logs)
+	b, err := json.Marshal(n)
+	if err != nil {
+		*itemErr = driver.Invalidf("the progress of task %s can't be stored: %v", r.ID, err)
+		return true, nil
+	}
+	m := &mover{s: s, sh: sh, now: now}
+	it := m.begin(e)
+	it.expect(sh.key("news"), e.id, e.news, e.news != "")
+	it.do("HSET", sh.key("news"), e.id, string(b))
+	it.do("EVENT", sh.key("meta"), string(driver.EventProgress), p.subject, worker, e.id)
+	done, err := s.commit(ctx, sh, []*item{it})
+	if err != nil {
+		return false, err
+	}
+	return done[0], nil
+}

@@ -1,0 +1,245 @@
+package redisstore
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// mode is how servers are arranged.
+type mode int
+
+const (
+	standalone mode = iota
+	sentinel
+	cluster
+)
+
+// target is what a store URL says.
+type target struct {
+	mode      mode
+	addresses []string
+	master    string // of Sentinel
+	username  string
+	password  string
+	database  int
+	namespace string
+	shards    int
+	tls       *tls.Config
+	secrets   []string // what must never be shown
+}
+
+var schemes = map[string]struct {
+	mode mode
+	tls  bool
+}{
+	"redis": {standalone, false}, "valkey": {standalone, false}, "rediss": {standalone, true}, "valkeys": {standalone, true},
+	"redis-sentinel": {sentinel, false}, "rediss-sentinel": {sentinel, true},
+	"redis+cluster": {cluster, false}, "rediss+cluster": {cluster, true},
+}
+
+// parseURL reads a store URL:
+//
+//	redis://[user:password@]host[:6379][/database][?ns=NAME&password_file=FILE]
+//	rediss://…            the same over TLS; ?ca_file=FILE&cert_file=FILE&key_file=FILE&server_name=NAME
+//	valkey://…            the same as redis://
+//	redis-sentinel://[user:password@]host:26379,host:26379/master[/database]
+//	redis+cluster://[user:password@]host,host[?shards=16]
+//
+// No error shows a password.
+func parseURL(raw string) (*target, error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	kind, known := schemes[scheme]
+	if !ok || !known {
+		return nil, driver.Invalidf("a store URL for Redis starts with redis://, rediss://, valkey://, redis-sentinel:// or redis+cluster://")
+	}
+	// net/url takes one host only; the list is put back afterwards.
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	userinfo, hosts := "", authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		userinfo, hosts = authority[:i+1], authority[i+1:]
+	}
+	u, err := url.Parse("redis://" + userinfo + "host" + tail)
+	if err != nil {
+		return nil, driver.Invalidf("the store URL %s can't be read: check its user, password and path for characters that need %%-escapes", redactURL(raw))
+	}
+	t := &target{mode: kind.mode, namespace: "default", shards: 1}
+	if kind.tls {
+		t.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if t.mode == cluster {
+		t.shards = 16
+	}
+	for _, step := range []func() error{
+		func() error { return t.setHosts(hosts) },
+		func() error { return t.setPath(u.Path) },
+		func() error { return t.setUser(u.User) },
+		func() error { return t.setQuery(u.Query()) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *target) setHosts(hosts string) error {
+	port := "6379"
+	if t.mode == sentinel {
+		port = "26379"
+	}
+	for h := range strings.SplitSeq(hosts, ",") {
+		if h == "" {
+			h = "127.0.0.1"
+		}
+		host, p, err := net.SplitHostPort(h)
+		if err != nil {
+			host, p = strings.Trim(h, "[]"), port
+		}
+		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
+			return driver.Invalidf("the store URL's port %q is not a number between 1 and 65535", p)
+		}
+		t.addresses = append(t.addresses, net.JoinHostPort(host, p))
+	}
+	if t.mode == standalone && len(t.addresses) > 1 {
+		return driver.Invalidf("a redis:// URL has one host; several are for redis-sentinel:// or redis+cluster://")
+	}
+	return nil
+}
+
+func (t *target) setPath(path string) error {
+	path = strings.Trim(path, "/")
+	if t.mode == sentinel {
+		t.master, path, _ = strings.Cut(path, "/")
+		if t.master == "" {
+			return driver.Invalidf("a redis-sentinel:// URL ends with the name of the master: redis-sentinel://host:26379/mymaster")
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(path)
+	if err != nil || n < 0 {
+		return driver.Invalidf("the store URL's path %q is not a database number", path)
+	}
+	if t.mode == cluster && n != 0 {
+		return driver.Invalidf("a cluster has only database 0, got %d", n)
+	}
+	t.database = n
+	return nil
+}
+
+func (t *target) setUser(user *url.Userinfo) error {
+	if user == nil {
+		return nil
+	}
+	t.username = user.Username()
+	t.password, _ = user.Password()
+	t.secrets = append(t.secrets, t.password)
+	return nil
+}
+
+var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_file", "server_name", "shards"}
+
+func (t *target) setQuery(q url.Values) error {
+	for k := range q {
+		if !slices.Contains(queryKeys, k) {
+			return driver.Invalidf("the store URL has an unknown option %q: use %s", k, strings.Join(queryKeys, ", "))
+		}
+	}
+	if ns := q.Get("ns"); ns != "" {
+		if err := driver.CheckName("namespace (ns)", ns, 64); err != nil {
+			return err
+		}
+		t.namespace = ns
+	}
+	if v := q.Get("shards"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 || n > 1024 {
+			return driver.Invalidf("the store URL's number of shards must be between 1 and 1024, got %q", v)
+		}
+		t.shards = n
+	}
+	if file := q.Get("password_file"); file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return driver.Invalidf("the password file can't be read: %v", err)
+		}
+		t.password = strings.TrimRight(string(b), "\r\n")
+		t.secrets = append(t.secrets, t.password)
+	}
+	return t.setTLS(q)
+}
+
+func (t *target) setTLS(q url.Values) error {
+	ca, cert, key, name := q.Get("ca_file"), q.Get("cert_file"), q.Get("key_file"), q.Get("server_name")
+	if ca+cert+key+name == "" {
+		return nil
+	}
+	if t.tls == nil {
+		return driver.Invalidf("the store URL has options for TLS but no TLS: use rediss://")
+	}
+	t.tls.ServerName = name
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return driver.Invalidf("the CA file can't be read: %v", err)
+		}
+		t.tls.RootCAs = x509.NewCertPool()
+		if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return driver.Invalidf("the CA file %s holds no certificate", ca)
+		}
+	}
+	if cert+key != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return driver.Invalidf("the client certificate can't be loaded: %v", err)
+		}
+		t.tls.Certificates = []tls.Certificate{pair}
+	}
+	return nil
+}
+
+// clientOption returns what the client library needs.
+func (t *target) clientOption() rueidis.ClientOption {
+	o := rueidis.ClientOption{
+		InitAddress: t.addresses, Username: t.username, Password: t.password, SelectDB: t.database, TLSConfig: t.tls,
+		DisableCache: true, DisableRetry: true, ClientName: "waggle", ForceSingleClient: t.mode == standalone,
+	}
+	if t.mode == sentinel {
+		o.Sentinel = rueidis.SentinelOption{MasterSet: t.master, TLSConfig: t.tls}
+	}
+	return o
+}
+
+// redactURL returns a store URL without what is secret.
+func redactURL(raw string) string {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
+		user, _, has := strings.Cut(rest[:at], ":")
+		if has {
+			user += ":xxxxx"
+		}
+		return scheme + "://" + user + rest[at:]
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password with a slash or question mark in it
+		return scheme + "://xxxxx" + rest[at:]
+	}
+	return raw
+}

@@ -1,0 +1,348 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// idMemory is how long the id of a worker that has ended is refused.
+const idMemory = 7 * 24 * time.Hour
+
+// Register implements driver.Fetcher.
+func (s *Store) Register(ctx context.Context, w driver.WorkerInfo, lease time.Duration) error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	if err := driver.CheckWorker(&w); err != nil {
+		return err
+	}
+	if err := driver.CheckLease(lease); err != nil {
+		return err
+	}
+	info, err := json.Marshal(w)
+	if err != nil {
+		return driver.Invalidf("the worker's description can't be stored: %v", err)
+	}
+	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		_, err := s.script(ctx, s.control, sh, registerScript, sh.keysOf(registerScript, w.ID), s.head(sh, "", ""),
+			[]string{w.ID, strconv.FormatInt(ceilMillis(lease), 10), string(info), s.isHub(sh)})
+		return err
+	}, nil)
+	if err == nil {
+		w.Queues, w.Types = slices.Clone(w.Queues), slices.Clone(w.Types)
+		s.workers.Store(w.ID, w)
+	}
+	return err
+}
+
+// Heartbeat implements driver.Fetcher.
+func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duration) (*driver.HeartbeatResult, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	if err := driver.CheckLease(lease); err != nil {
+		return nil, err
+	}
+	parts := make([]*driver.HeartbeatResult, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		reply, err := s.script(ctx, s.control, sh, beatScript, sh.keysOf(beatScript, worker), s.head(sh, "", ""),
+			[]string{worker, strconv.FormatInt(ceilMillis(lease), 10)})
+		if err != nil {
+			return err
+		}
+		v, err := reply.ToArray()
+		if err != nil || len(v) != 2 {
+			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+		}
+		now, _ := v[0].AsInt64()
+		cancels, _ := v[1].AsStrSlice()
+		parts[sh.number] = &driver.HeartbeatResult{Now: millis(now), LeaseEnd: millis(now).Add(lease), Cancels: parseRefs(cancels)}
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	result := parts[0]
+	for _, p := range parts[1:] {
+		if p.LeaseEnd.Before(result.LeaseEnd) {
+			result.Now, result.LeaseEnd = p.Now, p.LeaseEnd
+		}
+		result.Cancels = append(result.Cancels, p.Cancels...)
+	}
+	return result, nil
+}
+
+// Held implements driver.Fetcher.
+func (s *Store) Held(ctx context.Context, worker string) ([]driver.Claim, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	parts := make([][]driver.Claim, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		ids, err := s.heldIDs(ctx, sh, worker, true)
+		if err != nil {
+			return err
+		}
+		for chunk := range slices.Chunk(ids, 200) {
+			entries, _, err := s.read(ctx, sh, chunk)
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				if c, ok, err := s.claimOf(ctx, sh, e, worker); err != nil {
+					return err
+				} else if ok {
+					parts[sh.number] = append(parts[sh.number], c)
+				}
+			}
+		}
+		return nil
+	}, nil)
+	claims := slices.Concat(parts...)
+	slices.SortFunc(claims, func(a, b driver.Claim) int { return strings.Compare(a.ID, b.ID) })
+	return claims, err
+}
+
+// claimOf returns an entry as a claim, if the worker still holds it.
+func (s *Store) claimOf(ctx context.Context, sh *shard, e *entry, worker string) (driver.Claim, bool, error) {
+	if e == nil || e.run.state != letterActive || e.run.worker != worker {
+		return driver.Claim{}, false, nil
+	}
+	r, err := s.record(ctx, sh, e)
+	if err != nil {
+		return driver.Claim{}, false, err
+	}
+	return driver.Claim{Task: r.Task, Token: r.Token, Attempt: r.Attempt, Crashes: r.Crashes, EnqueuedAt: r.EnqueuedAt,
+		ClaimedAt: r.ClaimedAt, CancelRequested: r.CancelRequested}, true, nil
+}
+
+func (s *Store) heldIDs(ctx context.Context, sh *shard, worker string, registered bool) ([]string, error) {
+	incarnation, _, _ := sh.known.versions()
+	reply, err := s.call(ctx, s.control, sh, heldScript, sh.keysOf(heldScript, worker), []string{incarnation, worker, bit(registered)})
+	if err != nil {
+		return nil, err
+	}
+	return reply.AsStrSlice()
+}
+
+// Unregister implements driver.Fetcher.
+func (s *Store) Unregister(ctx context.Context, worker string) error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	defer s.workers.Delete(worker)
+	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		ended, err := s.reap(ctx, sh, worker, 1)
+		if err != nil {
+			return err
+		}
+		for _, w := range ended {
+			if _, _, err := s.giveBack(ctx, sh, w, 1<<30); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil)
+}
+
+// endedWorker is one whose life has ended and whose tasks are to be given back.
+type endedWorker struct {
+	id   string
+	lost bool // its lease ran out, it did not leave
+}
+
+func (s *Store) reap(ctx context.Context, sh *shard, leaves string, most int) ([]endedWorker, error) {
+	reply, err := s.script(ctx, s.control, sh, reapScript, sh.keysOf(reapScript, ""), s.head(sh, "", ""), []string{leaves, strconv.Itoa(most)})
+	if err != nil {
+		return nil, err
+	}
+	v, err := reply.ToArray()
+	if err != nil {
+		return nil, s.asError(err)
+	}
+	var list []endedWorker
+	for i := 0; i+1 < len(v); i += 2 {
+		id, _ := v[i].ToString()
+		score, _ := v[i+1].AsInt64()
+		list = append(list, endedWorker{id, score == 0})
+	}
+	return list, nil
+}
+
+// recoverLost gives back the tasks of workers whose lease has run out, at most about max of them, and returns how many
+// and whether some are left.
+func (s *Store) recoverLost(ctx context.Context, sh *shard, max int) (n int, more bool, err error) {
+	const workers = 20
+	ended, err := s.reap(ctx, sh, "", workers)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, w := range ended {
+		if n >= max {
+			return n, true, nil
+		}
+		got, left, err := s.giveBack(ctx, sh, w, max-n)
+		n += got
+		if err != nil || left {
+			return n, left, err
+		}
+	}
+	return n, len(ended) == workers, nil
+}
+
+// giveBack puts what an ended worker holds back, at most max tasks, and removes the worker when nothing is left. Others
+// may do the same at the same time: each task is given back once.
+func (s *Store) giveBack(ctx context.Context, sh *shard, w endedWorker, max int) (n int, left bool, err error) {
+	for {
+		ids, err := s.heldIDs(ctx, sh, w.id, false)
+		if err != nil {
+			return n, false, err
+		}
+		if len(ids) == 0 {
+			return n, false, s.bury(ctx, sh, w.id)
+		}
+		if n >= max {
+			return n, true, nil
+		}
+		got, err := s.giveBackSome(ctx, sh, w, ids[:min(len(ids), max-n, 200)])
+		if err != nil {
+			return n, false, err
+		}
+		n += got
+	}
+}
+
+func (s *Store) giveBackSome(ctx context.Context, sh *shard, w endedWorker, ids []string) (int, error) {
+	entries, now, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return 0, err
+	}
+	host, build, err := s.whereOf(ctx, sh, w.id)
+	if err != nil {
+		return 0, err
+	}
+	m := &mover{s: s, sh: sh, now: now}
+	var items []*item
+	tasks := 0
+	for i, e := range entries {
+		if e == nil || e.run.state != letterActive || e.run.worker != w.id {
+			it := &item{} // an entry without its task: nothing holds it, so nothing must keep the worker
+			it.do("SREM", sh.heldKey(w.id), ids[i])
+			items = append(items, it)
+			continue
+		}
+		p, err := s.pairOf(ctx, sh, e.run.pair)
+		if err != nil {
+			return 0, err
+		}
+		items = append(items, m.giveBack(e, p, w, host, build))
+		tasks++
+	}
+	done, err := s.commit(ctx, sh, items)
+	if err != nil {
+		return 0, err
+	}
+	m.wakeElsewhere(ctx)
+	for i, e := range entries {
+		if !done[i] && e != nil {
+			tasks--
+		}
+	}
+	return max(tasks, 0), nil
+}
+
+// giveBack works out what becomes of a task whose worker has ended.
+func (m *mover) giveBack(e *entry, p *pair, w endedWorker, host, build string) *item {
+	it := m.begin(e)
+	r := &e.run
+	now := millis(m.now)
+	outcome := driver.Release
+	if w.lost {
+		outcome = driver.Crash
+		r.crashes++
+		m.count(it, "k"+p.digits, 1)
+	}
+	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: outcome, Worker: w.id, Host: host, Build: build,
+		Started: millis(r.claimed), Ended: now})
+	r.attempt--
+	switch {
+	case r.flags&flagCancel != 0:
+		m.move(it, e, p, letterCancelled, driver.ReasonRequested)
+	case w.lost && r.crashes >= m.crashLimit(e):
+		m.move(it, e, p, letterDiscarded, driver.ReasonCrashes)
+	default:
+		m.move(it, e, p, letterAvailable, "")
+	}
+	return it
+}
+
+func (s *Store) bury(ctx context.Context, sh *shard, worker string) error {
+	_, err := s.script(ctx, s.control, sh, buryScript, sh.keysOf(buryScript, worker), s.head(sh, "", ""),
+		[]string{worker, strconv.FormatInt(idMemory.Milliseconds(), 10), s.isHub(sh)})
+	s.workers.Delete(worker)
+	return err
+}
+
+// Workers implements driver.Inspector.
+func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	byID := map[string]*driver.WorkerStatus{}
+	for _, sh := range s.shards {
+		if err := s.addWorkers(ctx, sh, byID); err != nil {
+			return nil, err
+		}
+	}
+	list := make([]driver.WorkerStatus, 0, len(byID))
+	for _, w := range byID {
+		list = append(list, *w)
+	}
+	slices.SortFunc(list, func(a, b driver.WorkerStatus) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
+}
+
+func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driver.WorkerStatus) error {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	b := s.control.B()
+	replies := s.control.DoMulti(ctx, b.Zrange().Key(sh.key("workers")).Min("0").Max("-1").Withscores().Build(),
+		s.control.B().Hgetall().Key(sh.key("winfo")).Build())
+	leases, err := replies[0].AsZScores()
+	if err != nil {
+		return s.ended(ctx, err)
+	}
+	infos, err := replies[1].AsStrMap()
+	if err != nil {
+		return s.ended(ctx, err)
+	}
+	for _, l := range leases {
+		info := infos[l.Member]
+		if l.Score <= 1 || len(info) < 6 {
+			continue
+		}
+		held, err := s.control.Do(ctx, s.control.B().Scard().Key(sh.heldKey(l.Member)).Build()).AsInt64()
+		if err != nil {
+			return s.ended(ctx, err)
+		}
+		w := byID[l.Member]
+		if w == nil {
+			w = &driver.WorkerStatus{Since: millis(uint48(info)), LeaseEnd: millis(int64(l.Score))}
+			if err := json.Unmarshal([]byte(info[6:]), &w.WorkerInfo); err != nil {
+				return driver.Errorf(driver.ErrCorrupt, "the description of worker %s is damaged", l.Member)
+			}
+			byID[l.Member] = w
+		}
+		w.Held += int(held)
+		if end := millis(int64(l.Score)); end.Before(w.LeaseEnd) {
+			w.LeaseEnd = end
+		}
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package sqlitestore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// schemaOf returns the definitions of all objects in a database, by name.
+func schemaOf(t *testing.T, path string, script string) map[string]string {
+	t.Helper()
+	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	if script != "" {
+		must(t, sqlitex.ExecuteScript(db, script, nil))
+	}
+	all := make(map[string]string)
+	space, comment := regexp.MustCompile(`\s+`), regexp.MustCompile(`--[^\n]*`)
+	err = sqlitex.ExecuteTransient(db, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+		all[s.ColumnText(0)] = strings.TrimSpace(space.ReplaceAllString(comment.ReplaceAllString(s.ColumnText(1), ""), " "))
+		return nil
+	}})
+	must(t, err)
+	return all
+}
+
+func TestMigrationsEndAtTheSchema(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	s, err := Open(t.Context(), path, nil)
+	must(t, err)
+	must(t, s.Close())
+	text, err := sqlFiles.ReadFile("sql/schema.sql")
+	must(t, err)
+	want := schemaOf(t, dbPath(t), string(text))
+	if len(want) < 20 {
+		t.Fatalf("the schema has only %d objects", len(want))
+	}
+	if diff := cmp.Diff(want, schemaOf(t, path, "")); diff != "" {
+		t.Errorf("the migrations end elsewhere (-schema +migrated):\n%s", diff)
+	}
+}
+
+func TestAllStatementsCanBePrepared(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), nil)
+	err := s.read(t.Context(), func(c *conn) error {
+		for name, text := range statements {
+			q, _, err := c.db.PrepareTransient(text)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			_ = q.Finalize()
+		}
+		return nil
+	})
+	must(t, err)
+}
+
+// TestAMigrationKilledAtAnyStepIsDoneByTheNext kills a process before each statement of a new database's creation and
+// of a later migration.
+func TestAMigrationKilledAtAnyStepIsDoneByTheNext(t *testing.T) {
+	t.Parallel()
+	steps := len(splitStatements(migrations[0].text)) + 4 // and what applyMigration adds
+	for step := range steps + 1 {
+		path := dbPath(t)
+		c := child(t, "migrate", path, fmt.Sprint(step))
+		if err := c.Wait(); (err == nil) != (step == steps) {
+			t.Fatalf("step %d: the process ended with %v", step, err)
+		}
+		s := open(t, path, nil)
+		add(t, s, 1, nil)
+		if got := counts(t, s)[driver.Available]; got != 1 {
+			t.Errorf("killed at step %d: %d tasks are available, want 1", step, got)
+		}
+	}
+}
+
+// childMigrate makes a database and kills itself before a step.
+func childMigrate(args []string) {
+	kill := 0
+	if _, err := fmt.Sscan(args[1], &kill); err != nil {
+		panic(err)
+	}
+	step := 0
+	beforeMigrationStep = func() {
+		if step == kill {
+			killSelf()
+		}
+		step++
+	}
+	s, err := Open(context.Background(), args[0], nil)
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Close(); err != nil {
+		panic(err)
+	}
+}
+
+func TestALaterMigrationIsAtomic(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	s, err := Open(t.Context(), path, nil)
+	must(t, err)
+	add(t, s, 5, nil)
+	must(t, s.Close())
+	next := migration{int64(len(migrations) + 1), "ALTER TABLE task ADD COLUMN extra TEXT;\nCREATE TABLE more (x INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"}
+	c := rawConn(t, path)
+	if err := migrate(t.Context(), c, path, slices.Concat(migrations, []migration{next})); err == nil {
+		t.Fatal("a broken migration succeeded")
+	}
+	must(t, c.close())
+	s = open(t, path, nil)
+	if got := counts(t, s)[driver.Available]; got != 5 {
+		t.Errorf("%d tasks are left, want 5", got)
+	}
+	if _, ok := schemaOf(t, path, "")["more"]; ok {
+		t.Error("half of a migration was kept")
+	}
+}
+
+func rawConn(t testing.TB, path string) *conn {
+	t.Helper()
+	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	must(t, err)
+	return newConn(db)
+}
+
+// TestASecondProcessWaitsForTheFirstToMigrate starts many processes on a file that does not exist.
+func TestASecondProcessWaitsForTheFirstToMigrate(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	var all []*process
+	for i := range 6 {
+		all = append(all, child(t, "enqueue", path, fmt.Sprint(i), "10"))
+	}
+	for _, c := range all {
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := counts(t, open(t, path, nil))[driver.Available]; got != 60 {
+		t.Errorf("%d tasks are available, want 60", got)
+	}
+}
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv("WAGGLE_TEST_ROLE"); role != "" {
+		runChild(role, os.Args[1:])
+		return
+	}
+	os.Exit(m.Run())
+}
