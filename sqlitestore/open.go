@@ -116,7 +116,7 @@ type Store struct {
 	closing   chan struct{}  // closed by Close
 	running   sync.WaitGroup // the writer and the readers under way
 	closed    atomic.Bool
-	closeErr  error // of the writer's connection; written before running is done
+	closeErr  error // of the writer; see running
 }
 
 var errClosed = driver.Errorf(driver.ErrClosed, "the sqlite store is closed")
@@ -185,15 +185,13 @@ func (s *Store) start(ctx context.Context) (err error) {
 	if s.files, err = findFiles(s.path); err != nil {
 		return err
 	}
-	st, err := loadState(main)
-	if err != nil {
+	if s.incarn, err = main.stmt("incarnation").str(); err != nil {
 		return err
 	}
-	s.incarn = st.incarnation
 	w := &writer{s: s, c: main, held: make(map[string]*holding)}
 	s.running.Go(func() {
 		w.loop()
-		s.closeErr = main.close()
+		s.closeErr = w.close()
 	})
 	return nil
 }
@@ -244,7 +242,7 @@ func (s *Store) Capabilities() driver.Capabilities { return s.caps }
 
 // Close implements [driver.Store].
 func (s *Store) Close() error {
-	var errs []error
+	var err error
 	s.closeOnce.Do(func() {
 		s.closed.Store(true)
 		close(s.closing)
@@ -254,12 +252,12 @@ func (s *Store) Close() error {
 		s.queue.mu.Unlock()
 		for range s.opts.ReadConns {
 			c := <-s.readers // waits for the calls under way
-			errs = append(errs, c.close())
+			err = errors.Join(err, c.close())
 		}
 		s.running.Wait()
-		errs = append(errs, s.closeErr)
+		err = errors.Join(err, s.closeErr)
 	})
-	return errors.Join(errs...)
+	return err
 }
 
 // now is the store's clock in milliseconds.

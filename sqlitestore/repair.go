@@ -133,7 +133,7 @@ func (t *tx) mendTask(seq int64) error {
 // keepOf reports whether a task's row in held or ended is to stay.
 func (t *tx) keepOf(seq int64, r *row) (bool, error) {
 	if r == nil || r.standing != active {
-		return r != nil && r.standing.ended(), nil
+		return r != nil && r.endOrd != 0, nil
 	}
 	w, err := t.workerByNo(r.worker)
 	return w != nil && w.life != gone, err

@@ -171,6 +171,16 @@ func (w *writer) loop() {
 	}
 }
 
+// close closes the connection. As the last one on the file it writes the log back into it.
+func (w *writer) close() error {
+	for _, c := range w.cursors {
+		if c.s != nil {
+			_ = c.s.Finalize() // repeats the error of its last run
+		}
+	}
+	return w.c.close()
+}
+
 // commit does a batch of changes in one transaction. If the database refuses any of them all are rolled back, and each
 // is done in a transaction of its own, so that none suffers from another's failure.
 func (w *writer) commit(batch []*op) {
@@ -204,10 +214,9 @@ func (w *writer) commit(batch []*op) {
 		return
 	}
 	for i, o := range batch {
-		if results != nil && i < len(results) && results[i] == errSkipped {
-			continue
+		if results[i] != errSkipped {
+			w.commitAgain(o)
 		}
-		w.commitAgain(o)
 	}
 }
 
@@ -237,12 +246,10 @@ func (w *writer) commitAgain(o *op) {
 // runAll runs the ops that were not given up, and returns their errors, and the first failure of the database.
 func (w *writer) runAll(batch []*op) ([]error, error) {
 	results := make([]error, len(batch))
-	for i := range results {
-		results[i] = errSkipped
-	}
 	refusal := w.s.refuseGrowth(w.c, batch)
 	for i, o := range batch {
 		if !o.taken.CompareAndSwap(false, true) {
+			results[i] = errSkipped
 			continue
 		}
 		if o.adds && refusal != nil {

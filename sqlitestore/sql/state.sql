@@ -72,3 +72,6 @@ INSERT INTO store (one, incarnation, next_seq, next_token, next_event, event_byt
 
 -- name: user_version
 PRAGMA user_version
+
+-- name: incarnation
+SELECT incarnation FROM store
