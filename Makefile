@@ -49,6 +49,7 @@ generate: ## Run go generate
 .PHONY: test
 test: setup lint ## Run every check and every test, on a fresh machine too
 	$(GO) test -race -shuffle=on -vet=off -timeout $(TIMEOUT) $(PKGS)
+	scripts/nested test -shuffle=on -vet=off ./...
 
 .PHONY: lint
 lint: fmt-check ## Check format, vet and staticcheck, nested modules included
@@ -69,6 +70,13 @@ bench: ## Run the Go benchmarks COUNT times and print medians and spread
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -p 1 -timeout 0 $(PKGS) | tee bin/bench.txt
 	$(TOOL) benchstat bin/bench.txt
+
+.PHONY: compare
+compare: ## Measure Waggle beside asynq, River and BullMQ; writes docs/benchmarks.md
+	@for p in redis-server node npm; do command -v $$p >/dev/null || \
+	  { echo "$$p was not found: apt-get install redis-server postgresql nodejs npm" >&2; exit 1; }; done
+	cd bench/bullmq && npm install --no-save --no-audit --no-fund
+	cd bench && $(GO) run . -out ../docs/benchmarks.md
 
 .PHONY: fuzz
 fuzz: ## Fuzz every Fuzz test for FUZZTIME each

@@ -248,15 +248,15 @@ func (m *mover) retry(ctx context.Context, it *item, e *entry, p *pair, place in
 
 // takeKey takes the unique key of a task that owned it until its end, or returns [driver.ErrDuplicate].
 func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[string]bool) error {
-	if e.run.flags&(flagUniqueDone|flagUniqueStart) == 0 {
-		return nil
-	}
 	var t driver.Task
 	if err := driver.DecodeEnvelope([]byte(e.task.envelope), &t); err != nil || t.Unique == nil {
 		return err
 	}
 	if t.Unique.Until != driver.UntilDone {
 		return nil
+	}
+	if m.s.shardOfKey(t.Unique.Key) != m.sh {
+		return m.reserveAgain(ctx, e, &t)
 	}
 	owners, err := m.s.hashFields(ctx, m.sh, "uniq", []string{t.Unique.Key})
 	if err != nil {
@@ -266,6 +266,8 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 	if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= m.now {
 		it.expect(m.sh.key("uniq"), t.Unique.Key, owner, true)
 		it.do("HDEL", m.sh.key("own"), owner[7:])
+	} else if owner != "" && owner[0]&uniqueRemote != 0 {
+		return m.reserveAgain(ctx, e, &t)
 	} else if owner != "" || taken[t.Unique.Key] {
 		return driver.Errorf(driver.ErrDuplicate, "the unique key of task %s is owned by another task", driver.UnpackID([]byte(e.id)))
 	} else {
@@ -275,6 +277,16 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 	it.do("HSET", m.sh.key("uniq"), t.Unique.Key, string(appendUint48([]byte{uniqueDone}, 0))+e.id)
 	it.do("HSET", m.sh.key("own"), e.id, string([]byte{uniqueDone})+t.Unique.Key)
 	return nil
+}
+
+// reserveAgain is takeKey for a key that another shard has.
+func (m *mover) reserveAgain(ctx context.Context, e *entry, t *driver.Task) error {
+	t.ID = driver.UnpackID([]byte(e.id))
+	taken, err := m.s.reserveKey(ctx, t, e.id, false)
+	if err == nil && taken != nil {
+		err = taken.Err
+	}
+	return err
 }
 
 func (m *mover) remove(it *item, e *entry, p *pair) {

@@ -471,6 +471,7 @@ func (a *snapshot) checkUnique() {
 		id := v[7:]
 		r, ok := a.run(id)
 		switch {
+		case v[0]&uniqueRemote != 0: // its owner is looked at by whoever wants the key
 		case v[0] == uniqueTTL: // holds for its time, whatever becomes of the owner
 		case !ok || stateOf[r.state].Ended():
 			it := a.report("leaked-unique", id, "a unique key is owned by a task that has ended")

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -86,6 +87,9 @@ func (s *Store) ended(ctx context.Context, err error) error {
 	if _, ok := rueidis.IsRedisErr(err); !ok {
 		if s.closed() {
 			return driver.ErrClosed
+		}
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			<-ctx.Done() // the connection's deadline is the context's, and comes a moment before it
 		}
 		if cause := context.Cause(ctx); cause == errTimeout {
 			return driver.Errorf(driver.ErrUnavailable, "%s did not answer within %v", s.where, s.timeout)

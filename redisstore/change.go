@@ -265,6 +265,9 @@ func (m *mover) end(it *item, e *entry, p *pair) {
 	m.count(it, "b"+string(r.state)+p.queue, r.size)
 	m.count(it, map[byte]string{letterCompleted: "c", letterCancelled: "x", letterDiscarded: "d"}[r.state]+p.digits, 1)
 	m.free(it, e, false)
+	if keep := m.sh.known.config(p.queue).Retention.Of(stateOf[r.state]); keep.Count >= 0 || keep.Bytes >= 0 || keep.Age == 0 {
+		m.sh.tended.setOver(p.queue)
+	}
 }
 
 // free gives a unique key back; one that is owned for a time only if the owner is forgotten after that.

@@ -32,7 +32,7 @@ func (s *Store) durable(ctx context.Context, sh *shard, sc *script, keys, args [
 
 // asContractError leaves errors alone that are the contract's already.
 func (s *Store) asContractError(err error) error {
-	if err == errStale || err == errRetry || driver.ClassOf(err).Code != "internal" {
+	if err == errStale || err == errRetry || err == errRemote || driver.ClassOf(err).Code != "internal" {
 		return err
 	}
 	return s.asError(err)

@@ -17,6 +17,8 @@ type newTask struct {
 	task *driver.Task // prepared copy
 	id   string       // packed
 	at   int          // its place in the call's tasks
+
+	unique *driver.Unique // of a task that has reserved its key in another shard
 }
 
 // Enqueue implements driver.Enqueuer.
@@ -38,6 +40,11 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	batches, err := s.prepareTasks(ctx, tasks, results)
 	if err != nil {
 		return nil, err
+	}
+	for _, t := range s.takeRemote(batches) {
+		if err := s.enqueueRemote(ctx, t, level, results); err != nil {
+			return nil, err
+		}
 	}
 	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		for part := range segments(batches[sh.number]) {
@@ -124,6 +131,9 @@ func (s *Store) shardOf(id string) *shard {
 }
 
 func (s *Store) shardOfKey(key string) *shard {
+	if len(s.shards) == 1 {
+		return s.shards[0]
+	}
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key))
 	return s.shards[h.Sum32()%uint32(len(s.shards))]
@@ -165,6 +175,19 @@ func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, l
 		}
 		call := s.enqueueCall(sh, batch, ev)
 		reply, err := s.durable(ctx, sh, enqueueScript, call.keys, call.args, level)
+		if err == errRemote {
+			for _, t := range batch {
+				if t.task.Unique == nil {
+					err = s.enqueueShard(ctx, sh, []*newTask{t}, level, results)
+				} else {
+					err = s.enqueueRemote(ctx, t, level, results)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -207,13 +230,54 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	buf := make([]byte, 0, size)
 	var envelope []byte
 	for i, t := range batch {
-		envelope = driver.AppendEnvelope(envelope[:0], t.task)
+		envelope = appendEnvelope(envelope[:0], t)
 		from := len(buf)
 		buf = appendBody(buf, t.task, of[i].number, envelope)
 		body := rueidis.BinaryString(buf[from:len(buf):len(buf)])
 		c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
 	}
 	return c
+}
+
+// appendEnvelope is driver.AppendEnvelope with the unique key of a task that has reserved it in another shard.
+func appendEnvelope(dst []byte, t *newTask) []byte {
+	if t.unique == nil {
+		return driver.AppendEnvelope(dst, t.task)
+	}
+	whole := *t.task
+	whole.Unique = t.unique
+	return driver.AppendEnvelope(dst, &whole)
+}
+
+// takeRemote takes out of the batches, in the order of the call, the tasks whose unique key is another shard's business,
+// and those of the same call that compete with them.
+func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
+	if len(s.shards) == 1 {
+		return nil
+	}
+	keys := map[string]bool{}
+	for _, batch := range batches {
+		for _, t := range batch {
+			if s.remote(t) {
+				keys[t.task.Unique.Key] = true
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	var remote []*newTask
+	for i, batch := range batches {
+		batches[i] = slices.DeleteFunc(batch, func(t *newTask) bool {
+			competes := t.task.Unique != nil && keys[t.task.Unique.Key]
+			if competes {
+				remote = append(remote, t)
+			}
+			return competes
+		})
+	}
+	slices.SortFunc(remote, func(a, b *newTask) int { return a.at - b.at })
+	return remote
 }
 
 // enqueueOptions packs what the script must know of a task that is not simply to be put in line.
@@ -327,7 +391,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 	m := &mover{s: s, sh: sh, now: now}
 	for i, t := range replacing {
 		known, owner := entries[i], entries[len(replacing)+i]
-		if known != nil || owner == nil || owners[i][0] == uniqueTTL && uint48(owners[i][1:]) <= now {
+		if known != nil || owner == nil || owners[i][0]&uniqueRemote != 0 || owners[i][0] == uniqueTTL && uint48(owners[i][1:]) <= now {
 			continue
 		}
 		p, err := s.pairOf(ctx, sh, owner.run.pair)

@@ -12,15 +12,17 @@ import (
 
 // What the scripts answer when they refuse to run; see include/head.lua.
 var (
-	errStale = errors.New("what this program knows of the store is out of date")
-	errRetry = errors.New("the owner of a unique key has changed meanwhile")
+	errStale  = errors.New("what this program knows of the store is out of date")
+	errRemote = errors.New("the owner of a unique key is in another shard")
+	errRetry  = errors.New("the owner of a unique key has changed meanwhile")
 )
 
 // scriptErrors maps the first word of a script's refusal.
 var scriptErrors = map[string]error{
-	"WAGGLESTALE": errStale,
-	"WAGGLERETRY": errRetry,
-	"WAGGLELEASE": driver.Errorf(driver.ErrLeaseLost, "the worker is not registered, or its lease has run out"),
+	"WAGGLESTALE":  errStale,
+	"WAGGLERETRY":  errRetry,
+	"WAGGLEREMOTE": errRemote,
+	"WAGGLELEASE":  driver.Errorf(driver.ErrLeaseLost, "the worker is not registered, or its lease has run out"),
 	"WAGGLELOST": driver.Errorf(driver.ErrCorrupt, "the store is not the one that was opened: it came back empty or was replaced; "+
 		"check whether the server lost its data (persistence off, flushed, a failover to an empty replica) and open the store again"),
 }
@@ -36,6 +38,8 @@ var serverErrors = map[string]struct {
 	"LOADING":     {driver.ErrUnavailable, "the server is loading its data"},
 	"BUSY":        {driver.ErrUnavailable, "the server is busy with a script that runs too long"},
 	"CLUSTERDOWN": {driver.ErrUnavailable, "the cluster is down: too many masters are missing"},
+	"MOVED":       {driver.ErrUnavailable, "a slot of the cluster has moved: try again"},
+	"ASK":         {driver.ErrUnavailable, "a slot of the cluster is being moved: try again"},
 	"TRYAGAIN":    {driver.ErrUnavailable, "a slot of the cluster is being moved"},
 	"MASTERDOWN":  {driver.ErrUnavailable, "the replica has lost its master"},
 	"NOREPLICAS":  {driver.ErrNotDurable, "the server has too few replicas to accept writes (min-replicas-to-write)"},

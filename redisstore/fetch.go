@@ -56,14 +56,14 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 		pruning.Go(func() { _, _, _ = s.prune(ctx, sh, queues, 1000) }) // the next fetch tries again
 	}
 	defer pruning.Wait()
-	careful := true
 	return s.refreshed(ctx, sh, func() error {
 		f := &fetchCall{s: s, sh: sh, req: &req, most: most}
 		if err := f.choosePairs(ctx); err != nil {
 			return err
 		}
-		for {
-			reply, err := f.send(ctx, careful)
+		for round := 0; ; round++ {
+			// Tending may bring up more to tend, such as a recovered task that has expired; a busy store is left at that.
+			reply, err := f.send(ctx, round < 5)
 			if err != nil {
 				return err
 			}
@@ -72,7 +72,6 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 				return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 			}
 			if word, _ := parts[0].ToString(); word == "tend" {
-				careful = false
 				if err := f.tend(ctx, parts); err != nil {
 					return err
 				}
@@ -194,8 +193,8 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	now, _ := parts[1].AsInt64()
 	due, _ := parts[2].AsInt64()
 	left, _ := parts[3].AsInt64()
-	if end := millis(now).Add(f.req.Lease); result.LeaseEnd.IsZero() || end.Before(result.LeaseEnd) {
-		result.Now, result.LeaseEnd = millis(now), end
+	if at := millis(now); at.After(result.Now) {
+		result.Now, result.LeaseEnd = at, at.Add(f.req.Lease)
 	}
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at
@@ -321,7 +320,8 @@ func (t *tended) toPrune(s *Store, queues []string) []string {
 func (t *tended) setOver(queue string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over != nil {
-		t.over[queue] = true
+	if t.over == nil {
+		t.at, t.over = map[string]time.Time{}, map[string]bool{}
 	}
+	t.over[queue] = true
 }

@@ -31,7 +31,7 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.refresh(ctx, sh); err != nil {
 			return nil, err
 		}
-		n, more, err := s.recoverLost(ctx, sh, max)
+		n, more, err := s.recoverLost(ctx, sh, max-result.Recovered)
 		result.Recovered += n
 		result.More = result.More || more
 		if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.maintainPairs(ctx, sh, max, result); err != nil {
 			return nil, err
 		}
-		pruned, more, err := s.prune(ctx, sh, sh.known.queues(), max)
+		pruned, more, err := s.prune(ctx, sh, sh.known.queues(), max-result.Pruned)
 		result.Pruned += pruned
 		result.More = result.More || more
 		if err != nil {
@@ -65,7 +65,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 			busy = append(busy, p)
 		}
 	}
-	promoted, expired := 0, 0
+	promoted, expired := result.Promoted, result.Expired
 	for chunk := range slices.Chunk(busy, maintainPairs) {
 		if promoted >= max && expired >= max {
 			break
@@ -81,8 +81,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 		}
 		expired += got
 	}
-	result.Promoted += promoted
-	result.Expired += expired
+	result.Promoted, result.Expired = promoted, expired
 	result.More = result.More || promoted >= max || expired >= max
 	return nil
 }
@@ -206,8 +205,8 @@ func (s *Store) pruneQueue(ctx context.Context, sh *shard, queue string, max int
 		for _, st := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
 			keep := retention.Of(st)
 			keys = append(keys, sh.keptKey(letterOf[st], queue))
-			args = append(args, string(letterOf[st]), strconv.FormatInt(keep.Age.Milliseconds(), 10), strconv.Itoa(keep.Count),
-				strconv.FormatInt(keep.Bytes, 10))
+			args = append(args, string(letterOf[st]), strconv.FormatInt(keep.Age.Milliseconds(), 10),
+				strconv.FormatInt(s.share(int64(keep.Count)), 10), strconv.FormatInt(s.share(keep.Bytes), 10))
 		}
 		m, err := s.script(ctx, s.data, sh, pruneScript, keys, s.head(sh, "", conf), args)
 		if err != nil {
@@ -220,6 +219,15 @@ func (s *Store) pruneQueue(ctx context.Context, sh *shard, queue string, max int
 		return 0, false, err
 	}
 	return int(reply[0]), reply[1] == 1, nil
+}
+
+// share is a shard's part of a bound on a whole queue, rounded up: tasks are spread evenly.
+func (s *Store) share(bound int64) int64 {
+	if bound < 0 {
+		return bound
+	}
+	n := int64(len(s.shards))
+	return (bound + n - 1) / n
 }
 
 // dropExpiredKeys removes some of the unique keys whose time has passed.
@@ -236,9 +244,12 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 	}
 	sh.tended.keyCursor.Store(scan.Cursor)
 	var items []*item
+	var keys, owners []string
 	for i := 0; i+1 < len(scan.Elements); i += 2 {
 		key, owner := scan.Elements[i], scan.Elements[i+1]
-		if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
+		if len(owner) > 7 && owner[0]&uniqueRemote != 0 {
+			keys, owners = append(keys, key), append(owners, owner)
+		} else if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
 			it := &item{}
 			it.expect(sh.key("uniq"), key, owner, true)
 			it.do("HDEL", sh.key("uniq"), key)
@@ -246,7 +257,11 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 			items = append(items, it)
 		}
 	}
-	_, err = s.commit(ctx, sh, items)
+	remote, err := s.dropRemoteKeys(ctx, sh, keys, owners, now)
+	if err != nil {
+		return err
+	}
+	_, err = s.commit(ctx, sh, append(items, remote...))
 	return err
 }
 

@@ -146,7 +146,7 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 	kept, _ := parts[1].AsIntSlice()
 	for k, n := range kept {
 		keep := sh.known.config(pairs[k].queue).Retention.Completed
-		if keep.Count >= 0 && int(n) > keep.Count+keep.Count/100 || keep.Age == 0 || keep.Bytes >= 0 {
+		if most := int(s.share(int64(keep.Count))); most >= 0 && int(n) > most+most/100 || keep.Age == 0 || keep.Bytes >= 0 {
 			sh.tended.setOver(pairs[k].queue)
 		}
 	}

@@ -295,20 +295,23 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 		return nil, driver.ErrClosed
 	}
 	byID := map[string]*driver.WorkerStatus{}
+	alive := map[string]int{}
 	for _, sh := range s.shards {
-		if err := s.addWorkers(ctx, sh, byID); err != nil {
+		if err := s.addWorkers(ctx, sh, byID, alive); err != nil {
 			return nil, err
 		}
 	}
 	list := make([]driver.WorkerStatus, 0, len(byID))
 	for _, w := range byID {
-		list = append(list, *w)
+		if alive[w.ID] == len(s.shards) { // else its recovery has begun
+			list = append(list, *w)
+		}
 	}
 	slices.SortFunc(list, func(a, b driver.WorkerStatus) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
 }
 
-func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driver.WorkerStatus) error {
+func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driver.WorkerStatus, alive map[string]int) error {
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
 	b := s.control.B()
@@ -340,9 +343,7 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 			byID[l.Member] = w
 		}
 		w.Held += int(held)
-		if end := millis(int64(l.Score)); end.Before(w.LeaseEnd) {
-			w.LeaseEnd = end
-		}
+		alive[l.Member]++
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "write what the commands print into the 
 //
 //	exits CODE COMMAND...            the command ends with this exit code
 //	refused CODE REGEXP COMMAND...   … and prints nothing on standard output, and one sentence on standard error
-//	json EXPRESSION WANT             a value of the JSON on standard output: a path of keys and indices, or # for its length
+//	json EXPRESSION WANT             a value of the JSON on standard output: a path of keys and indices, or len for its length
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -94,7 +94,7 @@ func jsonValue(ts *testscript.TestScript, neg bool, args []string) {
 	for key := range strings.SplitSeq(args[0], ".") {
 		switch x := v.(type) {
 		case map[string]any:
-			if key == "#" {
+			if key == "len" {
 				v = float64(len(x))
 				continue
 			}
@@ -104,7 +104,7 @@ func jsonValue(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			v = value
 		case []any:
-			if key == "#" {
+			if key == "len" {
 				v = float64(len(x))
 				continue
 			}

@@ -78,7 +78,7 @@ func (a *app) demoWork(ctx context.Context, queue, name string) error {
 	tell := func(kind, id string) {
 		mu.Lock()
 		defer mu.Unlock()
-		_ = writeJSON(a.out, demoNews{Kind: kind, ID: id}, "") // the demo may be gone: then standard input ends too
+		_ = writeJSON(a.out, demoNews{Kind: kind, ID: id}) // the demo may be gone: then standard input ends too
 	}
 	for _, kind := range demoTitles {
 		waggle.Handle(w, kind.typ, func(ctx context.Context, t *waggle.Task, in demoPayload) error {

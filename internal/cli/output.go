@@ -22,21 +22,17 @@ var formats = []string{formatTable, formatJSON, formatJSONL}
 
 // printObject prints one value as JSON, or with table for people.
 func (a *app) printObject(v any, table func() error) error {
-	switch a.format {
-	case formatJSON:
-		return writeJSON(a.out, v, "  ")
-	case formatJSONL:
-		return writeJSON(a.out, v, "")
+	if a.format == formatTable {
+		return table()
 	}
-	return table()
+	return writeJSON(a.out, v)
 }
 
 // writeJSON writes v and a line break. Angle brackets stay readable: no browser reads this.
-func writeJSON(w io.Writer, v any, indent string) error {
+func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
@@ -80,13 +76,13 @@ func (l *list) add(v any, row func() []string) error {
 			return err
 		}
 		var b bytes.Buffer
-		if err := writeJSON(&b, v, ""); err != nil {
+		if err := writeJSON(&b, v); err != nil {
 			return err
 		}
 		_, err := l.w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 		return err
 	}
-	return writeJSON(l.w, v, "")
+	return writeJSON(l.w, v)
 }
 
 // flush shows what was added so far.

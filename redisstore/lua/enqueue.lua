@@ -87,6 +87,10 @@ local function refuse(i, letter, id)
   there[#there + 1] = new_state[id] or state_of(id)
 end
 
+for i = 1, #owners do
+  if owners[i] and string.byte(owners[i], 1) >= 8 then return redis.error_reply('WAGGLEREMOTE an owner is in another shard') end
+end
+
 local retry = false
 for i = 1, n do
   local base = first_task + (i - 1) * 4

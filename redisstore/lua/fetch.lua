@@ -52,19 +52,6 @@ for from = 1, #fields, 4000 do
   end
 end
 
-if careful then
-  local lost = redis.call('ZRANGEBYSCORE', WORKERS, '-inf', NOW, 'LIMIT', 0, 1)
-  local expired = {}
-  for _, p in ipairs(all) do
-    if p.expiring > 0 and #expired < 500 then
-      for _, id in ipairs(redis.call('ZRANGEBYSCORE', p.exp, '-inf', NOW, 'LIMIT', 0, 500 - #expired)) do
-        expired[#expired + 1] = id
-      end
-    end
-  end
-  if #lost > 0 or #expired > 0 then return {'tend', #lost, expired} end
-end
-
 for _, q in ipairs(queues) do
   local due = {}
   for _, p in ipairs(q) do
@@ -75,11 +62,29 @@ for _, q in ipairs(queues) do
     for _, p in ipairs(due) do
       local moved = deltas['A' .. p.number] or 0
       p.available, p.waiting = p.available + moved, p.waiting - moved
+      p.expiring = p.expiring + (deltas['E' .. p.number] or 0)
       if p.waiting > 0 then
         local first = redis.call('ZRANGE', p.due, 0, 0, 'WITHSCORES')
         if first[2] then look_at(tonumber(first[2])) end
       end
     end
+  end
+end
+
+if careful then
+  local lost = redis.call('ZRANGEBYSCORE', WORKERS, '-inf', NOW, 'LIMIT', 0, 1)
+  local expired = {}
+  for _, p in ipairs(all) do
+    if p.expiring > 0 and #expired < 500 then
+      for _, id in ipairs(redis.call('ZRANGEBYSCORE', p.exp, '-inf', NOW, 'LIMIT', 0, 500 - #expired)) do
+        expired[#expired + 1] = id
+      end
+    end
+  end
+  if #lost > 0 or #expired > 0 then
+    flush_stat(STAT)
+    flush_events(EVENTS)
+    return {'tend', #lost, expired}
   end
 end
 

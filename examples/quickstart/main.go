@@ -1,0 +1,60 @@
+// Quickstart adds a task, runs it, and waits for its result, all in one process. The store is in memory: with
+// sqlitestore.Open in its place the client and the worker can be different programs.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/memstore"
+)
+
+// welcome is the payload of the tasks.
+type welcome struct {
+	Name string `json:"name"`
+}
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	store, err := memstore.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	client, err := waggle.NewClient(store, nil)
+	if err != nil {
+		return err
+	}
+	worker, err := waggle.NewWorker(store, &waggle.WorkerOptions{UntilEmpty: true})
+	if err != nil {
+		return err
+	}
+	waggle.Handle(worker, "email.welcome", func(_ context.Context, t *waggle.Task, in welcome) error {
+		return t.SetResult("Welcome, " + in.Name + "!")
+	}, nil)
+
+	receipt, err := client.Enqueue(ctx, "email.welcome", welcome{Name: "Ada"}, nil)
+	if err != nil {
+		return err
+	}
+	if err := worker.Run(ctx); err != nil {
+		return err
+	}
+	task, err := client.Wait(ctx, receipt.ID)
+	if err != nil {
+		return err
+	}
+	text, err := waggle.Result[string](task)
+	if err != nil {
+		return err
+	}
+	fmt.Println(text)
+	return client.Close(ctx)
+}

@@ -1,0 +1,79 @@
+// Retries shows what a handler can say with its error: try again, try again at a certain time, or give up.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"time"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/memstore"
+)
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	store, err := memstore.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	client, err := waggle.NewClient(store, nil)
+	if err != nil {
+		return err
+	}
+	worker, err := waggle.NewWorker(store, &waggle.WorkerOptions{
+		UntilEmpty: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	handle(worker)
+	for _, id := range []string{"flaky", "busy", "broken"} {
+		if _, err := client.Enqueue(ctx, "call."+id, nil, &waggle.EnqueueOptions{ID: id}); err != nil {
+			return err
+		}
+	}
+	if err := worker.Run(ctx); err != nil {
+		return err
+	}
+	for _, id := range []string{"flaky", "busy", "broken"} {
+		task, err := client.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s: %s after %d attempts: %s\n", id, task.State, task.Attempt, task.Attempts[0].Error)
+	}
+	return client.Close(ctx)
+}
+
+func handle(worker *waggle.Worker) {
+	// An error is a failed attempt: the task is tried again after a time that grows from failure to failure.
+	waggle.Handle(worker, "call.flaky", func(_ context.Context, t *waggle.Task, _ any) error {
+		if t.Attempt < 3 {
+			return errors.New("connection refused")
+		}
+		return nil
+	}, &waggle.HandleOptions{Backoff: &waggle.Backoff{Base: time.Millisecond, Cap: 10 * time.Millisecond}})
+
+	// A service that names a time is asked again then.
+	waggle.Handle(worker, "call.busy", func(_ context.Context, t *waggle.Task, _ any) error {
+		if t.Attempt == 1 {
+			return waggle.RetryAfter(20*time.Millisecond, errors.New("too many requests"))
+		}
+		return nil
+	}, nil)
+
+	// What no attempt can mend is given up at once, and kept to be looked at.
+	waggle.Handle(worker, "call.broken", func(context.Context, *waggle.Task, any) error {
+		return waggle.Discard(errors.New("no such customer"))
+	}, nil)
+}

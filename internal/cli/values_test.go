@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+)
+
+func TestParseDuration(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]time.Duration{
+		"0": 0, "0s": 0, "500ms": 500 * time.Millisecond, "1m30s": 90 * time.Second, "3d": 72 * time.Hour,
+		"1d12h": 36 * time.Hour, "36500d": 36500 * 24 * time.Hour, "1.5h": 90 * time.Minute,
+	} {
+		if got, err := parseDuration(in); err != nil || got != want {
+			t.Errorf("parseDuration(%q) = %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "5", "s", "-1s", "1d-1h", "-1d", "d", "36501d", "99999999999h", "1e9s", "1d1d", "NaN", "+Inf", "1 h"} {
+		if got, err := parseDuration(in); err == nil {
+			t.Errorf("parseDuration(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	t.Parallel()
+	berlin := time.FixedZone("CET", 3600)
+	for in, want := range map[string]string{
+		"2030-12-31T08:00:00Z":          "2030-12-31T08:00:00Z",
+		"2030-12-31T08:00:00.125+02:00": "2030-12-31T06:00:00.125Z",
+		"2030-12-31 08:00":              "2030-12-31T07:00:00Z",
+		"2030-12-31T08:00:30":           "2030-12-31T07:00:30Z",
+		"2030-12-31":                    "2030-12-30T23:00:00Z",
+	} {
+		got, err := parseTime(in, berlin)
+		if err != nil || got.UTC().Format(time.RFC3339Nano) != want {
+			t.Errorf("parseTime(%q) = %v, %v; want %s", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "tomorrow", "2030-13-01", "08:00", "1893484800"} {
+		if got, err := parseTime(in, berlin); err == nil {
+			t.Errorf("parseTime(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestParseQueue(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]waggle.Queue{"q": {Name: "q", Weight: 1}, "a:b=12": {Name: "a:b", Weight: 12}} {
+		if got, err := parseQueue(in); err != nil || got != want {
+			t.Errorf("parseQueue(%q) = %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "=1", "q=", "q=0", "q=-1", "q=1001", "q=1=2", "a b"} {
+		if got, err := parseQueue(in); err == nil {
+			t.Errorf("parseQueue(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+// collect reads all lines of a stream.
+func collect(t *testing.T, in io.Reader, limit int) (texts []string, bad []int) {
+	t.Helper()
+	r := newLineReader(in, limit)
+	for {
+		payload, number, err := r.next()
+		refused, isBad := errors.AsType[*badLine](err)
+		switch {
+		case errors.Is(err, io.EOF):
+			return texts, bad
+		case isBad:
+			if refused.number != number {
+				t.Errorf("line %d is told as line %d", number, refused.number)
+			}
+			bad = append(bad, number)
+		case err != nil:
+			t.Fatal(err)
+		default:
+			var text string
+			if err := json.Unmarshal(payload, &text); err != nil {
+				t.Fatalf("line %d became %q: %v", number, payload, err)
+			}
+			texts = append(texts, text)
+		}
+	}
+}
+
+func TestLineReader(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 200_000)
+	for _, c := range []struct {
+		in    string
+		limit int
+		want  []string
+		bad   []int
+	}{
+		{"", 10, nil, nil},
+		{"\n", 10, []string{""}, nil},
+		{"a", 10, []string{"a"}, nil},
+		{"a\nb\r\n\nc\r", 10, []string{"a", "b", "", "c\r"}, nil},
+		{"12345\n123456\n12345", 5, []string{"12345", "12345"}, []int{2}},
+		{"12345\r\n", 5, []string{"12345"}, nil},
+		{"a\xff\nb", 10, []string{"b"}, []int{1}},
+		{long + "\nend", 100, []string{"end"}, []int{1}},
+		{long + "\nend", 1 << 20, []string{long, "end"}, nil},
+	} {
+		got, bad := collect(t, strings.NewReader(c.in), c.limit)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("lines of %.40q (-want +got):\n%s", c.in, diff)
+		}
+		if diff := cmp.Diff(c.bad, bad); diff != "" {
+			t.Errorf("refused lines of %.40q (-want +got):\n%s", c.in, diff)
+		}
+	}
+}
+
+func TestLineReaderTellsOfBrokenStreams(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("the disk is gone")
+	r := newLineReader(io.MultiReader(strings.NewReader("one\ntw"), &failing{broken}), 100)
+	if _, _, err := r.next(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.next(); !errors.Is(err, broken) || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestVisible(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain ä":              "plain ä",
+		"a\nb\tc":              "a b c",
+		"\x1b[31mred":          "·[31mred",
+		"bidi \u202e override": "bidi · override",
+		"\xff":                 "\uFFFD",
+		"nul\x00":              "nul·",
+	} {
+		if got := visible(in); got != want {
+			t.Errorf("visible(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for _, c := range driver.ErrorClasses {
+		if got := exitCode(t.Context(), driver.Errorf(c.Err, "x")); got != c.Exit {
+			t.Errorf("exit code of %v: %d, want %d", c.Err, got, c.Exit)
+		}
+	}
+	if got := exitCode(t.Context(), partlyf("x: %w", driver.ErrUnavailable)); got != exitPartly {
+		t.Errorf("partly: %d", got)
+	}
+}
+
+// TestFrameFits draws the live view at small sizes, with more in it than fits.
+func TestFrameFits(t *testing.T) {
+	t.Parallel()
+	s := &snapshot{Store: "sqlite:/a/rather/long/path/to/some/queue.db", Now: time.Unix(1_900_000_000, 0)}
+	for i := range 40 {
+		name := strings.Repeat("q", i+1)
+		s.Queues, s.configs = append(s.Queues, queueRow{Name: name, Available: i}), append(s.configs, driver.QueueConfig{Paused: i == 0})
+		s.Workers = append(s.Workers, waggle.WorkerStatus{WorkerInfo: driver.WorkerInfo{ID: name, Queues: []string{"default"}, Slots: 4}, Since: s.Now})
+		s.Active = append(s.Active, &waggle.TaskInfo{ID: driver.NewID(), Type: name, ClaimedAt: s.Now, Progress: &waggle.Progress{Done: 1, Total: 2, Note: "\x1b[2J"}})
+	}
+	for _, size := range [][2]int{{80, 24}, {40, 10}, {200, 60}} {
+		text := frame(s, s, terminal{is: true}, size[0], size[1])
+		lines := strings.Split(text, "\n")
+		if len(lines) != size[1] || strings.Contains(text, "\x1b") {
+			t.Errorf("%v: %d lines, or the terminal was written to", size, len(lines))
+		}
+		for _, line := range lines {
+			if n := utf8.RuneCountInString(line); n > size[0] {
+				t.Errorf("%v: a line of %d columns: %q", size, n, line)
+			}
+		}
+		if size[1] >= 24 && !(strings.Contains(text, "QUEUES 40") && strings.Contains(text, "WORKERS 40") && strings.Contains(text, "RUNNING 40")) {
+			t.Errorf("%v: a part is missing:\n%s", size, text)
+		}
+	}
+}
+
+func FuzzParseDuration(f *testing.F) {
+	for _, s := range []string{"1m30s", "3d", "1d12h", "-1s", "5", "36500d9000000h", "9223372036854775807ns"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if d, err := parseDuration(s); err == nil && d < 0 {
+			t.Errorf("parseDuration(%q) = %v", s, d)
+		}
+	})
+}
+
+func FuzzParseTime(f *testing.F) {
+	for _, s := range []string{"2030-12-31T08:00:00Z", "2030-12-31 08:00", "2030-12-31", "9999-12-31T23:59:59.999999999-23:59"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		at, err := parseTime(s, time.UTC)
+		if err != nil {
+			return
+		}
+		if again, err := parseTime(at.UTC().Format(time.RFC3339Nano), time.UTC); at.UTC().Year() < 10000 && at.UTC().Year() >= 0 && (err != nil || !again.Equal(at)) {
+			t.Errorf("parseTime(%q) = %v, which reads as %v, %v", s, at, again, err)
+		}
+	})
+}
+
+func FuzzParseQueue(f *testing.F) {
+	for _, s := range []string{"q", "q=3", "q=0", "=", "a,b", "q=99999999999999999999"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		q, err := parseQueue(s)
+		if err != nil {
+			return
+		}
+		if driver.CheckName("queue", q.Name, driver.MaxNameLen) != nil || q.Weight < 1 || q.Weight > maxWeight {
+			t.Errorf("parseQueue(%q) = %+v", s, q)
+		}
+		if again, err := parseQueue(describeQueue(q)); err != nil || again != q {
+			t.Errorf("%+v is described as %q, which reads as %+v, %v", q, describeQueue(q), again, err)
+		}
+	})
+}
+
+func FuzzParseHeader(f *testing.F) {
+	for _, s := range []string{"a=b", "a=b=c", "=b", "a", "a="} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if key, value, err := parseHeader(s); err == nil && (key == "" || key+"="+value != s) {
+			t.Errorf("parseHeader(%q) = %q, %q", s, key, value)
+		}
+	})
+}
+
+func FuzzLineReader(f *testing.F) {
+	f.Add([]byte("a\nb\r\n\xff\n"), 4)
+	f.Add(bytes.Repeat([]byte("x"), 70_000), 100)
+	f.Fuzz(func(t *testing.T, in []byte, limit int) {
+		limit = min(max(limit, 0), 1<<20)
+		texts, bad := collect(t, bytes.NewReader(in), limit)
+		want := bytes.Count(in, []byte("\n"))
+		if len(in) > 0 && in[len(in)-1] != '\n' {
+			want++
+		}
+		if len(texts)+len(bad) != want {
+			t.Errorf("%d lines and %d refused of %d", len(texts), len(bad), want)
+		}
+		for _, s := range texts {
+			if len(s) > limit || !bytes.Contains(in, []byte(s)) {
+				t.Errorf("the line %q is not in the input, or longer than %d", s, limit)
+			}
+		}
+	})
+}
+
+func FuzzVisible(f *testing.F) {
+	f.Add("a\x1b[2J\u202e\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range visible(s) {
+			if r < ' ' || r == 0x7f {
+				t.Errorf("visible(%q) has %U", s, r)
+			}
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package redisstore
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var allScripts = []*script{openScript, registryScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript,
+	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, signalScript, readyScript}
+
+// draining are the scripts that must run when the server's memory is full: they make room, or keep workers alive.
+var draining = []string{"fetch", "settle", "commit", "promote", "prune", "beat", "reap", "bury", "signal", "ready"}
+
+func TestEveryScriptFileIsLoaded(t *testing.T) {
+	t.Parallel()
+	files, err := fs.Glob(luaFiles, "lua/*.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range allScripts {
+		names = append(names, "lua/"+s.name+".lua")
+	}
+	slices.Sort(names)
+	if !slices.Equal(files, names) {
+		t.Errorf("files %v, loaded %v", files, names)
+	}
+}
+
+func TestScriptsHaveHeaders(t *testing.T) {
+	t.Parallel()
+	for _, s := range allScripts {
+		for _, want := range []string{"\n-- KEYS ", "\n-- ARGV ", "\n-- RETURNS "} {
+			if !strings.Contains(s.text, want) {
+				t.Errorf("%s.lua has no line %q", s.name, strings.TrimSpace(want))
+			}
+		}
+		first, _, _ := strings.Cut(s.text, "\n")
+		want := "#!lua"
+		switch {
+		case slices.Contains(draining, s.name):
+			want = "#!lua flags=allow-oom"
+		case s == getScript || s == heldScript || s == registryScript:
+			want = "#!lua flags=no-writes"
+		}
+		if first != want {
+			t.Errorf("%s.lua begins with %q, want %q", s.name, first, want)
+		}
+	}
+}
+
+var (
+	keyUse   = regexp.MustCompile(`KEYS\[(\d+)\]`)
+	literal  = regexp.MustCompile(`redis\.p?call\('[A-Z]+', *'`)
+	baseUse  = regexp.MustCompile(`base = (\d+) \+ \(`)
+	groupUse = regexp.MustCompile(`KEYS\[base \+ (\d)\]`)
+)
+
+// Scripts touch only keys that their callers declare: none builds a name, and no index goes beyond the header.
+func TestScriptsTouchDeclaredKeysOnly(t *testing.T) {
+	t.Parallel()
+	for _, s := range allScripts {
+		code := s.text
+		if m := literal.FindString(code); m != "" {
+			t.Errorf("%s.lua names a key itself: %s", s.name, m)
+		}
+		if strings.Contains(code, "'waggle:") {
+			t.Errorf("%s.lua builds the name of a key", s.name)
+		}
+		for _, m := range keyUse.FindAllStringSubmatch(stripComments(code), -1) {
+			if n, _ := strconv.Atoi(m[1]); n < 1 || n > len(s.keys) {
+				t.Errorf("%s.lua uses KEYS[%d], its header declares %d", s.name, n, len(s.keys))
+			}
+		}
+		for _, m := range baseUse.FindAllStringSubmatch(code, -1) {
+			if n, _ := strconv.Atoi(m[1]); n != len(s.keys) {
+				t.Errorf("%s.lua begins its groups after %d keys, its header declares %d", s.name, n, len(s.keys))
+			}
+		}
+		for _, m := range groupUse.FindAllStringSubmatch(code, -1) {
+			if n, _ := strconv.Atoi(m[1]); n > len(s.rest) {
+				t.Errorf("%s.lua uses key %d of a group of %d", s.name, n, len(s.rest))
+			}
+		}
+	}
+}
+
+func stripComments(code string) string {
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		if i := strings.Index(line, "--"); i >= 0 {
+			line = line[:i] + "\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// The keys of every call share the shard's hash tag, and the groups have the keys that the headers name.
+func TestKeysShareASlot(t *testing.T) {
+	t.Parallel()
+	sh := newShard("ns", 7)
+	p := sh.newPair(3, "q", "t")
+	group := map[string]string{"line/PAIR": p.line, "back/PAIR": p.back, "due/PAIR": p.due, "exp/PAIR": p.exp,
+		"wake/QUEUE/TYPE": p.wake, "wake/QUEUE/": p.wakeAll}
+	for _, s := range allScripts {
+		keys := sh.keysOf(s, "w")
+		if len(keys) != len(s.keys) || len(keys) == 0 {
+			t.Errorf("%s: %d keys, want %d", s.name, len(keys), len(s.keys))
+		}
+		if len(s.rest) == 6 {
+			keys = sh.pairKeys(keys, p)
+			for i, name := range s.rest {
+				if got := keys[len(s.keys)+i]; got != group[name] {
+					t.Errorf("%s: key %d of a group is %s, the header says %s", s.name, i+1, got, name)
+				}
+			}
+		}
+		for _, k := range keys {
+			if !strings.HasPrefix(k, "waggle:{ns.7}:") || strings.Contains(k, "WORKER") {
+				t.Errorf("%s: key %q is not in the shard's slot", s.name, k)
+			}
+		}
+	}
+	for state, k := range p.keptOfState {
+		if want := fmt.Sprintf("waggle:{ns.7}:kept/%c/q", state); k != want {
+			t.Errorf("got %s, want %s", k, want)
+		}
+	}
+}
+
+func TestRecordsRoundTrip(t *testing.T) {
+	t.Parallel()
+	r := runRecord{state: letterCompleted, flags: flagExpires | flagSettled, reason: 3, priority: -100, pair: maxPairs, order: 1<<44 - 1,
+		due: 1 << 47, token: 1<<41 - 1, claimed: 5, expires: 6, attempt: 1_000_000, crashes: 7, ended: 8, ran: 9, size: 16 << 20,
+		worker: "w", host: "h", build: "b"}
+	got, err := parseRun(string(r.append(nil)))
+	if err != nil || got != r {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	raw := string(r.append(nil))
+	for n := range len(raw) {
+		if n <= runHead {
+			if _, err := parseRun(raw[:n]); err == nil {
+				t.Errorf("%d bytes of a run were read", n)
+			}
+		}
+	}
+	if count, pair := splitToken(makeToken(1<<41-1, maxPairs)); count != 1<<41-1 || pair != maxPairs {
+		t.Errorf("token came back as %d and %d", count, pair)
+	}
+	if len(stateOf) != len(letterOf) || len(slices.Collect(maps.Keys(letterOf))) != 8 {
+		t.Error("two states share a letter")
+	}
+}
+
+func FuzzParseRecords(f *testing.F) {
+	f.Add("")
+	f.Add(strings.Repeat("\x00", 70))
+	f.Fuzz(func(t *testing.T, s string) {
+		if r, err := parseRun(s); err == nil {
+			if got := string(r.append(nil)); len(got) < runHead {
+				t.Errorf("%q", got)
+			}
+		}
+		_, _ = parseTask(s)
+	})
+}

@@ -1,0 +1,216 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// In a cluster a unique key has a home shard too, by its hash. A new task without an id is put there, and one script
+// decides. A task whose caller chose the id lives where its id says, so its key is reserved in the key's home first, as
+// a remote owner: mode | uniqueRemote. Such a reservation is not freed when its owner ends; whoever wants the key looks
+// at the owner and takes the key over if that has no claim to it any more. So no message between shards can get lost.
+
+// uniqueRemote marks owners that live in another shard than their key.
+const uniqueRemote = 8
+
+// reserveGrace is how long a reservation without its task is respected: that task may be about to be stored.
+const reserveGrace = 10 * time.Second
+
+// remote reports whether a task's unique key lives in another shard than the task.
+func (s *Store) remote(t *newTask) bool {
+	u := t.task.Unique
+	return u != nil && len(s.shards) > 1 && s.shardOfKey(u.Key) != s.shardOf(t.task.ID)
+}
+
+// enqueueRemote stores one task whose unique key is another shard's, or owned by a task in another shard.
+func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Durability, results []driver.EnqueueResult) error {
+	home := s.shardOf(t.task.ID)
+	entries, _, err := s.read(ctx, home, []string{t.id})
+	if err != nil {
+		return err
+	}
+	if e := entries[0]; e != nil {
+		results[t.at] = driver.EnqueueResult{ID: t.task.ID, State: stateOf[e.run.state], Existing: true, Durability: level}
+		return nil
+	}
+	if err := s.refresh(ctx, home); err != nil {
+		return err
+	}
+	if home.known.config(t.task.Queue).Draining {
+		results[t.at] = driver.EnqueueResult{ID: t.task.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", t.task.Queue)}
+		return nil
+	}
+	taken, err := s.reserveKey(ctx, t.task, t.id, true)
+	if err != nil {
+		return err
+	}
+	if taken != nil {
+		if taken.Err == nil {
+			taken.Durability = level
+		}
+		results[t.at] = *taken
+		return nil
+	}
+	free := *t.task
+	free.Unique = nil
+	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique}}, level, results)
+	if err != nil || t.task.Unique.Until == driver.UntilTTL {
+		return err
+	}
+	return s.confirmKey(ctx, t)
+}
+
+// confirmKey says that a reservation's task is stored, so that the key is free as soon as that is gone.
+func (s *Store) confirmKey(ctx context.Context, t *newTask) error {
+	sh := s.shardOfKey(t.task.Unique.Key)
+	values, err := s.hashFields(ctx, sh, "uniq", []string{t.task.Unique.Key})
+	if err != nil || len(values[0]) <= 7 || values[0][7:] != t.id {
+		return err
+	}
+	it := &item{}
+	it.expect(sh.key("uniq"), t.task.Unique.Key, values[0], true)
+	it.do("HSET", sh.key("uniq"), t.task.Unique.Key, string(appendUint48([]byte{values[0][0]}, 0))+t.id)
+	_, err = s.commit(ctx, sh, []*item{it})
+	return err
+}
+
+// reserveKey makes a task the owner of its unique key, or returns what its policy says of the conflict.
+func (s *Store) reserveKey(ctx context.Context, t *driver.Task, id string, replace bool) (*driver.EnqueueResult, error) {
+	sh := s.shardOfKey(t.Unique.Key)
+	for range changeTries {
+		values, err := s.hashFields(ctx, sh, "uniq", []string{t.Unique.Key})
+		if err != nil {
+			return nil, err
+		}
+		_, now, err := s.read(ctx, sh, nil)
+		if err != nil {
+			return nil, err
+		}
+		owner := values[0]
+		if owner != "" && owner[7:] != id {
+			taken, err := s.contend(ctx, sh, t, owner, now, replace)
+			if err != nil || taken != nil {
+				return taken, err
+			}
+		}
+		it := &item{}
+		it.expect(sh.key("uniq"), t.Unique.Key, owner, owner != "")
+		it.do("HSET", sh.key("uniq"), t.Unique.Key, string(uniqueValue(t.Unique, now))+id)
+		if owner != "" {
+			it.do("HDEL", sh.key("own"), owner[7:])
+		}
+		done, err := s.commit(ctx, sh, []*item{it})
+		if err != nil {
+			return nil, err
+		}
+		if done[0] {
+			return nil, nil
+		}
+	}
+	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the unique key changed its owner too often", s.where)
+}
+
+// uniqueValue is the head of a remote owner's entry. For an end that is no time it tells until when a reservation without
+// its task is respected.
+func uniqueValue(u *driver.Unique, now int64) []byte {
+	mode := map[driver.UniqueUntil]byte{driver.UntilDone: uniqueDone, driver.UntilStarted: uniqueStarted, driver.UntilTTL: uniqueTTL}[u.Until]
+	until := now + reserveGrace.Milliseconds()
+	if mode == uniqueTTL {
+		until = now + ceilMillis(u.TTL)
+	}
+	return appendUint48([]byte{mode | uniqueRemote}, until)
+}
+
+// contend decides between a new task and the owner of its unique key: nil if the key may be taken over.
+func (s *Store) contend(ctx context.Context, sh *shard, t *driver.Task, owner string, now int64, replace bool) (*driver.EnqueueResult, error) {
+	id := owner[7:]
+	name := driver.UnpackID([]byte(id))
+	home := sh
+	if owner[0]&uniqueRemote != 0 {
+		home = s.shardOf(name)
+	}
+	for range changeTries {
+		entries, at, err := s.read(ctx, home, []string{id})
+		if err != nil {
+			return nil, err
+		}
+		e := entries[0]
+		if !owns(owner, e, now) {
+			return nil, nil
+		}
+		state := driver.State("")
+		if e != nil {
+			state = stateOf[e.run.state]
+		}
+		if replace && t.Unique.OnConflict == driver.ConflictReturn {
+			return &driver.EnqueueResult{ID: name, State: state, Existing: true}, nil
+		}
+		if !replace || t.Unique.OnConflict == driver.ConflictReject || state == driver.Active || e == nil && owner[0]&^uniqueRemote != uniqueTTL {
+			return &driver.EnqueueResult{ID: name, State: state,
+				Err: driver.Errorf(driver.ErrDuplicate, "the unique key of task %s is owned by task %s", t.ID, name)}, nil
+		}
+		if e == nil || state.Ended() {
+			return nil, nil
+		}
+		done, err := s.replaceOwner(ctx, home, e, at)
+		if err != nil || done {
+			return nil, err
+		}
+	}
+	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the owner of the unique key changed too often", s.where)
+}
+
+// owns reports whether the owner of a unique key has a claim to it still.
+func owns(owner string, e *entry, now int64) bool {
+	until := uint48(owner[1:])
+	switch owner[0] &^ uniqueRemote {
+	case uniqueTTL:
+		return until > now
+	case uniqueStarted:
+		if e != nil && (e.run.claimed != 0 || stateOf[e.run.state].Ended()) {
+			return false
+		}
+	case uniqueDone:
+		if e != nil && stateOf[e.run.state].Ended() {
+			return false
+		}
+	}
+	if e == nil {
+		return owner[0]&uniqueRemote != 0 && until > now
+	}
+	return true
+}
+
+func (s *Store) replaceOwner(ctx context.Context, home *shard, e *entry, now int64) (bool, error) {
+	p, err := s.pairOf(ctx, home, e.run.pair)
+	if err != nil {
+		return false, err
+	}
+	m := &mover{s: s, sh: home, now: now}
+	it := m.begin(e)
+	m.move(it, e, p, letterCancelled, driver.ReasonReplaced)
+	done, err := s.commit(ctx, home, []*item{it})
+	return err == nil && done[0], err
+}
+
+// dropRemoteKeys removes reservations whose owners have no claim to them any more; keys and owners are parallel.
+func (s *Store) dropRemoteKeys(ctx context.Context, sh *shard, keys, owners []string, now int64) ([]*item, error) {
+	var items []*item
+	for i, owner := range owners {
+		id := owner[7:]
+		entries, _, err := s.read(ctx, s.shardOf(driver.UnpackID([]byte(id))), []string{id})
+		if err != nil {
+			return nil, err
+		}
+		if !owns(owner, entries[0], now) {
+			it := &item{}
+			it.expect(sh.key("uniq"), keys[i], owner, true)
+			it.do("HDEL", sh.key("uniq"), keys[i])
+			items = append(items, it)
+		}
+	}
+	return slices.Clip(items), nil
+}
