@@ -357,26 +357,28 @@ func TestProbationWaitsForCompany(t *testing.T) {
 	}
 }
 
-// What waits for a slot goes back at once when the worker stops, with nothing spent.
+// What waits to start goes back at once when the worker stops, with nothing spent.
 func TestStopGivesBackWhatWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
-		e.crashed()
-		var ids []string
-		for range 10 {
-			ids = append(ids, e.enqueue("healthy", nil, nil))
+		poison := e.crashed()
+		if err := e.client.Pause(t.Context(), "default"); err != nil {
+			t.Fatal(err)
 		}
 		var c company
-		r := e.work(nil, c.register(time.Second, 5*time.Second))
+		r := e.work(&waggle.WorkerOptions{Queues: []waggle.Queue{{Name: "default"}, {Name: "other"}}}, c.register(5*time.Second, time.Second))
+		e.enqueue("healthy", nil, &waggle.EnqueueOptions{Queue: "other"})
 		synctest.Wait()
-		if st := r.w.Stats(); st.Running != 1 || st.Waiting != 10 {
+		if err := e.client.Resume(t.Context(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := r.w.Stats(); st.Running != 1 || st.Waiting != 1 {
 			t.Fatalf("stats: %+v", st)
 		}
 		r.cancel()
 		synctest.Wait()
-		for _, id := range ids {
-			if info := e.wantState(id, waggle.Available); info.Attempt != 0 || info.Crashes != 0 {
-				t.Errorf("attempt %d, %d crashes", info.Attempt, info.Crashes)
-			}
+		if info := e.wantState(poison, waggle.Available); info.Attempt != 0 || info.Crashes != 2 {
+			t.Errorf("attempt %d, %d crashes", info.Attempt, info.Crashes)
 		}
 		if took := r.stop(); took != 5*time.Second {
 			t.Errorf("stopped after %v", took)
