@@ -455,3 +455,36 @@ func TestPayloadForms(t *testing.T) {
 		}
 	})
 }
+
+func TestClientOptionsJoinAllProblems(t *testing.T) {
+	t.Parallel()
+	_, err := waggle.NewClient(newPlainEnv(t), &waggle.ClientOptions{
+		Timeout: -1, DefaultDurability: waggle.DurabilityReplicated, Middleware: []waggle.EnqueueMiddleware{nil},
+	})
+	for _, part := range []string{"timeout", "replicated", "middleware"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("NewClient = %v\nwant a part about %q", err, part)
+		}
+	}
+	for name, err := range map[string]error{
+		"client": func() error { _, err := waggle.NewClient(nil, nil); return err }(),
+		"worker": func() error { _, err := waggle.NewWorker(nil, nil); return err }(),
+	} {
+		if !errors.Is(err, waggle.ErrInvalid) {
+			t.Errorf("a %s without a store: %v", name, err)
+		}
+	}
+}
+
+// A store that does not answer is reported as unavailable, with the id to try again with.
+func TestEnqueueTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		e.store.set(func(string) fault { return hang })
+		began := time.Now()
+		r, err := e.client.Enqueue(t.Context(), "x", nil, nil)
+		if !errors.Is(err, waggle.ErrUnavailable) || r.ID == "" || time.Since(began) != 30*time.Second {
+			t.Errorf("Enqueue = %+v, %v after %v", r, err, time.Since(began))
+		}
+		e.store.set(nil)
+	})
+}

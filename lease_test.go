@@ -3,7 +3,9 @@ package waggle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -231,52 +233,177 @@ func TestFinishedDuringOutage(t *testing.T) {
 	})
 }
 
+// crashed enqueues a task with which two workers have died.
+func (e *env) crashed() string {
+	e.t.Helper()
+	ctx := e.t.Context()
+	id := e.enqueue("poison", nil, &waggle.EnqueueOptions{Priority: -1})
+	for i := range 2 {
+		worker := fmt.Sprint(id, ":", i)
+		if err := e.mem.Register(ctx, driver.WorkerInfo{ID: worker}, time.Second); err != nil {
+			e.t.Fatal(err)
+		}
+		res, err := e.mem.Fetch(ctx, driver.FetchRequest{Worker: worker, Lease: time.Second, Queues: []string{"default"}, Types: []string{"poison"}, Max: 1})
+		if err != nil || len(res.Claims) != 1 {
+			e.t.Fatal(res, err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if _, err := e.mem.Maintain(ctx, 0); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	if info := e.get(id); info.Crashes != 2 {
+		e.t.Fatalf("%d crashes", info.Crashes)
+	}
+	return id
+}
+
+// company registers two types and records what runs beside what.
+type company struct {
+	mu             sync.Mutex
+	healthy        int           // running
+	beside         int           // most that ran or started beside the poison
+	poison         bool          // running
+	poisonAt, done time.Duration // when it started and ended
+	born           time.Time
+}
+
+func (c *company) register(healthy, poison time.Duration) func(w *waggle.Worker) {
+	c.born = time.Now()
+	return func(w *waggle.Worker) {
+		w.HandleFunc("poison", func(context.Context, *waggle.Task) error {
+			c.note(func() { c.poison, c.poisonAt, c.beside = true, time.Since(c.born), c.healthy })
+			time.Sleep(poison)
+			c.note(func() { c.poison, c.done = false, time.Since(c.born) })
+			return nil
+		}, nil)
+		w.HandleFunc("healthy", func(context.Context, *waggle.Task) error {
+			c.note(func() {
+				c.healthy++
+				if c.poison {
+					c.beside++
+				}
+			})
+			time.Sleep(healthy)
+			c.note(func() { c.healthy-- })
+			return nil
+		}, nil)
+	}
+}
+
+func (c *company) note(fn func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fn()
+}
+
 // A task that has crashed its workers runs alone.
 func TestProbation(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
-		ctx := t.Context()
-		poison := e.enqueue("poison", nil, nil)
-		for i := range 2 { // two workers die with it
-			id := "dead:" + string(rune('a'+i))
-			if err := e.mem.Register(ctx, driver.WorkerInfo{ID: id}, time.Second); err != nil {
-				t.Fatal(err)
-			}
-			res, err := e.mem.Fetch(ctx, driver.FetchRequest{Worker: id, Lease: time.Second, Queues: []string{"default"}, Max: 1})
-			if err != nil || len(res.Claims) != 1 {
-				t.Fatal(res, err)
-			}
-			time.Sleep(2 * time.Second)
-			if _, err := e.mem.Maintain(ctx, 0); err != nil {
-				t.Fatal(err)
-			}
+		poison := e.crashed()
+		for range 30 {
+			e.enqueue("healthy", nil, nil)
 		}
-		if info := e.get(poison); info.Crashes != 2 {
-			t.Fatalf("%d crashes", info.Crashes)
+		var c company
+		r := e.work(nil, c.register(time.Second, 5*time.Second))
+		time.Sleep(20 * time.Second)
+		e.wantState(poison, waggle.Completed)
+		if c.beside != 0 || c.poisonAt != 0 {
+			t.Errorf("%d tasks beside it, it started after %v", c.beside, c.poisonAt)
 		}
-		var others, beside atomic.Int32
-		var ranAlone atomic.Bool
+		e.wantCompleted("default", 31)
+		r.stop()
+	})
+}
+
+// It waits for what runs, but not for ever; nothing is started beside it in either case.
+func TestProbationWaitsForCompany(t *testing.T) {
+	for name, tt := range map[string]struct {
+		healthy time.Duration
+		at      time.Duration // when it is to start after it came
+		beside  int
+	}{
+		"short": {3 * time.Second, 3 * time.Second, 0},
+		"long":  {time.Minute, 10 * time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				poison := e.crashed()
+				if err := e.client.Pause(t.Context(), "default"); err != nil {
+					t.Fatal(err)
+				}
+				var c company
+				r := e.work(&waggle.WorkerOptions{Queues: []waggle.Queue{{Name: "default"}, {Name: "other"}}}, c.register(tt.healthy, 20*time.Second))
+				for range 2 {
+					e.enqueue("healthy", nil, &waggle.EnqueueOptions{Queue: "other"})
+				}
+				synctest.Wait()
+				if err := e.client.Resume(t.Context(), "default"); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				for range 20 {
+					e.enqueue("healthy", nil, nil)
+				}
+				e.wait(poison)
+				if c.poisonAt != tt.at || c.beside != tt.beside {
+					t.Errorf("it started after %v beside %d tasks, want %v and %d", c.poisonAt, c.beside, tt.at, tt.beside)
+				}
+				time.Sleep(3 * time.Minute)
+				e.wantCompleted("default", 21)
+				r.stop()
+			})
+		})
+	}
+}
+
+// What waits to start goes back at once when the worker stops, with nothing spent.
+func TestStopGivesBackWhatWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		poison := e.crashed()
+		if err := e.client.Pause(t.Context(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		var c company
+		r := e.work(&waggle.WorkerOptions{Queues: []waggle.Queue{{Name: "default"}, {Name: "other"}}}, c.register(5*time.Second, time.Second))
+		e.enqueue("healthy", nil, &waggle.EnqueueOptions{Queue: "other"})
+		synctest.Wait()
+		if err := e.client.Resume(t.Context(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := r.w.Stats(); st.Running != 1 || st.Waiting != 1 {
+			t.Fatalf("stats: %+v", st)
+		}
+		r.cancel()
+		synctest.Wait()
+		if info := e.wantState(poison, waggle.Available); info.Attempt != 0 || info.Crashes != 2 {
+			t.Errorf("attempt %d, %d crashes", info.Attempt, info.Crashes)
+		}
+		if took := r.stop(); took != 5*time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+	})
+}
+
+// Every claim of a task has a greater token.
+func TestTokensGrow(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		var tokens []int64
 		r := e.work(nil, func(w *waggle.Worker) {
-			w.HandleFunc("poison", func(_ context.Context, t *waggle.Task) error {
-				before := others.Load()
-				time.Sleep(5 * time.Second)
-				ranAlone.Store(before == 0 && others.Load() == 0)
-				return nil
-			}, nil)
-			w.HandleFunc("healthy", func(context.Context, *waggle.Task) error {
-				others.Add(1)
-				defer others.Add(-1)
-				beside.Add(1)
-				time.Sleep(time.Second)
+			w.HandleFunc("x", func(_ context.Context, t *waggle.Task) error {
+				tokens = append(tokens, t.Token())
+				if len(tokens) < 4 {
+					return waggle.Snooze(time.Second)
+				}
 				return nil
 			}, nil)
 		})
-		for i := range 30 {
-			e.enqueue("healthy", i, nil)
-		}
-		time.Sleep(30 * time.Second)
-		e.wantState(poison, waggle.Completed)
-		if !ranAlone.Load() || beside.Load() != 30 {
-			t.Errorf("alone: %t, healthy runs: %d", ranAlone.Load(), beside.Load())
+		e.wait(e.enqueue("x", nil, nil))
+		for i := 1; i < len(tokens); i++ {
+			if tokens[i] <= tokens[i-1] {
+				t.Errorf("tokens: %v", tokens)
+			}
 		}
 		r.stop()
 	})

@@ -25,19 +25,19 @@ func (v *verdict) Error() string {
 
 func (v *verdict) Unwrap() error { return v.err }
 
-// RetryAfter, returned by a handler, fails the attempt and has the next one wait for d instead of what the backoff says.
+// RetryAfter is a verdict: it fails the attempt and has the next one wait for d instead of what the backoff says.
 // A negative d counts as 0. err says what went wrong; it may be nil.
 func RetryAfter(d time.Duration, err error) error {
 	return &verdict{outcome: driver.Retry, delay: max(d, 0), err: err}
 }
 
-// Snooze, returned by a handler, has the task run again after d. It spends no attempt. A negative d counts as 0.
+// Snooze is a verdict: it has the task run again after d. It spends no attempt. A negative d counts as 0.
 func Snooze(d time.Duration) error { return &verdict{outcome: driver.Snooze, delay: max(d, 0)} }
 
-// Discard, returned by a handler, gives the task up: it ends as discarded, whatever attempts are left. err says why.
+// Discard is a verdict: it gives the task up, which ends as discarded, whatever attempts are left. err says why.
 func Discard(err error) error { return &verdict{outcome: driver.Discard, err: err} }
 
-// Cancel, returned by a handler, ends the task as cancelled. err says why; it may be nil.
+// Cancel is a verdict: it ends the task as cancelled. err says why; it may be nil.
 func Cancel(err error) error { return &verdict{outcome: driver.CancelOutcome, err: err} }
 
 // settlementOf turns what a handler returned into the outcome of the attempt.

@@ -156,8 +156,10 @@ func (s *Store) rebuild() {
 		clear(w.cancels)
 	}
 	s.keyEnds.items = nil
-	for _, t := range s.keys {
-		if delete(s.keys, t.Unique.Key); t.Unique.Until == driver.UntilTTL {
+	owners := slices.Collect(maps.Values(s.keys)) // of a TTL, also those whose record is gone
+	clear(s.keys)
+	for _, t := range owners {
+		if t.Unique.Until == driver.UntilTTL {
 			s.takeKey(t)
 		}
 	}

@@ -223,6 +223,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	for _, p := range c.pairs {
 		c.args = append(c.args, p.digits, p.subject)
 	}
+	c.args = append(c.args, bit(len(c.pairs) == 1 && len(ev.items) == 0 && s.plain(sh, batch)))
 	size := 0
 	for _, t := range batch {
 		size += len(t.task.Payload) + 48
@@ -278,6 +279,18 @@ func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
 	}
 	slices.SortFunc(remote, func(a, b *newTask) int { return a.at - b.at })
 	return remote
+}
+
+// plain reports whether all tasks of a batch are simply to be put in line.
+func (s *Store) plain(sh *shard, batch []*newTask) bool {
+	seen := make(map[string]struct{}, len(batch))
+	for _, t := range batch {
+		if t.task.Priority != 0 || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t.task) != "" {
+			return false
+		}
+		seen[t.id] = struct{}{}
+	}
+	return len(seen) == len(batch)
 }
 
 // enqueueOptions packs what the script must know of a task that is not simply to be put in line.

@@ -118,8 +118,8 @@ func parseTask(s string) (taskRecord, error) {
 
 // runRecord is the part of a task that changes. An available task that was never anything else has none. Stored as
 //
-//	1 state    1 flags    1 reason   1 priority + 100   3 pair
-//	6 order    6 due      6 token    6 claimed at       6 expiry
+//	1 state    1 flags    3 pair     1 priority + 100   1 reason
+//	6 due      6 order    6 token    6 claimed at       6 expiry
 //	4 attempt  4 crashes  6 ended    6 ran              4 bytes of payload and result
 //	length and worker, then, once completed, length and host, length and build
 type runRecord struct {
@@ -146,8 +146,8 @@ type runRecord struct {
 const runHead = 61
 
 func (r *runRecord) append(dst []byte) []byte {
-	dst = append(dst, r.state, r.flags, r.reason, byte(r.priority+defaultPrioByte), byte(r.pair>>16), byte(r.pair>>8), byte(r.pair))
-	for _, v := range []int64{r.order, r.due, r.token, r.claimed, r.expires} {
+	dst = append(dst, r.state, r.flags, byte(r.pair>>16), byte(r.pair>>8), byte(r.pair), byte(r.priority+defaultPrioByte), r.reason)
+	for _, v := range []int64{r.due, r.order, r.token, r.claimed, r.expires} {
 		dst = appendUint48(dst, v)
 	}
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.attempt))
@@ -166,8 +166,8 @@ func parseRun(s string) (runRecord, error) {
 		return runRecord{}, errDamaged
 	}
 	r := runRecord{
-		state: s[0], flags: s[1], reason: s[2], priority: int(s[3]) - defaultPrioByte, pair: uint24(s[4:]),
-		order: uint48(s[7:]), due: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
+		state: s[0], flags: s[1], pair: uint24(s[2:]), priority: int(s[5]) - defaultPrioByte, reason: s[6],
+		due: uint48(s[7:]), order: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
 		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
 	}
 	rest, ok := s[runHead:], true

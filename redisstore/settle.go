@@ -93,9 +93,8 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 	keys := sh.keysOf(settleScript, worker)
 	var pairs []*pair
 	index := map[int]string{}
-	tail := make([]string, 0, 4*len(part))
+	tail := make([]string, 0, 5*len(part))
 	sent := make([]int, 0, len(part))
-	buf := make([]byte, 0, 32*len(part))
 	for _, i := range part {
 		it := &items[i]
 		count, number := splitToken(it.Token)
@@ -112,14 +111,13 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 			index[number] = strconv.Itoa(len(pairs))
 			keys = append(keys, p.keptOfState[letterCompleted])
 		}
-		from := len(buf)
-		buf = appendUint48(appendUint48(buf, count), ceilMillis(it.Ran))
-		token := string(buf[from:])
+		var six [12]byte
+		token := string(appendUint48(appendUint48(six[:0], count), ceilMillis(it.Ran)))
 		result := ""
 		if len(it.Result) > 0 || it.ResultEncoding != "" {
 			result = string(encodingByte(it.ResultEncoding)) + string(it.Result)
 		}
-		tail = append(tail, index[number], string(driver.PackID(nil, it.ID)), token, result)
+		tail = append(tail, index[number], string(driver.PackID(nil, it.ID)), token[:6], token[6:], result)
 		sent = append(sent, i)
 	}
 	if len(sent) == 0 {

@@ -72,8 +72,8 @@ func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
 	if err != nil {
 		return err
 	}
-	l := a.newList(left("QUEUE"), right("AVAILABLE"), right("ACTIVE"), right("SCHEDULED"), right("RETRYABLE"), right("PENDING"),
-		right("COMPLETED"), right("DISCARDED"), right("CANCELLED"), right("OLDEST"), left("NOTE"))
+	l := a.newList(left("QUEUE"), right("AVAIL"), right("ACTIVE"), right("SCHED"), right("RETRY"), right("PEND"),
+		right("DONE"), right("DISC"), right("CANC"), right("OLDEST"), left("NOTE"))
 	for i := range queues {
 		row := rowOf(&queues[i], info.Now)
 		if err := l.add(row, func() []string { return queueCells(row, queues[i].Config) }); err != nil {

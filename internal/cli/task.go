@@ -75,23 +75,28 @@ func (a *app) listTasks(ctx context.Context, c *waggle.Client, filter waggle.Fil
 		limit = tableLimit
 	}
 	l := a.newList(left("ID"), left("TYPE"), left("QUEUE"), left("STATE"), right("TRY"), right("AGE"), left("NOTE"))
-	now := time.Now()
+	now, more := time.Now(), false
 	for info, err := range c.All(ctx, filter) {
 		if err != nil {
 			return l.close(err)
 		}
 		if l.count == limit {
-			a.say("there are more: set --limit, or select with --state, --type or --queue")
+			more = true
 			break
 		}
 		if err := l.add(info, func() []string { return taskRow(info, now) }); err != nil {
 			return l.close(err)
 		}
 	}
-	if l.count == 0 {
+	err := l.close(nil)
+	switch {
+	case err != nil:
+	case more:
+		a.say("there are more: set --limit, or select with --state, --type or --queue")
+	case l.count == 0:
 		a.say("no tasks")
 	}
-	return l.close(nil)
+	return err
 }
 
 func taskRow(t *waggle.TaskInfo, now time.Time) []string {

@@ -226,14 +226,14 @@ func workerTable(b *strings.Builder, s *snapshot, term terminal, n int) {
 
 func activeTable(b *strings.Builder, s *snapshot, term terminal, n int) {
 	term.is = false
-	t := newTable(b, term, []column{left(fmt.Sprintf("RUNNING %d", len(s.Active))), left("TYPE"), right("FOR"), right("TRY"), left("WORKER"), left("PROGRESS")})
+	t := newTable(b, term, []column{left(fmt.Sprintf("RUNNING %d", len(s.Active))), left("TYPE"), right("FOR"), right("TRY"), left("PROGRESS"), left("WORKER")})
 	for _, x := range s.Active[:n] {
 		progress := ""
 		if x.Progress != nil {
 			progress = progressText(x.Progress)
 		}
 		_ = t.add([]string{ansi.Truncate(x.ID, 36, "…"), ansi.Truncate(x.Type, 20, "…"), roughly(s.Now.Sub(x.ClaimedAt)), fmt.Sprint(x.Attempt),
-			ansi.Truncate(x.Worker, 20, "…"), progress})
+			progress, ansi.Truncate(x.Worker, 20, "…")})
 	}
 	orNone(b, t, len(s.Active), "nothing is running")
 }

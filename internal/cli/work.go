@@ -159,8 +159,8 @@ func (a *app) introduce(f *workFlags, argv []string) {
 
 // execHandler runs the command for each task, and counts how that went.
 type execHandler struct {
-	command                      *execwork.Command
-	completed, discarded, failed atomic.Int64
+	command                                 *execwork.Command
+	completed, discarded, failed, givenBack atomic.Int64
 }
 
 func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
@@ -173,8 +173,9 @@ func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
 	case errors.Is(err, execwork.ErrDiscard):
 		h.discarded.Add(1)
 		return waggle.Discard(err)
-	case errors.Is(context.Cause(ctx), waggle.ErrShutdown) && err != nil:
-		return err // given back: no failure
+	case errors.Is(err, waggle.ErrShutdown) || errors.Is(err, waggle.ErrLeaseLost):
+		h.givenBack.Add(1)
+		return err
 	case err != nil:
 		h.failed.Add(1)
 		return err
@@ -201,6 +202,10 @@ func setResult(t *waggle.Task, out *execwork.Output) error {
 }
 
 func (h *execHandler) summary() string {
-	return fmt.Sprintf("%s completed, %d discarded, %s failed", plural(int(h.completed.Load()), "task"), h.discarded.Load(),
+	text := fmt.Sprintf("%s completed, %d discarded, %s failed", plural(int(h.completed.Load()), "task"), h.discarded.Load(),
 		plural(int(h.failed.Load()), "attempt"))
+	if n := h.givenBack.Load(); n > 0 {
+		text += fmt.Sprintf(", %d given back", n)
+	}
+	return text
 }

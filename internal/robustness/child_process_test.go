@@ -55,6 +55,7 @@ func start(t testing.TB, dir string, r role) *child {
 	if r.LogStdout {
 		c.stdout, childOut, err = os.Pipe()
 		must(t, err)
+		fillPipe(t, c.stdout, childOut)
 		c.cmd.Stdout = childOut
 	}
 	must(t, c.cmd.Start())
@@ -66,6 +67,19 @@ func start(t testing.TB, dir string, r role) *child {
 	go c.follow(lines)
 	t.Cleanup(c.clean)
 	return c
+}
+
+// fillPipe leaves room for a few lines in a pipe.
+func fillPipe(t testing.TB, from, to *os.File) {
+	t.Helper()
+	must(t, to.SetWriteDeadline(time.Now().Add(50*time.Millisecond)))
+	for filler := make([]byte, 512); ; {
+		if _, err := to.Write(filler); err != nil {
+			break // it is full
+		}
+	}
+	_, err := io.ReadFull(from, make([]byte, 4096))
+	must(t, err)
 }
 
 // follow takes in the child's lines, then reaps it.

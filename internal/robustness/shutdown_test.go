@@ -36,6 +36,7 @@ func TestTerminate(t *testing.T) {
 					first.awaitKind(lineStarted, id)
 				}
 				first.stop()
+				first.awaitStopping()
 				first.tell("begin")
 				if c.release {
 					for _, id := range long {
@@ -86,7 +87,7 @@ func TestTerminateAndKill(t *testing.T) {
 		first := s.worker(role{Name: "first", Slots: 1, Drain: patience})
 		first.awaitKind(lineStarted, "long")
 		first.stop()
-		first.await("the drain", func(l line) bool { return l.Kind == lineLog && strings.HasPrefix(l.Text, "stopping") })
+		first.awaitStopping()
 		first.kill()
 		first.waitKilled()
 		second := s.worker(role{Name: "second", Slots: 5})
@@ -97,4 +98,10 @@ func TestTerminateAndKill(t *testing.T) {
 		s.wantEnds(ends{state: driver.Completed, attempt: 1, worker: "second"}, waiting...)
 		s.endInOrder(second)
 	})
+}
+
+// awaitStopping waits until a worker that was told to stop fetches no more.
+func (c *child) awaitStopping() {
+	c.t.Helper()
+	c.await("the drain", func(l line) bool { return l.Kind == lineLog && strings.HasPrefix(l.Text, "stopping") })
 }

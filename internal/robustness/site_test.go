@@ -3,7 +3,6 @@ package robustness
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -38,7 +37,14 @@ func newSite(t testing.TB, e engine) *site {
 func newSiteShifted(t testing.TB, e engine, shift time.Duration) *site {
 	t.Helper()
 	s := &site{TB: t, dir: t.TempDir(), url: e.create(t), shift: shift}
-	store, err := openStore(t.Context(), s.url, shift)
+	s.attach(t)
+	return s
+}
+
+// attach opens the site's store for the test itself.
+func (s *site) attach(t testing.TB) {
+	t.Helper()
+	store, err := openStore(t.Context(), s.url, s.shift)
 	must(t, err)
 	s.store = store
 	own, err := openLog(filepath.Join(s.dir, "test.jsonl"), "test")
@@ -53,7 +59,6 @@ func newSiteShifted(t testing.TB, e engine, shift time.Duration) *site {
 		}
 		_ = store.Close()
 	})
-	return s
 }
 
 // start starts a child on the site's store.
@@ -165,11 +170,3 @@ func (s *site) drain() {
 
 // recoveryBound is how long after its death a worker's tasks run elsewhere at the latest.
 func recoveryBound(lease time.Duration) time.Duration { return lease + time.Second }
-
-// removeAll removes files that a test made, which must be there.
-func removeAll(t testing.TB, paths ...string) {
-	t.Helper()
-	for _, p := range paths {
-		must(t, os.Remove(p))
-	}
-}

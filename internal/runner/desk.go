@@ -28,11 +28,13 @@ type desk struct {
 	queue   fifo
 	held    map[string]*Job // by task id: waiting, running or settling
 	recent  map[string]driver.Token
-	solo    *Job        // runs alone: see probation.go
-	lift    *time.Timer // ends the wait of a job on probation
-	stale   time.Duration
-	sweeper *time.Timer // armed while jobs wait
-	stalled bool        // jobs were given back because no slot became free
+	solo    *Job // runs alone: see probation.go
+	// fetching is set while claims may be on their way here.
+	fetching bool
+	lift     *time.Timer // ends the wait of a job on probation
+	stale    time.Duration
+	sweeper  *time.Timer // armed while jobs wait
+	stalled  bool        // jobs were given back because no slot became free
 
 	room      chan struct{} // tells the fetcher that it may have something to do
 	roomAsked bool
@@ -100,6 +102,7 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 	for i := range jobs {
 		d.admit(&jobs[i])
 	}
+	d.clearLine()
 	// A parked slot that was woken for an earlier job is parked until it has the lock: so count all that wait.
 	for range min(d.queue.len(), d.parked) {
 		d.work.Signal()
@@ -165,6 +168,7 @@ func (d *desk) settled(jobs []*Job) {
 		close(d.empty)
 		d.empty = nil
 	}
+	d.tryProbation()
 	d.wantRoom()
 }
 

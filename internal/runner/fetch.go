@@ -74,6 +74,7 @@ func (f *fetcher) fetch(n int) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
 	call, cancel := context.WithTimeout(f.s.ctx, callTimeout(cfg.Lease))
 	defer cancel()
+	defer f.d.fetched()
 	sent := time.Now()
 	res, err := cfg.Store.Fetch(call, driver.FetchRequest{
 		Worker: f.s.id, Lease: cfg.Lease, Queues: f.order(), Types: cfg.Types, Max: n,

@@ -145,7 +145,7 @@ func (s *session) watchLease() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		left := s.born.Add(time.Duration(s.trusted.Load())).Sub(time.Now())
+		left := time.Until(s.born.Add(time.Duration(s.trusted.Load())))
 		if left <= 0 {
 			s.desk.abandonBecause(s, errNotRenewed)
 			return

@@ -81,6 +81,14 @@ func (d *desk) setAhead(n int) {
 	d.mu.Unlock()
 }
 
+// fetched notes that no claims are on their way any more.
+func (d *desk) fetched() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fetching = false
+	d.tryProbation()
+}
+
 // maxUnsettled stops fetching when the store takes claims faster than outcomes.
 const maxUnsettled = 4 * maxFetch
 
@@ -103,7 +111,7 @@ func (d *desk) awaitRoom(idle context.Context, until time.Time) int {
 	for {
 		d.mu.Lock()
 		n := d.want()
-		d.roomAsked = n <= 0
+		d.roomAsked, d.fetching = n <= 0, n > 0
 		d.mu.Unlock()
 		if n > 0 {
 			return n

@@ -1,15 +1,21 @@
 package runner
 
-import "time"
+import (
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
 
 // A task that has crashed its workers twice is on probation: it runs alone in its process, so that if it kills that one
 // too, no other task is charged for it.
 //
-// While such a task is first in line nothing new starts, until all that runs has returned; after one lease it starts
-// beside the tasks that still run. In either case nothing is started beside it until it ends. So a task that shared its
-// process with a deadly one is charged twice at most, after which it is on probation itself and shares with none: with
-// a crash limit of three or more, a healthy task is never discarded for its company's crashes. The price is a worker
-// that works on one task only while one on probation runs.
+// Alone means that the process holds no other claim: none that runs, none that waits, none whose outcome the store has
+// not acknowledged, since a store charges a dead worker's crash to all that it held. So while such a task is first in
+// line nothing new starts or is fetched, what waits behind it is given back, and it starts when all that ran has returned
+// and is settled; after one lease it starts beside what still runs. In either case nothing is started beside it until it
+// ends. So a task that shared its process with a deadly one is charged twice at most, after which it is on probation
+// itself and shares with none: with a crash limit of three or more, a healthy task is never discarded for its company's
+// crashes. The price is a worker that works on one task only while one on probation runs.
 const probationCrashes = 2
 
 // minStale is the shortest time after which a claimed job that found no slot is given back.
@@ -22,7 +28,8 @@ func (d *desk) pop() *Job {
 		return nil
 	}
 	if j.Crashes >= probationCrashes {
-		if wait := time.Until(j.offered.Add(d.lease)); d.running > 0 && wait > 0 {
+		d.clearLine()
+		if wait := time.Until(j.offered.Add(d.lease)); !d.alone() && wait > 0 {
 			d.armLift(wait)
 			return nil
 		}
@@ -30,6 +37,23 @@ func (d *desk) pop() *Job {
 	}
 	d.queue.pop()
 	return j
+}
+
+// alone reports whether one job is all that this process holds, or may be about to hold.
+func (d *desk) alone() bool { return len(d.held) == 1 && !d.fetching }
+
+// clearLine gives back what waits behind or beside a job on probation.
+func (d *desk) clearLine() {
+	if !d.heldUp() {
+		return
+	}
+	keep := d.queue.first()
+	if d.solo != nil {
+		keep = nil
+	}
+	for _, j := range d.queue.take(func(j *Job) bool { return j != keep }) {
+		d.settle(j, driver.Settlement{Outcome: driver.Release})
+	}
 }
 
 // heldUp reports whether the line stands still for a job on probation.
@@ -49,12 +73,17 @@ func (d *desk) armLift(wait time.Duration) {
 	}
 }
 
-// endProbation lets the line go on when the job that ran alone has ended, or the last that one waits for.
+// endProbation lets the line go on when the job that ran alone has ended.
 func (d *desk) endProbation(j *Job) {
 	if d.solo == j {
 		d.solo = nil
 		d.work.Broadcast()
-	} else if d.running == 0 && d.heldUp() {
+	}
+}
+
+// tryProbation has a slot look at the line again if the job on probation that is first in it is alone now.
+func (d *desk) tryProbation() {
+	if d.solo == nil && d.heldUp() && d.alone() {
 		d.work.Signal()
 	}
 }

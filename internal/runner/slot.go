@@ -106,6 +106,7 @@ func (d *desk) end(j *Job, st driver.Settlement, ran time.Duration) {
 		s.quiet = nil
 	}
 	d.endProbation(j)
+	d.tryProbation()
 }
 
 // wantRoom wakes the fetcher if it waits and there is room for more jobs.

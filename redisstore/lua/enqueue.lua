@@ -8,6 +8,7 @@
 --      number of evicted owners, for each: its id,
 --      number of guards and their writes (see include/guarded.lua) that evict those owners,
 --      number of pairs, for each: number, subject,
+--      1 if all tasks are plain: of one pair, with different ids, no options, priority 0 and no expiry,
 --      for each task: index of its pair, packed id, options, body.
 --      options: '' or >BI6BBI6 flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
 --      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
@@ -40,6 +41,7 @@ local numbers, subjects = {}, {}
 for p = 1, pair_count do
   numbers[p], subjects[p] = arg(), arg()
 end
+local plain = arg() == '1'
 local first_task = at
 local n = (#ARGV - at) / 4
 if n == 0 then return {'', {}, {}} end
@@ -55,6 +57,42 @@ for i = 1, n do
   end
 end
 local known = redis.call('HMGET', TASK, unpack(ids))
+
+-- store_plain stores tasks that are simply to be put in line; most are.
+local function store_plain()
+  local seq = redis.call('HINCRBY', META, 'seq', n) - n
+  local tasks, line = {}, {}
+  for i = 1, n do
+    local id, seq6 = ids[i], struct.pack('>I6', seq + i)
+    tasks[i * 2 - 1] = id
+    tasks[i * 2] = NOW6 .. seq6 .. ARGV[first_task + i * 4]
+    line[i] = seq6 .. id
+  end
+  redis.call('HSET', TASK, unpack(tasks))
+  redis.call('RPUSH', ORD, unpack(line))
+  redis.call('RPUSH', KEYS[10], unpack(line))
+  if wake_here then
+    wake(KEYS[14])
+    if tonumber(head[4] or 0) > NOW then wake(KEYS[15]) end
+  end
+  count('A' .. numbers[1], n)
+  count('e' .. numbers[1], n)
+  emit('available', subjects[1], '', ids)
+  flush_stat(STAT)
+  flush_events(EVENTS)
+  return {string.rep('A', n), {}, wake_here and {} or {1}}
+end
+
+if plain then
+  for i = 1, n do
+    if known[i] then
+      plain = false
+      break
+    end
+  end
+  if plain then return store_plain() end
+end
+
 local owners = {}
 if #keys > 0 then owners = redis.call('HMGET', UNIQ, unpack(keys)) end
 
@@ -172,8 +210,7 @@ if #plan > 0 then
       local b1, b2, b3 = string.byte(body, head_len + 1, head_len + 3)
       local size = #body - head_len - 3 - (b1 * 65536 + b2 * 256 + b3)
       runs[#runs + 1] = t.id
-      runs[#runs + 1] = t.state .. string.char(flags % 8) .. '\0' .. string.sub(body, 5, 5) .. string.sub(body, 2, 4)
-        .. struct.pack('>I6I6', seq, due) .. string.rep('\0', 12) .. expires .. string.rep('\0', 20)
+      runs[#runs + 1] = t.state .. string.sub(body, 1, 5) .. '\0' .. struct.pack('>I6I6', due, seq) .. string.rep('\0', 12) .. expires .. string.rep('\0', 20)
         .. struct.pack('>I4', size) .. '\0'
       if t.state == 'S' then
         p.due[#p.due + 1] = due

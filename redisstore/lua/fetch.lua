@@ -95,11 +95,14 @@ local epoch = 1735689600000 -- tokens count milliseconds from 2025 on, so that t
 local fresh_token = NOW - epoch
 local tail = string.char(#worker) .. worker
 local claims, held, writes, gone = {}, {}, {}, {}
-local per = {}
+local per, sizes = {}, {}
+local sub, byte = string.sub, string.byte
 
--- head_of returns up to k entries of a queue's pairs in order: lists of ids and of {pair, from line?, score}.
+-- head_of returns up to k entries of a queue's pairs in order: their ids, the entries of lines they come from (false: from
+-- the sorted set), and their pairs.
 local function head_of(q, k)
-  local list, sources = {}, 0
+  local ids, elements, of, scores, sources = {}, {}, {}, {}, 0
+  local n = 0
   for _, p in ipairs(q) do
     if p.available > 0 and not p.paused then
       p.line_at, p.back_at = p.line_at or 0, p.back_at or 0
@@ -108,42 +111,54 @@ local function head_of(q, k)
       if #back > 0 then sources = sources + 1 end
       if #line > 0 then sources = sources + 1 end
       for i = 1, #back, 2 do
-        list[#list + 1] = {p = p, id = back[i], score = tonumber(back[i + 1])}
+        n = n + 1
+        ids[n], elements[n], of[n], scores[n] = back[i], false, p, tonumber(back[i + 1])
       end
       for i = 1, #line do
-        local e = line[i]
-        list[#list + 1] = {p = p, id = string.sub(e, 7), order6 = string.sub(e, 1, 6)}
+        n = n + 1
+        ids[n], elements[n], of[n] = sub(line[i], 7), line[i], p
       end
     end
   end
-  if sources > 1 then
-    for _, e in ipairs(list) do
-      if not e.score then e.score = 100 * BAND + struct.unpack('>I6', e.order6) end
-    end
-    table.sort(list, function(a, b) return a.score < b.score end)
+  if sources < 2 then return ids, elements, of end
+  local order = {}
+  for i = 1, n do
+    order[i] = i
+    if elements[i] then scores[i] = 100 * BAND + struct.unpack('>I6', elements[i]) end
   end
-  return list
+  table.sort(order, function(a, b) return scores[a] < scores[b] end)
+  local ids2, elements2, of2 = {}, {}, {}
+  for i, from in ipairs(order) do
+    ids2[i], elements2[i], of2[i] = ids[from], elements[from], of[from]
+  end
+  return ids2, elements2, of2
 end
 
+local zero12 = string.rep('\0', 12)
+local fresh_middle = struct.pack('>I6', math.max(fresh_token, 1)) .. NOW6
+local first_attempt = '\0\0\0\1\0\0\0\0' .. zero12
+
 local function claim(p, id, task, run)
-  local flags, rec = string.byte(task, 13), nil
+  local flags, rec = byte(task, 13), nil
   local expires, body = zero6, 18
   if flags % 2 == 1 then
-    expires, body = string.sub(task, 18, 23), 24
+    expires, body = sub(task, 18, 23), 24
   end
   if run then
     local token = struct.unpack('>I6', run, 20) + 1
     if token < fresh_token then token = fresh_token end
     local attempt = struct.unpack('>I4', run, 38) + 1
-    rec = 'R' .. string.char(flags % 8) .. '\0' .. string.sub(run, 4, 19) .. struct.pack('>I6', token) .. NOW6
-      .. expires .. struct.pack('>I4', attempt) .. string.sub(run, 42, 45) .. string.rep('\0', 12)
-      .. string.sub(run, 58, 61) .. tail
+    rec = 'R' .. sub(task, 13, 17) .. '\0' .. sub(run, 8, 19) .. struct.pack('>I6', token) .. NOW6 .. expires
+      .. struct.pack('>I4', attempt) .. sub(run, 42, 45) .. zero12 .. sub(run, 58, 61) .. tail
   else
-    local b1, b2, b3 = string.byte(task, body, body + 2)
+    local b1, b2, b3 = byte(task, body, body + 2)
     local size = #task - body - 2 - (b1 * 65536 + b2 * 256 + b3)
-    rec = 'R' .. string.char(flags % 8) .. '\0' .. string.sub(task, 17, 17) .. string.sub(task, 14, 16)
-      .. string.sub(task, 7, 12) .. string.sub(task, 1, 6) .. struct.pack('>I6', fresh_token) .. NOW6 .. expires
-      .. '\0\0\0\1\0\0\0\0' .. string.rep('\0', 12) .. struct.pack('>I4', size) .. tail
+    local size4 = sizes[size]
+    if not size4 then
+      size4 = struct.pack('>I4', size) .. tail
+      sizes[size] = size4
+    end
+    rec = 'R' .. sub(task, 13, 17) .. '\0' .. sub(task, 1, 12) .. fresh_middle .. expires .. first_attempt .. size4
   end
   local n = #held + 1
   held[n] = id
@@ -161,36 +176,38 @@ local function serve(q)
   local rounds = 0
   while #held < want and room > 0 and rounds < 20 do
     rounds = rounds + 1
-    local list = head_of(q, math.min(want - #held, 200))
-    if #list == 0 then return end
-    local k = math.min(#list, want - #held, 200)
-    local ids = {}
-    for i = 1, k do ids[i] = list[i].id end
-    local tasks, runs = redis.call('HMGET', TASK, unpack(ids)), redis.call('HMGET', RUN, unpack(ids))
+    local ids, elements, of = head_of(q, math.min(want - #held, 200))
+    if #ids == 0 then return end
+    local k = math.min(#ids, want - #held, 200)
+    local tasks, runs = redis.call('HMGET', TASK, unpack(ids, 1, k)), redis.call('HMGET', RUN, unpack(ids, 1, k))
     for i = 1, k do
-      local e, task, run = list[i], tasks[i], runs[i]
-      local p = e.p
-      per[p] = per[p] or {ids = {}, exp = {}, back = {}, moved = {}}
       if room <= 0 then break end
-      if e.order6 then
+      local id, element, p, task, run = ids[i], elements[i], of[i], tasks[i], runs[i]
+      local mine = per[p]
+      if not mine then
+        mine = {ids = {}, exp = {}, back = {}, moved = {}}
+        per[p] = mine
+      end
+      if element then
         p.line_at = p.line_at + 1
       else
         p.back_at = p.back_at + 1
-        table.insert(per[p].back, e.id)
+        table.insert(mine.back, id)
       end
-      local order6 = run and string.sub(run, 8, 13) or (task and string.sub(task, 7, 12))
-      local there = task and #task >= 20 and (not run or string.sub(run, 1, 1) == 'A') and (not e.order6 or e.order6 == order6)
+      local there = task and #task >= 20 and (not run or byte(run, 1) == 65)
+      if there and element then
+        -- An entry of a line counts only if it stands for the task's present place.
+        there = sub(element, 1, 6) == (run and sub(run, 14, 19) or sub(task, 7, 12))
+      end
       if there then
-        local late = string.byte(task, 13) % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
-        if late then
-          if e.order6 then
-            table.insert(per[p].moved, 100 * BAND + struct.unpack('>I6', e.order6))
-            table.insert(per[p].moved, e.id)
-          else
-            table.remove(per[p].back)
-          end
+        local late = byte(task, 13) % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
+        if not late then
+          claim(p, id, task, run)
+        elseif element then
+          table.insert(mine.moved, 100 * BAND + struct.unpack('>I6', element))
+          table.insert(mine.moved, id)
         else
-          claim(p, e.id, task, run)
+          table.remove(mine.back)
         end
       end
     end

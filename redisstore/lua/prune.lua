@@ -14,20 +14,22 @@ local removed, more = 0, 0
 
 local function forget(ids)
   for k = 2, 7 do
-    redis.call('HDEL', KEYS[k], unpack(ids))
+    if redis.call('HLEN', KEYS[k]) > 0 then redis.call('HDEL', KEYS[k], unpack(ids)) end
   end
-  redis.call('ZREM', OLD, unpack(ids))
+  if redis.call('EXISTS', OLD) == 1 then redis.call('ZREM', OLD, unpack(ids)) end
 end
 
 -- prune_state removes from the head of one kept list. Entries whose task has moved on since are dropped with it.
 local function prune_state(KEPT, state, age, most, bytes_most)
   local v = redis.call('HMGET', STAT, 'n' .. state .. queue, 'b' .. state .. queue)
   local kept, bytes = tonumber(v[1] or 0), tonumber(v[2] or 0)
-  local oldest = struct.pack('>I6', math.max(NOW - age, 0))
+  local oldest = NOW - age
   local rounds = 0
   while removed < limit and rounds < 20 do
     rounds = rounds + 1
-    local list = redis.call('LRANGE', KEPT, 0, math.min(limit - removed, 200) - 1)
+    local window = math.min(limit - removed, 200)
+    if most >= 0 then window = math.min(window, math.max(kept - most, 10 * rounds)) end
+    local list = redis.call('LRANGE', KEPT, 0, window - 1)
     if #list == 0 then return end
     local ids = {}
     for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
@@ -38,12 +40,12 @@ local function prune_state(KEPT, state, age, most, bytes_most)
       local ended6 = string.sub(e, 1, 6)
       if run and string.sub(run, 1, 1) == state and string.sub(run, 46, 51) == ended6 then
         local over = (most >= 0 and kept > most) or (bytes_most >= 0 and bytes > bytes_most)
-          or struct.unpack('>I6', ended6) <= struct.unpack('>I6', oldest)
+          or struct.unpack('>I6', ended6) <= oldest
         if not over then break end
         local size = struct.unpack('>I4', run, 58)
         kept, bytes = kept - 1, bytes - size
         gone[#gone + 1] = ids[i]
-        count(state .. struct.unpack('>I3', run, 5), -1)
+        count(state .. struct.unpack('>I3', run, 3), -1)
         count('n' .. state .. queue, -1)
         count('b' .. state .. queue, -size)
       end
@@ -68,16 +70,25 @@ flush_stat(STAT)
 -- The order of enqueueing is a list with entries of tasks that are gone. When they are the greater part, its oldest
 -- entries are looked through: the gone are dropped, the others move to a sorted set.
 if redis.call('LLEN', ORD) > 2 * redis.call('HLEN', KEYS[2]) + 1000 then
-  local list = redis.call('LRANGE', ORD, 0, 2 * removed + 99)
-  local stay = {}
-  for _, e in ipairs(list) do
-    local id = string.sub(e, 7)
-    if redis.call('HEXISTS', KEYS[2], id) == 1 then
-      stay[#stay + 1] = struct.unpack('>I6', e)
-      stay[#stay + 1] = id
+  local from, upto, chunk, stay = 0, 2 * removed + 99, 20, {}
+  while from <= upto do
+    local list = redis.call('LRANGE', ORD, from, math.min(from + chunk - 1, upto))
+    if #list == 0 then break end
+    local ids = {}
+    for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
+    local bytes = 0
+    for i, task in ipairs(redis.call('HMGET', KEYS[2], unpack(ids))) do
+      if task then
+        bytes = bytes + #task
+        stay[#stay + 1] = struct.unpack('>I6', list[i])
+        stay[#stay + 1] = ids[i]
+      end
     end
+    from = from + #list
+    -- What is gone costs nothing to ask for; payloads that are still there should not be read in bulk.
+    chunk = bytes > 65536 and 5 or 200
   end
   if #stay > 0 then redis.call('ZADD', OLD, unpack(stay)) end
-  redis.call('LTRIM', ORD, #list, -1)
+  redis.call('LTRIM', ORD, from, -1)
 end
 return {removed, more}

@@ -13,7 +13,8 @@ import (
 // Rule names an invariant.
 type Rule string
 
-// The rules. A life of a task begins with its enqueue or with a retry by a person, and ends with it.
+// The rules. A life of a task begins with its enqueue or with a retry by a person, and ends with it; an id that was
+// removed may be enqueued again.
 const (
 	NoLoss          Rule = "no-loss"          // an accepted task is in the store in one state, or was removed
 	OneWinner       Rule = "one-winner"       // a life has one accepted end, and no stale claim is settled
@@ -257,10 +258,10 @@ func (c *checker) checkEnds(t *life) {
 			c.checkStale(t, r, later)
 		}
 	}
-	if won > 1+t.retried {
+	if won > 1+t.retried+t.removed {
 		c.failf(OneWinner, t.id, "%d ends were accepted", won)
 	}
-	if last == nil || t.retried > 0 {
+	if last == nil || t.retried+t.removed > 0 {
 		return
 	}
 	if after := runs[len(runs)-1]; after.token > last.token && len(after.started) > 0 {
@@ -354,7 +355,7 @@ func (c *checker) checkAttempts(t *life) {
 			failed++
 		}
 	}
-	lives := 1 + t.retried
+	lives := 1 + t.retried + t.removed
 	if limit := lives * (record.MaxAttempts + record.CrashLimit); costly > limit {
 		c.failf(BoundedAttempts, t.id, "%d claims, %d attempts and %d crashes were allowed", costly, record.MaxAttempts, record.CrashLimit)
 	}

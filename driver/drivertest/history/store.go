@@ -67,7 +67,7 @@ func (c *checker) checkCounters(q driver.QueueInfo, listed map[driver.State]int)
 func (c *checker) checkUnique() {
 	owners := map[string][]*driver.Record{}
 	for _, t := range c.tasks {
-		if len(t.records) != 1 || t.retried > 0 {
+		if len(t.records) != 1 || t.retried+t.removed > 0 {
 			continue
 		}
 		if key := t.uniqueKey(); key != "" {

@@ -19,11 +19,24 @@ local entries, logged = {}, 0
 local function emit(kind, subject, worker, ids)
   local n = #ids
   if n == 0 then return end
-  local packed = {}
+  local same = true
   for i = 1, n do
-    packed[i] = string.char(#ids[i]) .. ids[i]
+    if #ids[i] ~= 16 then
+      same = false
+      break
+    end
   end
-  entries[#entries + 1] = uvarint(NOW) .. text(kind) .. subject .. text(worker) .. uvarint(n) .. table.concat(packed)
+  local packed
+  if same then -- the usual case, without a new string for each id
+    packed = '\16' .. table.concat(ids, '\16')
+  else
+    packed = {}
+    for i = 1, n do
+      packed[i] = string.char(#ids[i]) .. ids[i]
+    end
+    packed = table.concat(packed)
+  end
+  entries[#entries + 1] = uvarint(NOW) .. text(kind) .. subject .. text(worker) .. uvarint(n) .. packed
   logged = logged + n
 end
 

@@ -11,7 +11,7 @@ local function promote(RUN, pairs_due, limit)
       for i = 1, #ids do
         local run = runs[i]
         if run then
-          local order, due = struct.unpack('>I6I6', run, 8)
+          local due, order = struct.unpack('>I6I6', run, 8)
           found[#found + 1] = {id = ids[i], run = run, order = order, due = due, p = p}
         end
       end
@@ -35,10 +35,10 @@ local function promote(RUN, pairs_due, limit)
       per[f.p] = q
     end
     local order6 = struct.pack('>I6', seq)
-    local prio, flags = string.byte(f.run, 4), string.byte(f.run, 2)
+    local prio, flags = string.byte(f.run, 6), string.byte(f.run, 2)
     count(string.sub(f.run, 1, 1) .. f.p.number, -1)
     writes[#writes + 1] = f.id
-    writes[#writes + 1] = 'A' .. string.sub(f.run, 2, 7) .. order6 .. string.sub(f.run, 14)
+    writes[#writes + 1] = 'A' .. string.sub(f.run, 2, 13) .. order6 .. string.sub(f.run, 20)
     q.ids[#q.ids + 1] = f.id
     if prio == 100 then
       q.line[#q.line + 1] = order6 .. f.id
