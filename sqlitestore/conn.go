@@ -225,7 +225,7 @@ func classify(code sqlite.ResultCode) (text string, sentinel error) {
 	case sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultAuth:
 		return "the database file can't be written: check its owner and mode", driver.ErrUnavailable
 	case sqlite.ResultCantOpen:
-		return "the database file can't be opened: check that its directory exists and may be written", driver.ErrUnavailable
+		return "the database file can't be opened: check that its directory exists, and that both may be read and written", driver.ErrUnavailable
 	case sqlite.ResultInterrupt:
 		return "the call was interrupted", driver.ErrUnavailable
 	}

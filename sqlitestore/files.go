@@ -140,3 +140,8 @@ func (s *Store) bytesOnDisk() (total, wal int64) {
 
 // classOf makes clear what a code means where a file has just been opened.
 func notADatabase(err error) bool { return primary(err) == sqlite.ResultNotADB }
+
+// noDatabase is what the user is told then.
+func noDatabase(path string) error {
+	return driver.Errorf(driver.ErrCorrupt, "%s is not a database, or its first page is damaged: check the path, or restore the file from a backup", path)
+}

@@ -84,7 +84,7 @@ func identify(ctx context.Context, c *conn, path string) (version int64, err err
 	newest := migrations[len(migrations)-1].version
 	switch {
 	case notADatabase(err):
-		return 0, driver.Errorf(driver.ErrCorrupt, "%s is not a database, or its first page is damaged: check the path, or restore the file from a backup", path)
+		return 0, noDatabase(path)
 	case err != nil:
 		return 0, err
 	case id != applicationID && (id != 0 || objects > 0):

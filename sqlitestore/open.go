@@ -163,6 +163,9 @@ func (s *Store) start(ctx context.Context) (err error) {
 		}
 	}()
 	main, err := s.connect(false)
+	if notADatabase(err) {
+		return noDatabase(s.path)
+	}
 	if err != nil {
 		return err
 	}

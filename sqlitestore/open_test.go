@@ -194,7 +194,7 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 		want  error
 		words string
 	}{
-		"a text file": {func(t *testing.T, path string) { write(t, path, []byte(strings.Repeat("no database\n", 500))) }, driver.ErrCorrupt, "is not a database"},
+		"a text file": {func(t *testing.T, path string) { write(t, path, []byte(strings.Repeat("no database\n", 500))) }, driver.ErrCorrupt, "is not a database, or"},
 		"a directory": {func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)

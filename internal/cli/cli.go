@@ -89,6 +89,10 @@ func (a *app) root() *cobra.Command {
 	root.SetCompletionCommandGroupID("about")
 	root.AddCommand(a.demoCommand(), a.demoWorkerCommand(), a.enqueueCommand(), a.workCommand(), a.taskCommand(), a.queueCommand(),
 		a.workerCommand(), a.topCommand(), a.benchCommand(), a.versionCommand())
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = helpArgs
+	}
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }

@@ -132,6 +132,15 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return driver.Invalidf("there is no command %q: see `%s --help`", args[0], cmd.CommandPath())
 }
 
+// helpArgs refuses words that name no command.
+func helpArgs(cmd *cobra.Command, args []string) error {
+	found, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return noCommand(found, rest)
+}
+
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return driver.Invalidf("`%s` takes no arguments, got %q", cmd.CommandPath(), args[0])

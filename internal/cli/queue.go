@@ -225,9 +225,14 @@ func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch)
 		Use: verb + " QUEUE", Short: short, Args: queueArg, ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
+				_, err := c.Queue(cmd.Context(), args[0])
+				isNew := errors.Is(err, driver.ErrNotFound)
 				config, err := c.Store().SetQueue(cmd.Context(), args[0], patch)
 				if err != nil {
 					return err
+				}
+				if isNew {
+					a.say("queue %s is new: check the name if you thought that it holds tasks", args[0])
 				}
 				v := queueSetting{Name: args[0], Paused: config.Paused, Draining: config.Draining}
 				return a.printObject(v, func() error {

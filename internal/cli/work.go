@@ -46,6 +46,7 @@ func (a *app) workCommand() *cobra.Command {
 		Short: "Run a command for each task",
 		Long: "Runs COMMAND once for each task, never through a shell.\n\n" +
 			"It gets the payload on standard input, and for every argument that is just {} a payload that is a JSON string.\n" +
+			"One that begins with a dash looks like a flag to many a COMMAND: write -- before the {} where COMMAND knows that.\n" +
 			"WAGGLE_TASK_ID, WAGGLE_TASK_TYPE, WAGGLE_TASK_ATTEMPT and WAGGLE_TASK_QUEUE are in its environment.\n\n" +
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +

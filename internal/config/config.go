@@ -85,7 +85,7 @@ func knownSchemes() string {
 	for i, n := range names {
 		names[i] = n + ":"
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, " or ")
 }
 
 // sqlitePath returns the file that the part after "sqlite:" names; three slashes begin an absolute path, as in a URL.

@@ -30,7 +30,7 @@ func TestSplit(t *testing.T) {
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"kafka://host":            `no store has the URL scheme "kafka": use memory:, sqlite:`,
+		"kafka://host":            `no store has the URL scheme "kafka": use memory: or sqlite:`,
 		"queue":                   "neither a URL nor a path",
 		"sqlite:":                 "write sqlite:PATH",
 		"sqlite://host/q.db":      "on this machine",
