@@ -75,6 +75,8 @@ func (a *app) root() *cobra.Command {
 		Args:              noCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = version()
+	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetHelpTemplate(helpTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
@@ -129,7 +131,7 @@ func (a *app) flagsFromEnv(flags *pflag.FlagSet) error {
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "WAGGLE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value := a.env(name)
-		if f.Changed || value == "" || f.Name == "help" {
+		if f.Changed || value == "" || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil {
@@ -192,11 +194,15 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 			return a.printObject(v, func() error {
-				_, err := fmt.Fprintf(a.out, "waggle %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+				_, err := fmt.Fprint(a.out, versionLine())
 				return err
 			})
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("waggle %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 type versionInfo struct {
