@@ -145,6 +145,9 @@ func (s *Store) checkQueue(a *audit, q *queue, places map[any]int, counts map[*l
 // rebuild makes all indexes and counters anew from the records. A task whose worker is gone becomes available.
 func (s *Store) rebuild() {
 	s.journal = journal{tasks: slices.SortedFunc(maps.Values(s.tasks), func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })}
+	for _, t := range s.journal.tasks {
+		t.removed = false
+	}
 	for _, q := range s.queues {
 		q.lines, q.kept = map[string]*line{}, newKept()
 	}

@@ -10,6 +10,7 @@ import (
 
 // waiter is a worker in Await.
 type waiter struct {
+	worker        string
 	queues, types []string
 	woken         chan struct{} // closed by whoever wakes it
 }
@@ -28,6 +29,19 @@ func (s *Store) wake(l *line) bool {
 		}
 	}
 	return false
+}
+
+// wakeAll ends the waiting of a worker that has left, so that it takes no hint from the others.
+func (s *Store) wakeAll(w *worker) {
+	w.wakeControl()
+	for e := s.waiters.Front(); e != nil; {
+		waiting, next := e.Value.(*waiter), e.Next()
+		if waiting.worker == w.ID {
+			s.waiters.Remove(e)
+			close(waiting.woken)
+		}
+		e = next
+	}
 }
 
 // wakeControl wakes what waits for cancellations of this worker.
@@ -74,7 +88,7 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*wa
 	if err != nil || req.Max <= 0 {
 		return nil, nil, err
 	}
-	waiting := &waiter{slices.Clone(req.Queues), slices.Clone(req.Types), make(chan struct{})}
+	waiting := &waiter{req.Worker, slices.Clone(req.Queues), slices.Clone(req.Types), make(chan struct{})}
 	if req.For == driver.ForControl {
 		if w.cancelNews {
 			return nil, nil, nil

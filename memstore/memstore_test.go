@@ -127,6 +127,71 @@ func TestAwaitWakesOneWorkerForOneTask(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatLeavesTakesNoHint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, nil)
+		woken := map[string]chan error{}
+		for _, id := range []string{"leaving", "staying"} {
+			register(t, s, id)
+			done := make(chan error, 1)
+			woken[id] = done
+			go func() {
+				done <- s.Await(t.Context(), driver.AwaitRequest{Worker: id, Queues: []string{driver.DefaultQueue}, Max: time.Hour})
+			}()
+			synctest.Wait()
+		}
+		if err := s.Unregister(t.Context(), "leaving"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-woken["leaving"]; err != nil {
+			t.Error(err)
+		}
+		enqueue(t, s, &driver.Task{Type: "t"})
+		synctest.Wait()
+		if len(woken["staying"]) != 1 {
+			t.Error("the worker that stayed was not woken")
+		}
+	})
+}
+
+func TestASoonerDueTimeReachesAWorkerThatWasNotWaiting(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	register(t, s, "w")
+	enqueue(t, s, &driver.Task{Type: "t", Delay: time.Hour})
+	if fetch(t, s, "w", 1).NextDue.IsZero() {
+		t.Error("NextDue is zero")
+	}
+	enqueue(t, s, &driver.Task{Type: "t", Delay: time.Minute}) // between Fetch and Await
+	req := driver.AwaitRequest{Worker: "w", Queues: []string{driver.DefaultQueue}, Max: 24 * time.Hour}
+	if err := s.Await(t.Context(), req); err != nil { // would last a day
+		t.Error(err)
+	}
+}
+
+func TestTheEventLogIsBounded(t *testing.T) {
+	t.Parallel()
+	s := open(t, &Options{MaxEvents: 3})
+	start, err := s.Events(t.Context(), driver.EventQuery{After: driver.EventsFromNow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "b", "c", "d"} {
+		enqueue(t, s, &driver.Task{ID: id, Type: "t"})
+	}
+	page, err := s.Events(t.Context(), driver.EventQuery{After: start.Next})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !page.Gap || len(page.Events) != 3 || page.Events[0].ID != "b" {
+		t.Errorf("got %+v, want a gap and the events of b, c and d", page)
+	}
+	if _, err := s.Events(t.Context(), driver.EventQuery{After: "elsewhere"}); !errors.Is(err, driver.ErrInvalid) {
+		t.Errorf("a foreign cursor: got %v, want ErrInvalid", err)
+	}
+}
+
 func BenchmarkPath(b *testing.B) {
 	const batch = 500
 	s := open(b, nil)

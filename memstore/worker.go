@@ -87,7 +87,7 @@ func (s *Store) bury(w *worker, kind driver.EventKind) {
 	delete(s.workers, w.ID)
 	s.gone.bury(w.ID)
 	s.emit(driver.Event{Kind: kind, Worker: w.ID})
-	w.wakeControl()
+	s.wakeAll(w)
 }
 
 // Workers implements [driver.Inspector].

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -257,6 +258,9 @@ func (a *auditor) checkGet(ctx context.Context, s driver.Store) error {
 	got, err := s.Get(ctx, ids)
 	if err != nil {
 		return err
+	}
+	if reflect.DeepEqual(sample, got) { // much cheaper, and nearly always enough
+		return nil
 	}
 	if diff := gocmp.Diff(sample, got, equateEmpty); diff != "" {
 		a.failf("List and Get differ (-list +get):\n%s", diff)

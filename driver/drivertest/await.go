@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -100,12 +101,14 @@ func awaitLeftover(h *harness) {
 func awaitOneTaskOneWorker(h *harness) {
 	const workers, n = 8, 40
 	var fetches atomic.Int64
-	done, stop := make(chan string, n), make(chan struct{})
+	done := make(chan string, n)
+	ctx, stop := context.WithCancel(h.limit)
+	defer stop()
 	var wg sync.WaitGroup
 	for i := range workers {
 		w := fmt.Sprint("w-", i)
 		h.register(w)
-		wg.Go(func() { h.workUntil(stop, w, &fetches, done) })
+		wg.Go(func() { h.workUntil(ctx, w, &fetches, done) })
 	}
 	for _, t := range tasks("a", n) {
 		h.add(t)
@@ -115,28 +118,25 @@ func awaitOneTaskOneWorker(h *harness) {
 			h.Fatal("a task was not done")
 		}
 	}
-	close(stop)
 	got := fetches.Load()
-	h.add(tasks("last", workers)...) // wakes them all, so that each sees stop
+	stop()
 	wg.Wait()
 	if limit := int64(2*n + 2*workers); got > limit {
 		h.Errorf("%d workers fetched %d times for %d tasks, want up to %d", workers, got, n, limit)
 	}
 }
 
-// workUntil runs a worker that waits, fetches one task and completes it, until stop is closed.
-func (h *harness) workUntil(stop <-chan struct{}, worker string, fetches *atomic.Int64, done chan<- string) {
+// workUntil runs a worker that waits, fetches one task and completes it, until ctx ends.
+func (h *harness) workUntil(ctx context.Context, worker string, fetches *atomic.Int64, done chan<- string) {
 	for {
 		req := forWork(worker)
 		req.Max = patience
-		if err := h.store.Await(h.limit, req); err != nil {
+		switch err := h.store.Await(ctx, req); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
 			h.Errorf("await: %v", err)
 			return
-		}
-		select {
-		case <-stop:
-			return
-		default:
 		}
 		fetches.Add(1)
 		res, err := h.store.Fetch(h.limit, request(worker, 1))

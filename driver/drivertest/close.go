@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,7 @@ var closeCases = []testCase{
 	{"after Close every method returns ErrClosed", closeAll},
 	{"a second Close returns nil", closeTwice},
 	{"Close ends calls under way", closeWaiting},
+	{"Close under load leaves no call hanging", closeUnderLoad},
 	{"Capabilities stay the same after Close", closeCapabilities},
 	{"Close leaves tasks, leases and registrations as they are", closeLeaves},
 }
@@ -166,4 +168,37 @@ func closeLeaves(h *harness) {
 	other.heartbeat("w")
 	other.end("w", c, driver.Complete)
 	Audit(other, other.store)
+}
+
+// closeUnderLoad closes while everything is called: each call has its result or ErrClosed, and none hangs.
+func closeUnderLoad(h *harness) {
+	h.register("w")
+	var wg sync.WaitGroup
+	begun := make(chan struct{}, len(calls))
+	for _, c := range calls {
+		if c.name == "Unregister" {
+			continue
+		}
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				err := c.call(h.limit, h.store)
+				if errors.Is(err, driver.ErrClosed) {
+					return
+				}
+				if err != nil {
+					h.Errorf("%s: %v", c.name, err)
+					return
+				}
+				if i == 0 {
+					begun <- struct{}{}
+				}
+			}
+		})
+	}
+	for range len(calls) - 1 {
+		<-begun
+	}
+	h.closed = true
+	h.must(h.store.Close())
+	wg.Wait()
 }

@@ -87,6 +87,7 @@ var topics = []topic{
 	{"retention", retentionCases},
 	{"maintenance", maintainCases},
 	{"concurrency", concurrencyCases},
+	{"chaos", chaosCases},
 	{"context", contextCases},
 	{"close", closeCases},
 }

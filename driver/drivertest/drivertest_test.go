@@ -9,36 +9,25 @@ import (
 	"github.com/waggleq/waggle/memstore"
 )
 
-// memory opens the reference engine with a clock that stands still, or runs, between the suite's calls of Advance.
-func memory(name string, runs bool) drivertest.Engine {
-	return drivertest.Engine{Name: name, Open: func(t testing.TB) *drivertest.Fixture {
-		var moved atomic.Int64
-		start := time.Now().Truncate(time.Millisecond)
-		clock := func() time.Time {
-			if runs {
-				return time.Now().Add(time.Duration(moved.Load()))
-			}
-			return start.Add(time.Duration(moved.Load()))
+// memory opens the reference engine with a clock that runs between the suite's calls of Advance.
+var memory = drivertest.Engine{Name: "memory", Open: func(t testing.TB) *drivertest.Fixture {
+	var moved atomic.Int64
+	s, err := memstore.Open(&memstore.Options{Clock: func() time.Time { return time.Now().Add(time.Duration(moved.Load())) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
-		s, err := memstore.Open(&memstore.Options{Clock: clock})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { moved.Add(int64(d)) }}
-	}}
-}
+	})
+	return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { moved.Add(int64(d)) }}
+}}
 
-func TestSuiteOnStandingClock(t *testing.T) {
-	t.Parallel()
-	drivertest.Run(t, memory("memory", false))
-}
-
+// The engines' own tests run the suite on clocks that stand still.
 func TestSuiteOnRunningClock(t *testing.T) {
 	t.Parallel()
-	drivertest.Run(t, memory("memory", true))
+	drivertest.Run(t, memory)
 }
+
+func BenchmarkMemory(b *testing.B) { drivertest.Benchmarks(b, memory) }

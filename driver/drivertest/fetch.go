@@ -228,7 +228,6 @@ func fetchRetriedPlace(h *harness) {
 	h.add(tasks("a", 3)...)
 	h.register("w")
 	c := h.wantOrder("w", []string{"a-000"})[0]
-	h.advance(time.Millisecond)
 	h.endWith("w", driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Retry})
 	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
 }
@@ -249,7 +248,6 @@ func fetchPersonRetried(h *harness) {
 	h.register("w")
 	c := h.wantOrder("w", []string{"a-000"})[0]
 	h.end("w", c, driver.Discard)
-	h.advance(time.Millisecond)
 	h.applyOK(driver.OpRetry, c.ID)
 	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
 }

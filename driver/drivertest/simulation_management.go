@@ -33,6 +33,9 @@ func (s *simulation) setQueue() {
 }
 
 func (s *simulation) keep() driver.Keep {
+	if s.chance("unbounded", 2) {
+		return driver.Keep{Age: 24*time.Hour + tick/2, Count: -1, Bytes: -1}
+	}
 	return driver.Keep{
 		Age: draw(s, "age", 24*time.Hour+tick/2, later(3), 0), Count: draw(s, "count", -1, 2, 1, 0),
 		Bytes: draw(s, "bytes", int64(-1), 10, 0),
@@ -138,8 +141,19 @@ func (s *simulation) filter() driver.Filter {
 	return f
 }
 
-// list reads what a filter selects in small pages.
+// list reads what a filter selects in small pages, and some records by id.
 func (s *simulation) list() {
+	ids := []string{"nobody", "own-1", draw(s, "id", append(recordIDs(s.records), "own-2")...)}
+	want, err := s.model.Get(s.ctx, ids)
+	s.must(err)
+	got, err := s.engine.Get(s.ctx, ids)
+	s.must(err)
+	for i := range ids {
+		s.same("Get: there is a record of "+ids[i], want[i] != nil, got[i] != nil)
+		if want[i] != nil {
+			s.same("Get of "+ids[i], s.plain(s.model, want[i]), s.plain(s.engine, got[i]))
+		}
+	}
 	f, size := s.filter(), draw(s, "page size", 1, 3, 1000)
 	read := func(of *side) []*driver.Record {
 		var all []*driver.Record

@@ -100,7 +100,7 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 	if taken[t.Queue] == nil {
 		taken[t.Queue] = map[int]bool{}
 	}
-	switch draw(s, "id", "given", "new", "own") {
+	switch draw(s, "id", "given", "new", "new", "own") {
 	case "new":
 		t.ID = s.number("task-")
 	case "own":
@@ -123,13 +123,12 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 		t.Timeout, t.Encoding = time.Second, driver.EncodingRaw
 	}
 	if s.chance("unique", 3) && !s.draining(t.Queue) {
-		t.Unique = s.unique()
+		if t.Unique = s.unique(); t.Unique.Until == driver.UntilTTL && t.ID != "" {
+			t.ID = s.number("ttl-") // who owns the key of a task that was deleted and is there anew is open
+		}
 	}
-	switch rapid.IntRange(0, 30).Draw(s.T, "fault") {
-	case 29:
+	if s.chance("invalid", 25) {
 		t.Priority = driver.MaxPriority + 1
-	case 30:
-		t.Type = ""
 	}
 	return t
 }
@@ -159,24 +158,22 @@ func (s *simulation) worker() string {
 	return fmt.Sprintf("%s.%d", slot, life)
 }
 
-func (s *simulation) lease() time.Duration { return later(draw(s, "lease in ticks", 2, 1, 5)) }
+func (s *simulation) lease() time.Duration { return later(draw(s, "lease in ticks", 5, 2, 20)) }
 
 // known reports whether the model has a worker registered.
 func (s *simulation) known(worker string) bool {
 	return slices.ContainsFunc(s.workers(s.model), func(w driver.WorkerStatus) bool { return w.ID == worker })
 }
 
-func (s *simulation) register() {
-	slot := draw(s, "worker", simWorkers...)
+func (s *simulation) register() { s.registerSlot(draw(s, "worker", simWorkers...)) }
+
+func (s *simulation) registerSlot(slot string) {
 	id := fmt.Sprintf("%s.%d", slot, s.lives[slot])
-	if !s.known(id) && !s.chance("under the old id", 6) {
+	if !s.known(id) && (s.lives[slot] == 0 || !s.chance("under the old id", 6)) {
 		s.lives[slot]++
 		id = fmt.Sprintf("%s.%d", slot, s.lives[slot])
 	}
 	info, lease := driver.WorkerInfo{ID: id, Host: "host", PID: 1, Build: draw(s, "build", "v1", "v2"), Queues: simQueues, Slots: 3}, s.lease()
-	if !s.known(id) && s.lives[slot] == 0 {
-		return
-	}
 	s.same("Register", class(s.model.Register(s.ctx, info, lease)), class(s.engine.Register(s.ctx, info, lease)))
 }
 
@@ -222,7 +219,13 @@ func (s *simulation) held() {
 }
 
 func (s *simulation) fetch() {
-	req := driver.FetchRequest{Worker: s.worker(), Lease: s.lease(), Queues: some(s, "queues", simQueues...), Max: draw(s, "max", 1, 2, 5, 0, 1000)}
+	slot := draw(s, "slot", simWorkers...)
+	worker := fmt.Sprintf("%s.%d", slot, s.lives[slot])
+	if !s.known(worker) && !s.chance("unregistered", 5) {
+		s.registerSlot(slot)
+		worker = fmt.Sprintf("%s.%d", slot, s.lives[slot])
+	}
+	req := driver.FetchRequest{Worker: worker, Lease: s.lease(), Queues: some(s, "queues", simQueues...), Max: draw(s, "max", 5, 2, 1, 1000, 0)}
 	if s.chance("declared types", 2) {
 		req.Types = some(s, "types", simTypes...)
 	}
@@ -269,10 +272,32 @@ func (s *simulation) checkNextDue(req *driver.FetchRequest, next time.Time) {
 	}
 }
 
-// claim draws a claim: mostly of the newest, often one that is over.
+// claim draws a claim: a present one, one whose task runs again, or any of the newest.
 func (s *simulation) claim() claimed {
-	newest := s.claims[max(0, len(s.claims)-12):]
-	c := newest[len(newest)-1-rapid.IntRange(0, len(newest)-1).Draw(s.T, "claim")]
+	active := map[string]driver.Token{}
+	for _, r := range s.records {
+		if r.State == driver.Active {
+			active[r.ID] = r.Token
+		}
+	}
+	var present, overtaken []claimed
+	for _, c := range s.claims {
+		switch active[c.id] {
+		case c.model:
+			present = append(present, c)
+		case 0:
+		default:
+			overtaken = append(overtaken, c)
+		}
+	}
+	from := s.claims[max(0, len(s.claims)-12):]
+	switch kind := draw(s, "claim", "present", "present", "overtaken", "any"); {
+	case kind == "present" && len(present) > 0:
+		from = present
+	case kind == "overtaken" && len(overtaken) > 0:
+		from = overtaken
+	}
+	c := draw(s, "claim", from...)
 	if s.chance("another worker", 10) {
 		c.worker = s.worker()
 	}
@@ -323,7 +348,7 @@ func (s *simulation) perItem(n int) func([]error, error) []error {
 	}
 }
 
-var simOutcomes = []driver.Outcome{driver.Complete, driver.Retry, driver.Retry, driver.Snooze, driver.Release, driver.Discard, driver.CancelOutcome}
+var simOutcomes = []driver.Outcome{driver.Complete, driver.Complete, driver.Retry, driver.Retry, driver.Snooze, driver.Release, driver.Discard, driver.CancelOutcome}
 
 func (s *simulation) settlement(c claimed, taken map[string]map[int]bool) driver.Settlement {
 	item := driver.Settlement{ID: c.id, Token: c.model, Outcome: draw(s, "outcome", simOutcomes...), Ran: draw(s, "ran", 0, tick)}
@@ -368,7 +393,7 @@ func (s *simulation) report() {
 // wait lets time pass. Before two tasks of one queue and of different types would be due at once, both sides promote
 // the first, since in which order one call promotes them is open.
 func (s *simulation) wait() {
-	for range draw(s, "ticks to pass", 1, 2, 4, 10, 200) {
+	for range draw(s, "ticks to pass", 1, 1, 2, 2, 4, 10, 200) {
 		if s.crowded() {
 			s.maintainBoth()
 			s.load()
