@@ -48,4 +48,4 @@ SELECT id, life, host, build FROM worker WHERE no = ?
 SELECT seq FROM ended WHERE worker = ? AND started IS NOT NULL
 
 -- name: ended_noted
-UPDATE ended SET started = NULL WHERE seq = ?
+UPDATE ended SET started = NULL, extra = 1 WHERE seq = ?
