@@ -94,7 +94,8 @@ func newChaos(t *testing.T, e engine, seed uint64) *chaos {
 		c.posts = append(c.posts, &post{role: role{Role: roleWorker, Name: fmt.Sprintf("worker%d", i),
 			Lease: lease, Drain: waggle.NoDrain, Slots: 8}})
 	}
-	c.posts = append(c.posts, &post{role: role{Role: roleMaintainer, Name: "maintainer", Meddle: true}})
+	c.posts = append(c.posts, &post{role: role{Role: roleMaintainer, Name: "maintainer", Meddle: true}},
+		&post{role: role{Role: roleReader, Name: "reader"}})
 	return c
 }
 
@@ -140,6 +141,9 @@ func (c *chaos) run(d time.Duration) {
 // fill replaces the dead and thaws those whose time has come.
 func (c *chaos) fill() {
 	for _, p := range c.posts {
+		if p.child != nil && p.child.ended() && !p.child.wasKilled() {
+			c.Errorf("%s ended by itself: %v", p.child.role.Name, p.child.cmd.ProcessState)
+		}
 		switch {
 		case p.child == nil || p.child.ended():
 			p.lives++
@@ -179,6 +183,8 @@ func (c *chaos) settle() {
 	}
 	for _, p := range c.posts {
 		p.child.stop()
-		p.child.wait()
+		if state := p.child.wait(); !state.Success() && !p.child.wasKilled() {
+			c.Errorf("%s ended with %v", p.child.role.Name, state)
+		}
 	}
 }
