@@ -105,7 +105,8 @@ func (c *chaos) keep(prune bool) {
 	r := driver.Retention{Completed: all, Cancelled: all, Discarded: all}
 	if prune {
 		few := driver.Keep{Age: time.Minute, Count: 2000, Bytes: -1}
-		r = driver.Retention{Completed: few, Cancelled: few, Discarded: all}
+		// What was replaced by a task with the same unique key is not on record as cancelled, so those are kept.
+		r = driver.Retention{Completed: few, Cancelled: all, Discarded: all}
 	}
 	must(c, c.client.SetRetention(c.Context(), waggle.DefaultQueue, r))
 }
