@@ -27,4 +27,16 @@
 // inspects and operates queues. A [Worker] runs handlers ([Handle]) until its context ends. What a handler returns is its
 // verdict: see [Handler]. Stores are opened by the engines' packages, such as sqlitestore and memstore; package
 // waggletest helps to test handlers.
+//
+// # Errors
+//
+// An error says which operation failed and why, and wraps one of the errors below: [ErrInvalid] and the rest. Whatever
+// calls the store can return [ErrUnavailable], [ErrCorrupt], [ErrClosed], or why its context ended; the comments name
+// what comes beside these. NewClient, NewWorker and all that takes names, options or filters return [ErrInvalid] for
+// those that break a rule, and have changed nothing then.
+//
+// # Further reading
+//
+// In the folder docs of the repository: guarantees.md has each promise with its fine print and its tests; enqueueing.md,
+// handling.md, operating.md and testing.md go through what this package offers; cli.md is the command.
 package waggle

@@ -144,90 +144,112 @@ func throughErr(ctx context.Context, f *Faulty, method string, call func() error
 
 // The methods of driver.Store: see there.
 
+// Enqueue implements [driver.Store].
 func (f *Faulty) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.EnqueueOptions) ([]driver.EnqueueResult, error) {
 	return through(ctx, f, "Enqueue", func() ([]driver.EnqueueResult, error) { return f.Store.Enqueue(ctx, tasks, opts) })
 }
 
+// Register implements [driver.Store].
 func (f *Faulty) Register(ctx context.Context, w driver.WorkerInfo, lease time.Duration) error {
 	return throughErr(ctx, f, "Register", func() error { return f.Store.Register(ctx, w, lease) })
 }
 
+// Fetch implements [driver.Store].
 func (f *Faulty) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
 	return through(ctx, f, "Fetch", func() (*driver.FetchResult, error) { return f.Store.Fetch(ctx, req) })
 }
 
+// Heartbeat implements [driver.Store].
 func (f *Faulty) Heartbeat(ctx context.Context, worker string, lease time.Duration) (*driver.HeartbeatResult, error) {
 	return through(ctx, f, "Heartbeat", func() (*driver.HeartbeatResult, error) { return f.Store.Heartbeat(ctx, worker, lease) })
 }
 
+// Held implements [driver.Store].
 func (f *Faulty) Held(ctx context.Context, worker string) ([]driver.Claim, error) {
 	return through(ctx, f, "Held", func() ([]driver.Claim, error) { return f.Store.Held(ctx, worker) })
 }
 
+// Await implements [driver.Store].
 func (f *Faulty) Await(ctx context.Context, req driver.AwaitRequest) error {
 	return throughErr(ctx, f, "Await", func() error { return f.Store.Await(ctx, req) })
 }
 
+// Unregister implements [driver.Store].
 func (f *Faulty) Unregister(ctx context.Context, worker string) error {
 	return throughErr(ctx, f, "Unregister", func() error { return f.Store.Unregister(ctx, worker) })
 }
 
+// Settle implements [driver.Store].
 func (f *Faulty) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
 	return through(ctx, f, "Settle", func() ([]error, error) { return f.Store.Settle(ctx, worker, items) })
 }
 
+// Report implements [driver.Store].
 func (f *Faulty) Report(ctx context.Context, worker string, items []driver.Report) ([]error, error) {
 	return through(ctx, f, "Report", func() ([]error, error) { return f.Store.Report(ctx, worker, items) })
 }
 
+// Get implements [driver.Store].
 func (f *Faulty) Get(ctx context.Context, ids []string) ([]*driver.Record, error) {
 	return through(ctx, f, "Get", func() ([]*driver.Record, error) { return f.Store.Get(ctx, ids) })
 }
 
+// List implements [driver.Store].
 func (f *Faulty) List(ctx context.Context, filter driver.Filter, page driver.Page) (*driver.RecordPage, error) {
 	return through(ctx, f, "List", func() (*driver.RecordPage, error) { return f.Store.List(ctx, filter, page) })
 }
 
+// Queues implements [driver.Store].
 func (f *Faulty) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 	return through(ctx, f, "Queues", func() ([]driver.QueueInfo, error) { return f.Store.Queues(ctx) })
 }
 
+// Workers implements [driver.Store].
 func (f *Faulty) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 	return through(ctx, f, "Workers", func() ([]driver.WorkerStatus, error) { return f.Store.Workers(ctx) })
 }
 
+// Events implements [driver.Store].
 func (f *Faulty) Events(ctx context.Context, q driver.EventQuery) (*driver.EventPage, error) {
 	return through(ctx, f, "Events", func() (*driver.EventPage, error) { return f.Store.Events(ctx, q) })
 }
 
+// Info implements [driver.Store].
 func (f *Faulty) Info(ctx context.Context) (*driver.StoreInfo, error) {
 	return through(ctx, f, "Info", func() (*driver.StoreInfo, error) { return f.Store.Info(ctx) })
 }
 
+// Apply implements [driver.Store].
 func (f *Faulty) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResult, error) {
 	return through(ctx, f, "Apply", func() (*driver.ChangeResult, error) { return f.Store.Apply(ctx, c) })
 }
 
+// SetQueue implements [driver.Store].
 func (f *Faulty) SetQueue(ctx context.Context, queue string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
 	return through(ctx, f, "SetQueue", func() (*driver.QueueConfig, error) { return f.Store.SetQueue(ctx, queue, patch) })
 }
 
+// Maintain implements [driver.Store].
 func (f *Faulty) Maintain(ctx context.Context, max int) (*driver.MaintainResult, error) {
 	return through(ctx, f, "Maintain", func() (*driver.MaintainResult, error) { return f.Store.Maintain(ctx, max) })
 }
 
+// Audit implements [driver.Store].
 func (f *Faulty) Audit(ctx context.Context, repair bool) ([]driver.Finding, error) {
 	return through(ctx, f, "Audit", func() ([]driver.Finding, error) { return f.Store.Audit(ctx, repair) })
 }
 
+// PutSchedules implements [driver.Store].
 func (f *Faulty) PutSchedules(ctx context.Context, schedules []driver.Schedule) error {
 	return throughErr(ctx, f, "PutSchedules", func() error { return f.Store.PutSchedules(ctx, schedules) })
 }
 
+// DeleteSchedules implements [driver.Store].
 func (f *Faulty) DeleteSchedules(ctx context.Context, names []string) error {
 	return throughErr(ctx, f, "DeleteSchedules", func() error { return f.Store.DeleteSchedules(ctx, names) })
 }
 
+// Schedules implements [driver.Store].
 func (f *Faulty) Schedules(ctx context.Context) ([]driver.Schedule, error) {
 	return through(ctx, f, "Schedules", func() ([]driver.Schedule, error) { return f.Store.Schedules(ctx) })
 }

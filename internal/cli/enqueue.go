@@ -76,7 +76,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop it if it has not begun in this time")
 	flags.Var(&headers{&o.Headers}, "header", "a header; may be repeated")
 	flags.Var(&names{&o.Tags, "tag"}, "tag", "a tag to search by; may be repeated")
-	flags.BoolVar(&o.Hold, "hold", false, "hold it back until `waggle task run`")
+	flags.BoolVar(&o.Hold, "hold", false, "hold it back until 'waggle task run'")
 	flags.StringVar(&f.uniqueKey, "unique", "", "let no second task in with this `KEY`")
 	flags.BoolVar(&f.uniqueAuto, "unique-payload", false, "let no second task in with the same type, queue and payload")
 	flags.Var(&choice{&f.uniqueUntil, []string{"done", "started", "ttl"}}, "unique-until", "when the key is free again (default \"done\")")

@@ -122,11 +122,14 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := ""
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf(", did you mean `%s %s`?", cmd.CommandPath(), near[0])
+	cmd.SuggestionsMinimumDistance = 1
+	if len(args[0]) > 3 {
+		cmd.SuggestionsMinimumDistance = 2 // two letters swapped
 	}
-	return driver.Invalidf("there is no command %q%s: see `%s --help`", args[0], hint, cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return driver.Invalidf("there is no command %q, did you mean `%s %s`?", args[0], cmd.CommandPath(), near[0])
+	}
+	return driver.Invalidf("there is no command %q: see `%s --help`", args[0], cmd.CommandPath())
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -111,7 +111,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	a.signals.onFirst(func() {
 		a.say("waggle: stopping: running commands have %s (again: stop at once)", shortDuration(f.drain))
 	})
-	a.introduce(f, argv, worker)
+	a.introduce(f, argv)
 	err = worker.Run(ctx)
 	a.say("waggle: %s", h.summary())
 	if err == nil && context.Cause(ctx) == errInterrupted {
@@ -140,7 +140,7 @@ func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions 
 }
 
 // introduce tells what this worker is about to do, defaults included.
-func (a *app) introduce(f *workFlags, argv []string, w *waggle.Worker) {
+func (a *app) introduce(f *workFlags, argv []string) {
 	queues, types := "default", "all types"
 	if len(f.queues) > 0 {
 		words := make([]string, len(f.queues))
@@ -152,7 +152,7 @@ func (a *app) introduce(f *workFlags, argv []string, w *waggle.Worker) {
 	if len(f.types) > 0 {
 		types = "type " + strings.Join(f.types, ", ")
 	}
-	a.say("waggle: worker %s on %s", w.ID(), a.storeURL())
+	a.say("waggle: worker on %s", a.storeURL())
 	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
 	a.say("waggle: runs %s", strings.Join(argv, " "))
 }

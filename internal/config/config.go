@@ -25,7 +25,7 @@ func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 
 // OpenStore opens the store that a URL names:
 //
-//	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there; its directory must be there
+//	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there, and so is its directory
 //	memory:                       a store in this process, gone with it
 //
 // The empty URL is [DefaultURL], whose directory is made if needed. It returns [driver.ErrInvalid] for a URL that
