@@ -28,6 +28,9 @@ func (s *Store) remote(t *newTask) bool {
 // enqueueRemote stores one task whose unique key is another shard's, or owned by a task in another shard.
 func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Durability, results []driver.EnqueueResult) error {
 	home := s.shardOf(t.task.ID)
+	if t.task.Unique == nil {
+		return s.enqueueShard(ctx, home, []*newTask{t}, level, results)
+	}
 	entries, _, err := s.read(ctx, home, []string{t.id})
 	if err != nil {
 		return err

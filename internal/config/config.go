@@ -27,6 +27,11 @@ func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 //
 //	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there, and so is its directory
 //	memory:                       a store in this process, gone with it
+//	redis://HOST[:PORT]           a Redis server, with TLS rediss:; valkey: and valkeys: are the same for Valkey
+//	redis-sentinel://HOST,…/NAME  the master that Sentinel knows by this name; with TLS rediss-sentinel:
+//	redis+cluster://HOST,…        a Redis or Valkey Cluster; with TLS rediss+cluster:
+//
+// What else a Redis URL may hold is told at [redisstore.Open].
 //
 // The empty URL is [DefaultURL], whose directory is made if needed. It returns [driver.ErrInvalid] for a URL that
 // names no engine and otherwise what the engine returns; no error text holds a password.
@@ -85,7 +90,7 @@ func knownSchemes() string {
 	for i, n := range names {
 		names[i] = n + ":"
 	}
-	return strings.Join(names, " or ")
+	return strings.Join(names, ", ")
 }
 
 // sqlitePath returns the file that the part after "sqlite:" names; three slashes begin an absolute path, as in a URL.
@@ -149,9 +154,10 @@ func Redact(storeURL string) string {
 	if !strings.Contains(storeURL, "@") && !strings.Contains(storeURL, "?") {
 		return storeURL
 	}
-	u, err := url.Parse(storeURL)
+	scheme, _, _ := strings.Cut(storeURL, ":")
+	oneHost, hosts := joinHosts(storeURL)
+	u, err := url.Parse(oneHost)
 	if err != nil || (u.User == nil && strings.Contains(storeURL, "@") && u.Scheme != "sqlite" && u.Scheme != "") {
-		scheme, _, _ := strings.Cut(storeURL, ":")
 		return fmt.Sprintf("%s:xxxxx", scheme)
 	}
 	if query := u.Query(); len(query) > 0 {
@@ -162,11 +168,34 @@ func Redact(storeURL string) string {
 		}
 		u.RawQuery = query.Encode()
 	}
+	if hosts != "" {
+		return strings.Replace(u.Redacted(), hostsMark, hosts, 1)
+	}
 	return u.Redacted()
+}
+
+// hostsMark stands for a list of hosts, which [url.Parse] does not take.
+const hostsMark = "hosts~of~a~store"
+
+// joinHosts replaces the list of hosts of a store's URL by a mark, and returns it; empty if there is no list.
+func joinHosts(storeURL string) (oneHost, hosts string) {
+	scheme, rest, found := strings.Cut(storeURL, "://")
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	hosts = rest[strings.LastIndexByte(rest[:end], '@')+1 : end]
+	if !found || !strings.Contains(hosts, ",") {
+		return storeURL, ""
+	}
+	return scheme + "://" + rest[:end-len(hosts)] + hostsMark + rest[end:], hosts
 }
 
 func secretName(name string) bool {
 	name = strings.ToLower(name)
+	if strings.HasSuffix(name, "_file") {
+		return false // where a secret is, not the secret
+	}
 	return slices.ContainsFunc([]string{"pass", "secret", "token", "key", "auth"}, func(part string) bool {
 		return strings.Contains(name, part)
 	})

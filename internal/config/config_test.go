@@ -30,7 +30,14 @@ func TestSplit(t *testing.T) {
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"kafka://host":            `no store has the URL scheme "kafka": use memory: or sqlite:`,
+		"kafka://host":            `no store has the URL scheme "kafka": use memory:, redis:, redis+cluster:, redis-sentinel:, rediss:, rediss+cluster:, rediss-sentinel:, sqlite:, valkey:, valkeys:`,
+		"redis:localhost":         "redis://",
+		"redis://h:0":             `port "0"`,
+		"redis://:hunter2@a,b":    "one host",
+		"redis-sentinel://h":      "name of the master",
+		"redis+cluster://h/3":     "only database 0",
+		"redis://h?color=blue":    `unknown option "color"`,
+		"redis://u:hunter2%@host": "redis://u:xxxxx@host",
 		"queue":                   "neither a URL nor a path",
 		"sqlite:":                 "write sqlite:PATH",
 		"sqlite://host/q.db":      "on this machine",
@@ -88,6 +95,9 @@ func TestRedact(t *testing.T) {
 		"redis://bee:hunter2@host:6379/0":     "redis://bee:xxxxx@host:6379/0",
 		"redis://host/0?password=hunter2&n=1": "redis://host/0?n=1&password=xxxxx",
 		"redis://bee:hunter2%@host":           "redis:xxxxx",
+		"redis-sentinel://:hunter2@a:1,b:2/m": "redis-sentinel://:xxxxx@a:1,b:2/m",
+		"redis+cluster://a:1,b:2?shards=4":    "redis+cluster://a:1,b:2?shards=4",
+		"redis://h?password_file=%2Frun%2Fp":  "redis://h?password_file=%2Frun%2Fp",
 		"redis:bee:hunter2@host":              "redis:xxxxx",
 	} {
 		if got := Redact(in); got != want {

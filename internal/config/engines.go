@@ -5,6 +5,7 @@ import (
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/memstore"
+	"github.com/waggleq/waggle/redisstore"
 	"github.com/waggleq/waggle/sqlitestore"
 )
 
@@ -15,6 +16,11 @@ func init() {
 	engines = map[string]opener{
 		"memory": openMemory,
 		"sqlite": openSQLite,
+
+		"redis": openRedis, "rediss": openRedis,
+		"valkey": openRedis, "valkeys": openRedis,
+		"redis-sentinel": openRedis, "rediss-sentinel": openRedis,
+		"redis+cluster": openRedis, "rediss+cluster": openRedis,
 	}
 }
 
@@ -31,4 +37,8 @@ func openSQLite(ctx context.Context, _, rest string) (driver.Store, error) {
 		return nil, err
 	}
 	return sqlitestore.Open(ctx, path, nil)
+}
+
+func openRedis(ctx context.Context, scheme, rest string) (driver.Store, error) {
+	return redisstore.Open(ctx, scheme+":"+rest, nil)
 }

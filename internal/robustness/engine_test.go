@@ -48,6 +48,7 @@ func openStore(ctx context.Context, url string, shift time.Duration) (driver.Sto
 // onEachEngine runs a test on every engine, in parallel.
 func onEachEngine(t *testing.T, run func(t *testing.T, e engine)) {
 	t.Helper()
+	t.Parallel()
 	for name, e := range engines {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

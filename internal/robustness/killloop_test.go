@@ -94,7 +94,8 @@ func newChaos(t *testing.T, e engine, seed uint64) *chaos {
 		c.posts = append(c.posts, &post{role: role{Role: roleWorker, Name: fmt.Sprintf("worker%d", i),
 			Lease: lease, Drain: waggle.NoDrain, Slots: 8}})
 	}
-	c.posts = append(c.posts, &post{role: role{Role: roleMaintainer, Name: "maintainer", Meddle: true}})
+	c.posts = append(c.posts, &post{role: role{Role: roleMaintainer, Name: "maintainer", Meddle: true}},
+		&post{role: role{Role: roleReader, Name: "reader"}})
 	return c
 }
 
@@ -104,7 +105,8 @@ func (c *chaos) keep(prune bool) {
 	r := driver.Retention{Completed: all, Cancelled: all, Discarded: all}
 	if prune {
 		few := driver.Keep{Age: time.Minute, Count: 2000, Bytes: -1}
-		r = driver.Retention{Completed: few, Cancelled: few, Discarded: all}
+		// What was replaced by a task with the same unique key is not on record as cancelled, so those are kept.
+		r = driver.Retention{Completed: few, Cancelled: all, Discarded: all}
 	}
 	must(c, c.client.SetRetention(c.Context(), waggle.DefaultQueue, r))
 }
@@ -140,6 +142,9 @@ func (c *chaos) run(d time.Duration) {
 // fill replaces the dead and thaws those whose time has come.
 func (c *chaos) fill() {
 	for _, p := range c.posts {
+		if p.child != nil && p.child.ended() && !p.child.wasKilled() {
+			c.Errorf("%s ended by itself: %v", p.child.role.Name, p.child.cmd.ProcessState)
+		}
 		switch {
 		case p.child == nil || p.child.ended():
 			p.lives++
@@ -179,6 +184,8 @@ func (c *chaos) settle() {
 	}
 	for _, p := range c.posts {
 		p.child.stop()
-		p.child.wait()
+		if state := p.child.wait(); !state.Success() && !p.child.wasKilled() {
+			c.Errorf("%s ended with %v", p.child.role.Name, state)
+		}
 	}
 }

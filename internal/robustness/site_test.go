@@ -138,29 +138,6 @@ func (s *site) awaitEnd(ids ...string) []*driver.Record {
 	return records
 }
 
-// awaitEvent waits for an event that fits, from the beginning of the store on.
-func (s *site) awaitEvent(what string, fits func(driver.Event) bool) driver.Event {
-	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), patience)
-	defer cancel()
-	for e, err := range s.client.Events(ctx, "") {
-		must(s, err)
-		if fits(e) {
-			return e
-		}
-	}
-	s.Fatalf("waited in vain for %s", what)
-	return driver.Event{}
-}
-
-// awaitState waits until a task is in a state.
-func (s *site) awaitState(id string, state driver.State) {
-	s.Helper()
-	s.awaitEvent(fmt.Sprintf("%s to become %s", id, state), func(e driver.Event) bool {
-		return e.ID == id && e.Kind == driver.EventKind(state)
-	})
-}
-
 // drain runs one more worker, without faults, until nothing is left to run.
 func (s *site) drain() {
 	s.Helper()
