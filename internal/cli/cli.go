@@ -81,7 +81,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.store, "store", "", "the store's `URL`: sqlite:PATH (default: a file in your state directory)")
+	flags.StringVar(&a.store, "store", "", "the store's `URL`: sqlite:PATH or redis://HOST (default: a file in your state directory)")
 	a.format = formatTable
 	flags.VarP(&choice{value: &a.format, of: formats}, "output", "o", "how data is printed: table, json or jsonl")
 	for _, group := range commandGroups {

@@ -79,6 +79,12 @@ Every command takes ` + "`--store URL`" + `:
 | none | ` + "`waggle/waggle.db`" + ` in ` + "`$XDG_STATE_HOME`" + `, or in ` + "`~/.local/state`" + ` if that is not set; made if needed |
 | ` + "`sqlite:PATH`" + `, ` + "`sqlite:///PATH`" + ` | this SQLite file; made if needed, with its directory |
 | ` + "`PATH`" + ` | the same, if it has a slash or ends in .db, .sqlite or .sqlite3 |
+| ` + "`redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`" + ` | a Redis or Valkey server; with TLS ` + "`rediss:`" + ` |
+| ` + "`redis-sentinel://HOST,HOST/NAME`" + ` | the master that Sentinel knows by this name; with TLS ` + "`rediss-sentinel:`" + ` |
+| ` + "`redis+cluster://HOST,HOST`" + ` | a Cluster; with TLS ` + "`rediss+cluster:`" + ` |
+
+No message shows a password. To keep it out of the list of processes, put the URL into ` + "`WAGGLE_STORE`" + `, or the password into
+a file that ` + "`?password_file=FILE`" + ` names.
 
 ## Output
 

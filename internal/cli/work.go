@@ -156,6 +156,11 @@ func (a *app) introduce(f *workFlags, argv []string) {
 	a.say("waggle: worker on %s", a.storeURL())
 	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
 	a.say("waggle: runs %s", strings.Join(argv, " "))
+	for _, arg := range argv {
+		if arg != "{}" && strings.Contains(arg, "{}") {
+			a.say("waggle: {} stands for the payload only where it is an argument of its own; it is left as it is in %q", arg)
+		}
+	}
 }
 
 // execHandler runs the command for each task, and counts how that went.
