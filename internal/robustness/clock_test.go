@@ -18,7 +18,7 @@ import (
 // TestWorkersClockIsOff has worker processes whose clocks are hours and days away from the store's. Nothing starts
 // before its time by the store's clock, and no healthy worker loses its lease.
 func TestWorkersClockIsOff(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, e engine) {
+	onEachClock(t, func(t *testing.T, e engine) {
 		for _, off := range []time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour} {
 			t.Run(off.String(), func(t *testing.T) {
 				t.Parallel()
@@ -139,7 +139,7 @@ func (w *local) await(t testing.TB, kind, task string) line {
 // TestSuspended has time pass in the store that did not pass for a worker: its machine was suspended, and its clock, by
 // which its lease is good, stood still. That it trusts its lease must not suffice to settle.
 func TestSuspended(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, e engine) {
+	onEachClock(t, func(t *testing.T, e engine) {
 		const long = 10 * time.Second
 		s := newStepping(t, e)
 		s.enqueue("t", act{Do: doGate})
@@ -174,7 +174,7 @@ func TestSuspended(t *testing.T) {
 // no longer than step and lease; whatever a step forward takes from a worker runs again.
 func TestStoreClockSteps(t *testing.T) {
 	const step = 10 * time.Minute
-	onEachEngine(t, func(t *testing.T, e engine) {
+	onEachClock(t, func(t *testing.T, e engine) {
 		s := newStepping(t, e)
 		w := s.local("worker", lease)
 		s.enqueue("held", act{Do: doGate})

@@ -1,6 +1,7 @@
 package robustness
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,7 +17,7 @@ import (
 // TestKillLoop has producers, workers and maintainers share a store while one of them is killed or frozen every few
 // hundred milliseconds, for a while; then everything is let come to rest and the histories are checked.
 func TestKillLoop(t *testing.T) {
-	d := 45 * time.Second
+	d := time.Duration(0) // as long as the engine's loop is by default
 	if testing.Short() {
 		d = 5 * time.Second
 	}
@@ -61,7 +62,7 @@ func killLoop(t *testing.T, d time.Duration, prune bool) {
 		t.Run(name, func(t *testing.T) {
 			c := newChaos(t, e, seed(t))
 			c.keep(prune)
-			c.run(d)
+			c.run(cmp.Or(d, e.loop))
 			c.settle()
 			c.check(&history.Options{AtRest: true, Prunes: prune, Recovery: 15 * time.Second})
 			t.Logf("%d processes, %d killed, %d frozen", len(c.kids), c.killed, c.frozen)
