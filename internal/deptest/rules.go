@@ -109,6 +109,12 @@ var Rules = []Rule{
 		Why:   "commands get their engine from internal/config",
 	},
 	{
+		Of:    "./internal/figures",
+		May:   slices.Concat(library, engines, []string{thirdParty}),
+		Never: []string{"./cmd/..."},
+		Why:   "the figures are measured on the library, the engines and the command itself",
+	},
+	{
 		Of:  "./cmd/waggle",
 		May: []string{"./internal/cli"},
 		Why: "main calls internal/cli and nothing else",
