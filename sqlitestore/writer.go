@@ -160,15 +160,7 @@ func (w *writer) loop() {
 			for ; len(batch) > 0; batch, _, _ = w.s.queue.take(batch) {
 				answer(batch, errClosed)
 			}
-<<<<<<< HEAD
-			if len(batch) == 0 {
-				return
-			}
-			w.s.queue.signal() // come round again: nobody else will wake a closed queue
-			continue
-=======
 			return
->>>>>>> sqlitestore
 		}
 		if len(batch) > 0 {
 			w.watch.disarm()
