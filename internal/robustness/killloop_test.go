@@ -60,7 +60,8 @@ func killLoop(t *testing.T, d time.Duration, prune bool) {
 	for name, e := range engines {
 		t.Run(name, func(t *testing.T) {
 			c := newChaos(t, e, seed(t))
-			c.keep(prune)
+			c.prunes = prune
+			c.keep()
 			c.run(d)
 			c.settle()
 			c.check(&history.Options{AtRest: true, Prunes: prune, Recovery: 15 * time.Second})
@@ -100,10 +101,10 @@ func newChaos(t *testing.T, e engine, seed uint64) *chaos {
 }
 
 // keep sets the retention: nothing is removed, or what has ended soon is.
-func (c *chaos) keep(prune bool) {
+func (c *chaos) keep() {
 	all := driver.Keep{Age: 24 * time.Hour, Count: -1, Bytes: -1}
 	r := driver.Retention{Completed: all, Cancelled: all, Discarded: all}
-	if prune {
+	if c.prunes {
 		few := driver.Keep{Age: time.Minute, Count: 2000, Bytes: -1}
 		// What was replaced by a task with the same unique key is not on record as cancelled, so those are kept.
 		r = driver.Retention{Completed: few, Cancelled: all, Discarded: all}

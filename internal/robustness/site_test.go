@@ -25,6 +25,7 @@ type site struct {
 	store  driver.Store // the test's own handle: never one with faults
 	client *waggle.Client
 	kids   []*child
+	prunes bool // retention removes tasks during the test
 }
 
 // newSite makes a store. At the end of the test it is audited, when all children are gone.
@@ -55,7 +56,7 @@ func (s *site) attach(t testing.TB) {
 		_ = s.client.Close(context.Background()) // nothing is under way
 		if !t.Failed() {
 			drivertest.Audit(t, store)
-			s.check(&history.Options{})
+			s.check(&history.Options{Prunes: s.prunes})
 		}
 		_ = store.Close()
 	})
