@@ -13,8 +13,9 @@ import (
 	"github.com/waggleq/waggle/driver/drivertest/history"
 )
 
-// lease is what workers have unless a test says otherwise. Recovery is promised within the lease and one second.
-const lease = time.Second
+// lease is what workers have unless a test says otherwise: long enough not to be lost on a machine that is busy with
+// other tests. Recovery is promised within the lease and one second.
+const lease = 2 * time.Second
 
 // site is a store and the processes on it.
 type site struct {
