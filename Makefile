@@ -21,7 +21,7 @@ export FUZZTIME
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PKGS=$(PKGS) BENCH=$(BENCH) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) FUZZTIME=$(FUZZTIME) SOAKTIME=$(SOAKTIME)"
 
@@ -65,7 +65,19 @@ setup: ## Install what the tests need on Debian and Ubuntu; quiet if all is ther
 ##  Now and then
 
 .PHONY: bench
-bench: ## Run the Go benchmarks COUNT times and print medians and spread
+bench: ## Measure all promised figures beside a bare SQLite loop: five minutes on a quiet machine
+	$(GO) run ./internal/figures
+
+.PHONY: bench-quick
+bench-quick: ## Measure less of the same, in about a minute
+	$(GO) run ./internal/figures -quick
+
+.PHONY: figures
+figures: ## Measure as make bench does and write docs/figures.md
+	$(GO) run ./internal/figures -write docs/figures.md
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks COUNT times and print medians and spread
 	@$(call require,Benchmark)
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -p 1 -timeout 0 $(PKGS) | tee bin/bench.txt

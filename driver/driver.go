@@ -49,7 +49,7 @@ type Enqueuer interface {
 	// Enqueue stores new tasks. Every task first passes [Prepare]; one that fails it gets that error in its result.
 	//
 	// A task without an ID is given one, written to Task.ID before anything is stored, so that a caller who gets an
-	// error can call again with the same tasks. A task whose ID the store already knows, in any state, is left alone:
+	// error can call again with the same tasks; an ID that is set is only read. A task whose ID the store already knows, in any state, is left alone:
 	// the result names the stored state and has Existing set. So enqueueing the same ids again is always safe.
 	//
 	// All tasks of a call that are accepted become visible in one atomic step on each shard. An accepted task is

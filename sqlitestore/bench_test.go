@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/bareloop"
 	"github.com/waggleq/waggle/sqlitestore"
 )
 
@@ -60,113 +58,52 @@ func fill(b *testing.B, s driver.Enqueuer, n int) {
 
 func perSecond(b *testing.B, n int) { b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "tasks/s") }
 
-// BenchmarkBareLoop is the yardstick: the same payloads through one table of a bare SQLite file with the same settings,
-// inserted, then claimed and deleted, in batches, with nothing of a queue about them.
+// BenchmarkBareLoop is the yardstick.
 func BenchmarkBareLoop(b *testing.B) {
 	for _, size := range []int{100, 500} {
 		b.Run(fmt.Sprintf("enqueue/batch=%d", size), func(b *testing.B) {
-			c := bareDatabase(b)
+			l := bareFile(b)
 			for b.Loop() {
-				bareEnqueue(b, c, size)
+				bareEnqueue(b, l, size)
 			}
 			perSecond(b, b.N*size)
 		})
 		b.Run(fmt.Sprintf("process/batch=%d", size), func(b *testing.B) {
-			c := bareDatabase(b)
+			l := bareFile(b)
 			left := 0
 			for b.Loop() {
 				if left == 0 {
 					b.StopTimer()
 					for range 20 {
-						bareEnqueue(b, c, 1000)
+						bareEnqueue(b, l, 1000)
 					}
 					left = 20_000
 					b.StartTimer()
 				}
-				left -= bareProcess(b, c, size)
+				n, err := l.Process(size)
+				if err != nil {
+					b.Fatal(err)
+				}
+				left -= n
 			}
 			perSecond(b, b.N*size)
 		})
 	}
 }
 
-func bareDatabase(b *testing.B) *sqlite.Conn {
+func bareFile(b *testing.B) *bareloop.Loop {
 	b.Helper()
-	c, err := sqlite.OpenConn(filepath.Join(b.TempDir(), "bare.db"), sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
+	l, err := bareloop.Open(filepath.Join(b.TempDir(), "bare.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = c.Close() })
-	for _, text := range []string{"PRAGMA synchronous=full", "PRAGMA cache_size=-16000", "PRAGMA wal_autocheckpoint=2000",
-		"CREATE TABLE task (seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, claimed INTEGER, payload BLOB)",
-		"CREATE INDEX task_free ON task (seq) WHERE claimed IS NULL"} {
-		if err := sqlitex.ExecuteTransient(c, text, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return c
+	b.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
-func bareEnqueue(b *testing.B, c *sqlite.Conn, n int) {
+func bareEnqueue(b *testing.B, l *bareloop.Loop, n int) {
 	b.Helper()
-	bareExec(b, c, "BEGIN IMMEDIATE")
-	insert := c.Prep("INSERT INTO task (id, payload) VALUES (?, ?)")
-	for range n {
-		insert.BindBytes(1, driver.PackID(nil, driver.NewID()))
-		insert.BindBytes(2, benchPayload)
-		if _, err := insert.Step(); err != nil {
-			b.Fatal(err)
-		}
-		if err := insert.Reset(); err != nil {
-			b.Fatal(err)
-		}
-	}
-	bareExec(b, c, "COMMIT")
-}
-
-// bareProcess claims a batch in one transaction and deletes it in another.
-func bareProcess(b *testing.B, c *sqlite.Conn, n int) int {
-	b.Helper()
-	seqs := make([]int64, 0, n)
-	bareExec(b, c, "BEGIN IMMEDIATE")
-	read := c.Prep("SELECT seq, id, payload FROM task WHERE claimed IS NULL ORDER BY seq LIMIT ?")
-	read.BindInt64(1, int64(n))
-	for {
-		found, err := read.Step()
-		if err != nil {
-			b.Fatal(err)
-		}
-		if !found {
-			break
-		}
-		seqs = append(seqs, read.ColumnInt64(0))
-		payload := make([]byte, read.ColumnLen(2))
-		read.ColumnBytes(2, payload)
-	}
-	bareEach(b, c.Prep("UPDATE task SET claimed = 1 WHERE seq = ?"), seqs)
-	bareExec(b, c, "COMMIT")
-	bareExec(b, c, "BEGIN IMMEDIATE")
-	bareEach(b, c.Prep("DELETE FROM task WHERE seq = ?"), seqs)
-	bareExec(b, c, "COMMIT")
-	return len(seqs)
-}
-
-func bareEach(b *testing.B, stmt *sqlite.Stmt, seqs []int64) {
-	b.Helper()
-	for _, seq := range seqs {
-		stmt.BindInt64(1, seq)
-		if _, err := stmt.Step(); err != nil {
-			b.Fatal(err)
-		}
-		if err := stmt.Reset(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func bareExec(b *testing.B, c *sqlite.Conn, text string) {
-	b.Helper()
-	if _, err := c.Prep(text).Step(); err != nil {
+	if err := l.Enqueue(benchPayload, n); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -55,7 +55,9 @@ func (s *Store) prepare(tasks []*driver.Task) (items []newTask, bytes int) {
 		n := &items[i]
 		n.Task = *in // shares slices and maps with the caller's, which are only read
 		n.err = driver.Prepare(&n.Task, s.caps, now)
-		in.ID = n.ID
+		if in.ID == "" { // one that is set is only read: a caller who gave up may be reading it too
+			in.ID = n.ID
+		}
 		if n.err != nil {
 			continue
 		}

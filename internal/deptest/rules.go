@@ -63,7 +63,7 @@ var Rules = []Rule{
 	engine("./memstore/..."),
 	engine("./pgstore/...", "github.com/jackc/pgx/v5/..."),
 	engine("./redisstore/...", "github.com/redis/rueidis/..."),
-	engine("./sqlitestore/...", "golang.org/x/sys/unix", "zombiezen.com/go/sqlite/...", "modernc.org/sqlite/lib"),
+	engine("./sqlitestore/...", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix", "zombiezen.com/go/sqlite/...", "modernc.org/sqlite/lib"),
 
 	{
 		Of:    ".",
@@ -107,6 +107,12 @@ var Rules = []Rule{
 		May:   slices.Concat(library, []string{"./dashboard/...", "./httpapi/...", thirdParty}),
 		Never: []string{"./cmd/..."},
 		Why:   "commands get their engine from internal/config",
+	},
+	{
+		Of:    "./internal/figures",
+		May:   slices.Concat(library, engines, []string{thirdParty}),
+		Never: []string{"./cmd/..."},
+		Why:   "the figures are measured on the library, the engines and the command itself",
 	},
 	{
 		Of:  "./cmd/waggle",

@@ -8,6 +8,6 @@
 // The tests know engines by the URL of a store only, so an engine that several processes can share joins by one entry in
 // the table of engines (see engine_test.go).
 //
-// TestKillLoop runs for WAGGLE_KILLLOOP (a duration, 45s if it is not set), TestSoakKillLoop for WAGGLE_SOAK and only
+// TestKillLoop runs for WAGGLE_KILLLOOP (a duration; each engine has its own if it is not set), TestSoakKillLoop for WAGGLE_SOAK and only
 // if that is set. Both print the seed of a run; WAGGLE_SEED repeats its choices, though not the timing of the machine.
 package robustness

@@ -19,11 +19,16 @@ type engine struct {
 	create func(t testing.TB) string
 	// open opens the store of a URL. clock, if not nil, is the store's clock as far as this handle can set it.
 	open func(ctx context.Context, url string, clock func() time.Time) (driver.Store, error)
+	// loop is how long TestKillLoop goes on; 0: the engine has no loop of its own.
+	loop time.Duration
+	// clocked says that open heeds a clock.
+	clocked bool
 }
 
 // engines are those the tests run on, by the scheme of their URLs.
 var engines = map[string]engine{
-	"sqlite": {"sqlite", createSQLite, openSQLite},
+	"redis":  {name: "redis", create: createRedis, open: openRedis, loop: 20 * time.Second},
+	"sqlite": {name: "sqlite", create: createSQLite, open: openSQLite, loop: 45 * time.Second, clocked: true},
 }
 
 func createSQLite(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "waggle.db") }
@@ -48,8 +53,22 @@ func openStore(ctx context.Context, url string, shift time.Duration) (driver.Sto
 // onEachEngine runs a test on every engine, in parallel.
 func onEachEngine(t *testing.T, run func(t *testing.T, e engine)) {
 	t.Helper()
+	onEngines(t, func(engine) bool { return true }, run)
+}
+
+// onEachClock runs a test on every engine whose clock can be set, in parallel.
+func onEachClock(t *testing.T, run func(t *testing.T, e engine)) {
+	t.Helper()
+	onEngines(t, func(e engine) bool { return e.clocked }, run)
+}
+
+func onEngines(t *testing.T, fits func(engine) bool, run func(t *testing.T, e engine)) {
+	t.Helper()
 	t.Parallel()
 	for name, e := range engines {
+		if !fits(e) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run(t, e)

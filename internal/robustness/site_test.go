@@ -13,8 +13,9 @@ import (
 	"github.com/waggleq/waggle/driver/drivertest/history"
 )
 
-// lease is what workers have unless a test says otherwise. Recovery is promised within the lease and one second.
-const lease = time.Second
+// lease is what workers have unless a test says otherwise: long enough not to be lost on a machine that is busy with
+// other tests. Recovery is promised within the lease and one second.
+const lease = 2 * time.Second
 
 // site is a store and the processes on it.
 type site struct {
@@ -25,6 +26,7 @@ type site struct {
 	store  driver.Store // the test's own handle: never one with faults
 	client *waggle.Client
 	kids   []*child
+	prunes bool // retention removes tasks during the test
 }
 
 // newSite makes a store. At the end of the test it is audited, when all children are gone.
@@ -55,7 +57,7 @@ func (s *site) attach(t testing.TB) {
 		_ = s.client.Close(context.Background()) // nothing is under way
 		if !t.Failed() {
 			drivertest.Audit(t, store)
-			s.check(&history.Options{})
+			s.check(&history.Options{Prunes: s.prunes})
 		}
 		_ = store.Close()
 	})

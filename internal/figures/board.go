@@ -1,0 +1,210 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// figure is one of the promises, or something to hold it against.
+type figure struct {
+	id    string
+	what  string
+	unit  string
+	goal  limit
+	ratio limit  // of the ratio to the figure beside
+	of    string // the id of the figure that the ratio is to; empty: none
+	// pool is the percentile of all samples of all rounds that counts; 0: the median of the rounds' values. The spread is
+	// that of the rounds in both cases.
+	pool float64
+	// worst has the largest value count instead of the median.
+	worst bool
+}
+
+// limit is a goal: at least or at most so much; the zero value is none.
+type limit struct {
+	least bool
+	value float64
+}
+
+func atLeast(v float64) limit { return limit{true, v} }
+func atMost(v float64) limit  { return limit{false, v} }
+
+func (l limit) met(v float64) bool {
+	switch {
+	case l == limit{}:
+		return true
+	case l.least:
+		return v >= l.value
+	}
+	return v <= l.value
+}
+
+func (l limit) String() string {
+	switch {
+	case l == limit{}:
+		return ""
+	case l.least:
+		return "≥ " + number(l.value)
+	}
+	return "≤ " + number(l.value)
+}
+
+// The ids of the figures.
+const (
+	bareEnqueue   = "bare_enqueue"
+	bareProcess   = "bare_process"
+	bulk          = "enqueue_bulk"
+	single        = "enqueue_single"
+	process       = "process"
+	shallow       = "process_at_10000"
+	deep          = "process_at_backlog"
+	workerMemory  = "worker_memory"
+	diskBytes     = "disk_bytes"
+	hereMedian    = "pickup_same_p50"
+	hereTail      = "pickup_same_p99"
+	thereMedian   = "pickup_other_p50"
+	thereTail     = "pickup_other_p99"
+	lateness      = "lateness_p99"
+	recoverLong   = "recovery_default"
+	recoverShort  = "recovery_1s"
+	idleCPU       = "idle_cpu"
+	idleMemory    = "idle_memory"
+	memoryLoop    = "memory_loop"
+	memoryProcess = "memory_end_to_end"
+)
+
+var figures = []figure{
+	{id: bareEnqueue, what: "bare SQLite: insert, batches of 500", unit: "tasks/s"},
+	{id: bareProcess, what: "bare SQLite: claim and delete, batches of 500", unit: "tasks/s"},
+	{id: bulk, what: "enqueue, batches of 500", unit: "tasks/s", goal: atLeast(60_000), of: bareEnqueue},
+	{id: single, what: "enqueue, 50 single callers", unit: "tasks/s", goal: atLeast(25_000), of: bareEnqueue},
+	{id: process, what: "process, one worker, 100 slots", unit: "tasks/s", goal: atLeast(40_000), of: bareProcess, ratio: atLeast(0.4)},
+	{id: shallow, what: "process with 10 000 queued", unit: "tasks/s"},
+	{id: deep, what: "process with %s queued, against 10 000", unit: "tasks/s", of: shallow, ratio: atLeast(0.8)},
+	{id: workerMemory, what: "that worker's memory at its peak", unit: "MiB", goal: atMost(150), worst: true},
+	{id: diskBytes, what: "disk for a queued task, without its payload", unit: "bytes", goal: atMost(350)},
+	{id: hereMedian, what: "idle pick-up, same process, p50", unit: "ms", goal: atMost(2), pool: 0.5},
+	{id: hereTail, what: "idle pick-up, same process, p99", unit: "ms", goal: atMost(10), pool: 0.99},
+	{id: thereMedian, what: "idle pick-up, another process, p50", unit: "ms", goal: atMost(10), pool: 0.5},
+	{id: thereTail, what: "idle pick-up, another process, p99", unit: "ms", goal: atMost(30), pool: 0.99},
+	{id: lateness, what: "lateness of scheduled tasks, p99", unit: "ms", goal: atMost(20), pool: 0.99},
+	{id: recoverLong, what: "recovery after SIGKILL, default lease, worst", unit: "s", goal: atMost(11), worst: true},
+	{id: recoverShort, what: "recovery after SIGKILL, lease 1s, worst", unit: "s", goal: atMost(2), worst: true},
+	{id: idleCPU, what: "idle worker, share of a core", unit: "%", goal: atMost(1)},
+	{id: idleMemory, what: "idle worker's memory at its peak", unit: "MiB", goal: atMost(40), worst: true},
+	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
+	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
+}
+
+// board collects what is measured.
+type board struct {
+	samples map[string][][]float64 // by figure, by round
+	tasks   int                    // that were counted
+	backlog int
+}
+
+func newBoard() *board { return &board{samples: make(map[string][][]float64)} }
+
+// add notes the samples of one round.
+func (b *board) add(id string, samples ...float64) {
+	b.samples[id] = append(b.samples[id], samples)
+}
+
+// row is a figure with what was measured.
+type row struct {
+	ID      string   `json:"id"`
+	What    string   `json:"figure"`
+	Unit    string   `json:"unit"`
+	Goal    string   `json:"goal,omitzero"`
+	Value   float64  `json:"measured"`
+	Low     float64  `json:"low"` // of the rounds
+	High    float64  `json:"high"`
+	Samples int      `json:"samples"`
+	Ratio   *float64 `json:"ratio,omitzero"`
+	Of      string   `json:"ratio_to,omitzero"`
+	Met     *bool    `json:"met,omitzero"` // only of a figure with a goal
+}
+
+func (b *board) rows() []row {
+	var rows []row
+	for i := range figures {
+		if f := &figures[i]; len(b.samples[f.id]) > 0 {
+			rows = append(rows, b.row(f))
+		}
+	}
+	return rows
+}
+
+func (b *board) row(f *figure) row {
+	rounds := b.samples[f.id]
+	all, values := slices.Concat(rounds...), f.perRound(rounds)
+	r := row{ID: f.id, What: f.what, Unit: f.unit, Goal: f.goal.String(), Low: slices.Min(values), High: slices.Max(values), Samples: len(all)}
+	if f.id == deep {
+		r.What = fmt.Sprintf(f.what, number(float64(b.backlog)))
+	}
+	switch {
+	case f.worst:
+		r.Value = r.High
+	case f.pool > 0:
+		r.Value = percentile(all, f.pool)
+	default:
+		r.Value = percentile(values, 0.5)
+	}
+	met := f.goal.met(r.Value)
+	if f.of != "" && len(b.samples[f.of]) == len(rounds) {
+		ratio := b.ratio(f)
+		r.Ratio, r.Of = &ratio, f.of
+		met = met && f.ratio.met(ratio)
+	}
+	if f.ratio != (limit{}) {
+		r.Goal = joinGoals(r.Goal, f.ratio.String()+" ×")
+	}
+	if r.Goal != "" {
+		r.Met = &met
+	}
+	return r
+}
+
+func joinGoals(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + ", " + b
+}
+
+// ratio is the median of the rounds' ratios: what a round had to bear, both its halves had.
+func (b *board) ratio(f *figure) float64 {
+	mine, other := f.perRound(b.samples[f.id]), f.perRound(b.samples[f.of])
+	ratios := make([]float64, len(mine))
+	for i := range mine {
+		ratios[i] = mine[i] / other[i]
+	}
+	return percentile(ratios, 0.5)
+}
+
+// perRound returns the value of each round.
+func (f *figure) perRound(rounds [][]float64) []float64 {
+	values := make([]float64, len(rounds))
+	for i, samples := range rounds {
+		switch {
+		case f.worst:
+			values[i] = slices.Max(samples)
+		case f.pool > 0:
+			values[i] = percentile(samples, f.pool)
+		default:
+			values[i] = percentile(samples, 0.5)
+		}
+	}
+	return values
+}
+
+// percentile returns the smallest sample that at least this share of all samples does not exceed; of an even number of
+// samples, the median is the mean of the two in the middle.
+func percentile(samples []float64, share float64) float64 {
+	s := slices.Sorted(slices.Values(samples))
+	n := len(s)
+	if share == 0.5 && n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+	return s[min(int(share*float64(n)), n-1)]
+}

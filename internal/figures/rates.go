@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/bareloop"
+	"github.com/waggleq/waggle/sqlitestore"
+)
+
+const (
+	batchSize = 500
+	callers   = 50
+	slots     = 100
+	taskType  = "figure"
+)
+
+// rates measures what goes in and out of a SQLite file, beside the bare loop. Each round has files of its own.
+type rates struct{ *lab }
+
+func startRates(_ context.Context, l *lab) (probe, error) { return rates{l}, nil }
+
+func (r rates) close(context.Context) error { return nil }
+
+func (r rates) round(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp(r.dir, "rates-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := r.bare(filepath.Join(dir, "bare.db")); err != nil {
+		return fmt.Errorf("bare loop: %w", err)
+	}
+	if r.wants("bulk") || r.wants("process") {
+		if err := r.bulkAndProcess(ctx, filepath.Join(dir, "bulk.db")); err != nil {
+			return err
+		}
+	}
+	if r.wants("single") {
+		return r.single(ctx, filepath.Join(dir, "single.db"))
+	}
+	return nil
+}
+
+func (r rates) bare(path string) (err error) {
+	loop, err := bareloop.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, loop.Close()) }()
+	began := time.Now()
+	for left := r.rate; left > 0; left -= batchSize {
+		if err := loop.Enqueue(payloadOf(left), min(left, batchSize)); err != nil {
+			return err
+		}
+	}
+	r.board.add(bareEnqueue, perSecond(r.rate, began))
+	began = time.Now()
+	done := 0
+	for {
+		n, err := loop.Process(batchSize)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	r.board.add(bareProcess, perSecond(done, began))
+	if done != r.rate {
+		return fmt.Errorf("%d rows went in, %d came out", r.rate, done)
+	}
+	return nil
+}
+
+func (r rates) bulkAndProcess(ctx context.Context, path string) (err error) {
+	s, err := openStore(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	began := time.Now()
+	if err := s.fill(ctx, 0, r.rate); err != nil {
+		return err
+	}
+	r.board.add(bulk, perSecond(r.rate, began))
+	if !r.wants("process") {
+		return nil
+	}
+	began = time.Now()
+	if err := s.drain(ctx, newLedger(r.rate)); err != nil {
+		return err
+	}
+	r.board.add(process, perSecond(r.rate, began))
+	r.board.tasks += r.rate
+	return nil
+}
+
+func (r rates) single(ctx context.Context, path string) (err error) {
+	s, err := openStore(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	total := r.rate / 2
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var taken atomic.Int64
+	var all sync.WaitGroup
+	began := time.Now()
+	for range callers {
+		all.Go(func() {
+			for n := int(taken.Add(1)); n <= total; n = int(taken.Add(1)) {
+				if _, err := s.client.Enqueue(ctx, taskType, payloadOf(n-1), nil); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.board.add(single, perSecond(total, began))
+	r.board.tasks += total
+	return s.drain(ctx, newLedger(total))
+}
+
+func perSecond(n int, began time.Time) float64 { return float64(n) / time.Since(began).Seconds() }
+
+// site is a store with a client.
+type site struct {
+	store  driver.Store
+	client *waggle.Client
+}
+
+func openStore(ctx context.Context, path string) (*site, error) {
+	store, err := sqlitestore.Open(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return newSite(store)
+}
+
+func newSite(store driver.Store) (*site, error) {
+	client, err := waggle.NewClient(store, &waggle.ClientOptions{Logger: quiet})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &site{store, client}, nil
+}
+
+func (s *site) close(ctx context.Context) error {
+	return errors.Join(s.client.Close(ctx), s.store.Close())
+}
+
+// fill enqueues the tasks with the numbers from first on, in batches.
+func (s *site) fill(ctx context.Context, first, n int) error {
+	batch := make([]waggle.NewTask, 0, batchSize)
+	for end := first + n; first < end; first += len(batch) {
+		batch = batch[:0]
+		for i := range min(end-first, batchSize) {
+			batch = append(batch, waggle.NewTask{Type: taskType, Payload: payloadOf(first + i)})
+		}
+		results, err := s.client.EnqueueBatch(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for i := range results {
+			if results[i].Err != nil {
+				return fmt.Errorf("task %d: %w", first+i, results[i].Err)
+			}
+		}
+	}
+	return nil
+}
+
+// worker returns a worker with default options whose handlers call run.
+func (s *site) worker(o *waggle.WorkerOptions, run func(*waggle.Task)) (*waggle.Worker, error) {
+	o.Slots, o.Logger = slots, quiet
+	w, err := waggle.NewWorker(s.store, o)
+	if err != nil {
+		return nil, err
+	}
+	w.HandleFunc(taskType, func(_ context.Context, t *waggle.Task) error {
+		run(t)
+		return nil
+	}, nil)
+	return w, nil
+}
+
+// drain runs everything there is and returns when all of it is settled; book has a line for each of the tasks.
+func (s *site) drain(ctx context.Context, book *ledger) error {
+	w, err := s.worker(&waggle.WorkerOptions{UntilEmpty: true}, func(t *waggle.Task) { book.run(t.Payload) })
+	if err != nil {
+		return err
+	}
+	if err := w.Run(ctx); err != nil {
+		return err
+	}
+	return errors.Join(context.Cause(ctx), book.check())
+}
