@@ -138,7 +138,7 @@ func (s *Store) bytesOnDisk() (total, wal int64) {
 	return total, wal
 }
 
-// classOf makes clear what a code means where a file has just been opened.
+// notADatabase reports whether the database took the file for something else.
 func notADatabase(err error) bool { return primary(err) == sqlite.ResultNotADB }
 
 // noDatabase is what the user is told then.

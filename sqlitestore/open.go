@@ -153,16 +153,8 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// start opens the connections and starts the writer.
+// start opens the writer's connection and starts the writer.
 func (s *Store) start(ctx context.Context) (err error) {
-	var all []*conn
-	defer func() {
-		if err != nil {
-			for _, c := range all {
-				_ = c.close() // nothing was done with it
-			}
-		}
-	}()
 	main, err := s.connect(false)
 	if notADatabase(err) {
 		return noDatabase(s.path)
@@ -170,7 +162,11 @@ func (s *Store) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	all = append(all, main)
+	defer func() {
+		if err != nil {
+			_ = main.close() // nothing was done with it
+		}
+	}()
 	if err := prepareDatabase(ctx, main, s.path); err != nil {
 		return err
 	}
@@ -179,12 +175,7 @@ func (s *Store) start(ctx context.Context) (err error) {
 	}
 	s.readers = make(chan *conn, s.opts.ReadConns)
 	for range s.opts.ReadConns {
-		c, err := s.connect(true)
-		if err != nil {
-			return err
-		}
-		all = append(all, c)
-		s.readers <- c
+		s.readers <- nil // opened by the first who needs it
 	}
 	if s.files, err = findFiles(s.path); err != nil {
 		return err
@@ -256,7 +247,9 @@ func (s *Store) Close() error {
 		s.queue.mu.Unlock()
 		for range s.opts.ReadConns {
 			c := <-s.readers // waits for the calls under way
-			err = errors.Join(err, c.close())
+			if c != nil {
+				err = errors.Join(err, c.close())
+			}
 		}
 		s.running.Wait()
 		err = errors.Join(err, s.closeErr)
@@ -286,6 +279,12 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	}
 	if err := s.fileGone(); err != nil {
 		return err
+	}
+	if c == nil {
+		var err error
+		if c, err = s.connect(true); err != nil {
+			return err
+		}
 	}
 	if done := ctx.Done(); done != nil {
 		c.db.SetInterrupt(done)
