@@ -47,7 +47,9 @@ func (s *Store) intakeKeys(list string) (intakeKeys, error) {
 	if s.target.mode == cluster && strings.ContainsRune(tag, '}') {
 		return intakeKeys{}, driver.Invalidf("the intake list %q has a closing brace: in a cluster no other key can be beside it", list)
 	}
-	name := func(kind string) string { return "waggle:{" + tag + "}:" + s.target.namespace + "/" + kind + "/" + list }
+	name := func(kind string) string {
+		return "waggle:{" + tag + "}:" + s.target.namespace + "/" + kind + "/" + list
+	}
 	return intakeKeys{list: list, stage: name("intake-stage"), taken: name("intake-taken"), refused: name("intake-refused")}, nil
 }
 
