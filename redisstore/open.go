@@ -8,6 +8,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,7 +155,10 @@ func (s *Store) connect() error {
 		o.ConnWriteTimeout = 2 * s.timeout
 		c.shape(&o)
 		client, err := rueidis.NewClient(o)
-		if err != nil {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded): // the client library's, there is no other
+			return driver.Errorf(driver.ErrUnavailable, "%s did not answer within %v", s.where, s.timeout)
+		case err != nil:
 			return s.asError(err)
 		}
 		*c.client = client
