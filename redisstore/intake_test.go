@@ -395,3 +395,23 @@ func TestIntakeListNamesInACluster(t *testing.T) {
 		}
 	}
 }
+
+// Calls that meet new types at the same moment learn of them all, whichever reads the registry first.
+func TestNewTypesAtOnce(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		for range 20 {
+			s := open(t, shared(t, f), nil)
+			var wg sync.WaitGroup
+			for i := range 8 {
+				wg.Go(func() {
+					results, err := s.Enqueue(t.Context(), []*driver.Task{{Type: fmt.Sprint("type", i)}}, driver.EnqueueOptions{})
+					if err != nil || results[0].Err != nil {
+						t.Errorf("Enqueue: %v, %+v", err, results)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	})
+}
