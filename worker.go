@@ -55,6 +55,10 @@ type WorkerOptions struct {
 	Logger *slog.Logger
 	// Middleware wraps every handler, the first outermost.
 	Middleware []Middleware
+	// Intake are lists that other programs fill, with RPUSH for instance: the worker makes tasks of their elements, of
+	// which none is lost and none becomes two. A task's payload is the element as a JSON string if it is valid UTF-8,
+	// else its bytes. Any number of workers may take in the same list. It needs a store that has such lists.
+	Intake []Intake
 	// AnyType, if not nil, runs tasks of every type that has no handler of its own.
 	AnyType Handler
 	// AnyTypeOptions are the options of AnyType.
@@ -63,6 +67,10 @@ type WorkerOptions struct {
 	// each attempt. Default: the main module's version.
 	Name, Build string
 }
+
+// Intake names a list that other programs fill, and the type and queue of the tasks that its elements become. An empty
+// Queue is the first of the worker's queues.
+type Intake = driver.Intake
 
 // NoDrain is a DrainTimeout of none.
 const NoDrain time.Duration = -1
@@ -85,6 +93,10 @@ func (o *WorkerOptions) withDefaults() WorkerOptions {
 	v.Queues = slices.Clone(v.Queues)
 	for i := range v.Queues {
 		v.Queues[i].Weight = cmp.Or(v.Queues[i].Weight, 1)
+	}
+	v.Intake = slices.Clone(v.Intake)
+	for i := range v.Intake {
+		v.Intake[i].Queue = cmp.Or(v.Intake[i].Queue, v.Queues[0].Name)
 	}
 	v.Slots = cmp.Or(v.Slots, defaultSlots)
 	v.Lease = cmp.Or(v.Lease, DefaultLease)
@@ -135,6 +147,14 @@ func (o *WorkerOptions) validate() error {
 		bad(seen[q.Name], "queue %q is named twice", q.Name)
 		seen[q.Name] = true
 	}
+	lists := map[string]bool{}
+	for _, in := range o.Intake {
+		if err := in.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+		bad(lists[in.List], "the intake list %q is named twice", in.List)
+		lists[in.List] = true
+	}
 	bad(o.Slots < 1 || o.Slots > maxSlots, "the number of slots must be between 1 and %d, got %d", maxSlots, o.Slots)
 	if err := driver.CheckLease(o.Lease); err != nil {
 		errs = append(errs, err)
@@ -170,6 +190,9 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	if err := o.validate(); err != nil {
 		return nil, failed("new worker", err)
 	}
+	if err := checkIntake(store, o.Intake); err != nil {
+		return nil, failed("new worker", err)
+	}
 	client, err := NewClient(store, &ClientOptions{Logger: o.Logger})
 	if err != nil {
 		return nil, err
@@ -179,6 +202,15 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 		w.anyType = &entry{w.wrap(o.AnyType), o.AnyTypeOptions.withDefaults()}
 	}
 	return w, nil
+}
+
+// checkIntake refuses intake lists on a store that has none.
+func checkIntake(store driver.Store, lists []Intake) error {
+	caps := store.Capabilities()
+	if _, ok := store.(driver.Intaker); len(lists) == 0 || ok && caps.Intake {
+		return nil
+	}
+	return driver.Errorf(driver.ErrUnsupported, "the %s store has no lists that other programs could fill: use one on Redis or Valkey, or enqueue the tasks", caps.Engine)
 }
 
 // Run runs tasks until ctx ends; it is the one way to run a worker, and ending ctx the one way to stop it. A worker runs
@@ -231,7 +263,7 @@ func (w *Worker) config() runner.Config {
 		Store: w.store, Handler: (*dispatcher)(w), Logger: w.opts.Logger, NewWorkerID: w.newID,
 		Host: host, PID: os.Getpid(), Build: w.opts.Build,
 		Strict: w.opts.StrictQueues, Slots: w.opts.Slots, Lease: w.opts.Lease, Drain: max(w.opts.DrainTimeout, 0),
-		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort,
+		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort, Intake: w.opts.Intake,
 	}
 	for _, q := range w.opts.Queues {
 		cfg.Queues = append(cfg.Queues, runner.Queue(q))

@@ -234,6 +234,7 @@ type Capabilities struct {
 	Limits    bool   `json:"limits"`    // QueueConfig.Limits
 	Flows     bool   `json:"flows"`     // Task.DependsOn, Settlement.Children
 	Schedules bool   `json:"schedules"` // PutSchedules and the ticks of Fetch
+	Intake    bool   `json:"intake"`    // the engine is an [Intaker]
 	Limit     Limits `json:"limit"`
 }
 

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -43,6 +44,7 @@ var serverErrors = map[string]struct {
 	"TRYAGAIN":    {driver.ErrUnavailable, "a slot of the cluster is being moved"},
 	"MASTERDOWN":  {driver.ErrUnavailable, "the replica has lost its master"},
 	"NOREPLICAS":  {driver.ErrNotDurable, "the server has too few replicas to accept writes (min-replicas-to-write)"},
+	"DENIED":      {driver.ErrUnavailable, "the server is in protected mode: give it a password, or have it listen on addresses that are safe"},
 	"NOAUTH":      {driver.ErrInvalid, "the server wants credentials"},
 	"WRONGPASS":   {driver.ErrInvalid, "the server refuses the credentials"},
 	"NOPERM":      {driver.ErrInvalid, "the server's access rules (ACL) do not permit this user what the store needs"},
@@ -61,7 +63,7 @@ func (s *Store) asError(err error) error {
 	}
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {
-		return driver.Errorf(driver.ErrUnavailable, "%s can't be reached: %s", s.where, s.redact(err.Error()))
+		return driver.Errorf(driver.ErrUnavailable, "%s can't be reached: %s%s", s.where, s.redact(err.Error()), explain(err))
 	}
 	text := re.Error()
 	word, _, _ := strings.Cut(text, " ")
@@ -75,6 +77,17 @@ func (s *Store) asError(err error) error {
 		return driver.Errorf(driver.ErrStoreFull, "%s: %s", s.where, serverErrors["OOM"].text)
 	}
 	return driver.Errorf(driver.ErrUnavailable, "%s: %s", s.where, s.redact(text))
+}
+
+// explain says what an error of a connection may mean that does not say it itself.
+func explain(err error) string {
+	switch {
+	case errors.Is(err, io.EOF):
+		return " (it hung up: is it a Redis or Valkey server, and not in protected mode?)"
+	case strings.Contains(err.Error(), "unknown message type"):
+		return " (is it a Redis or Valkey server?)"
+	}
+	return ""
 }
 
 func (s *Store) redact(text string) string {

@@ -1,6 +1,52 @@
 package redisstore
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
 
 // SetOffset moves the clock that the store's scripts see.
 func SetOffset(s *Store, d time.Duration) { s.offset.Store(d.Milliseconds()) }
+
+// SetIntakeRespect sets for how long a batch of an intake list is left to the caller who has it.
+func SetIntakeRespect(s *Store, d time.Duration) { s.intakeRespect = d }
+
+// Push does what any producer does: RPUSH.
+func Push(ctx context.Context, s *Store, list string, elements ...string) error {
+	return s.data.Do(ctx, s.data.B().Rpush().Key(list).Element(elements...).Build()).Error()
+}
+
+// ListLen returns the length of a list.
+func ListLen(ctx context.Context, s *Store, list string) (int64, error) {
+	return s.data.Do(ctx, s.data.B().Llen().Key(list).Build()).AsInt64()
+}
+
+// TakenBatch is a batch of an intake list whose caller has stopped half way.
+type TakenBatch struct {
+	s  *Store
+	in driver.Intake
+	k  intakeKeys
+	b  *intakeBatch
+}
+
+// TakeBatch does the first step of MoveIntake.
+func TakeBatch(ctx context.Context, s *Store, in driver.Intake) (*TakenBatch, error) {
+	k, err := s.intakeKeys(in.List)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.takeIntake(ctx, in.List, k, s.caps.Limit.MaxBatch)
+	return &TakenBatch{s, in, k, b}, err
+}
+
+// Store does the second step; moved reports that others have done it since.
+func (t *TakenBatch) Store(ctx context.Context) (moved bool, err error) {
+	tasks, _ := t.s.intakeTasks(t.in, t.b)
+	err = t.s.storeBatch(ctx, t.in, t.k, t.b, tasks)
+	if err == errRetry {
+		return true, nil
+	}
+	return false, err
+}

@@ -8,6 +8,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,10 +78,13 @@ type Store struct {
 	secrets   []string
 	timeout   time.Duration
 	maxEvents string
-	options   Options
-	caps      driver.Capabilities
-	shards    []*shard
-	server    serverInfo
+	// intakeCaller names this handle among those that move the same intake list.
+	intakeCaller  string
+	intakeRespect time.Duration
+	options       Options
+	caps          driver.Capabilities
+	shards        []*shard
+	server        serverInfo
 
 	offset  atomic.Int64 // ms added to the clock, by tests only
 	next    atomic.Uint32
@@ -116,6 +120,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	s := &Store{
 		target: t, secrets: t.secrets, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
+		intakeCaller: rand.Text(), intakeRespect: intakeRespect,
 		where: "the store at " + strings.Join(t.addresses, ","),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -150,7 +155,10 @@ func (s *Store) connect() error {
 		o.ConnWriteTimeout = 2 * s.timeout
 		c.shape(&o)
 		client, err := rueidis.NewClient(o)
-		if err != nil {
+		switch {
+		case errors.Is(err, context.DeadlineExceeded): // the client library's, there is no other
+			return driver.Errorf(driver.ErrUnavailable, "%s did not answer within %v", s.where, s.timeout)
+		case err != nil:
 			return s.asError(err)
 		}
 		*c.client = client

@@ -159,8 +159,8 @@ func (s *Store) refresh(ctx context.Context, sh *shard) error {
 	if r.incarnation != incarnation {
 		return scriptErrors["WAGGLELOST"]
 	}
-	if len(r.pairs) == have { // else another call has added them
-		sh.addPairs(names)
+	if since := len(r.pairs) - have; since < len(names) || since == 0 { // another call may have added some of them, or more
+		sh.addPairs(names[since:])
 		r.pairVersion = pairVersion
 	}
 	r.confVersion = confVersion

@@ -42,6 +42,8 @@ var (
 	setQueueScript = loadScript("setqueue")
 	signalScript   = loadScript("signal")
 	readyScript    = loadScript("ready")
+	takeScript     = loadScript("intake_take")
+	dropScript     = loadScript("intake_drop")
 )
 
 // loadScript reads a script and its header. A file that is missing or malformed is a mistake in this package, found by

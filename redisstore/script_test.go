@@ -12,10 +12,10 @@ import (
 )
 
 var allScripts = []*script{openScript, registryScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript,
-	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, signalScript, readyScript}
+	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, signalScript, readyScript, takeScript, dropScript}
 
 // draining are the scripts that must run when the server's memory is full: they make room, or keep workers alive.
-var draining = []string{"fetch", "settle", "commit", "promote", "prune", "beat", "reap", "bury", "signal", "ready"}
+var draining = []string{"fetch", "settle", "commit", "promote", "prune", "beat", "reap", "bury", "signal", "ready", "intake_drop"}
 
 func TestEveryScriptFileIsLoaded(t *testing.T) {
 	t.Parallel()
@@ -74,7 +74,7 @@ func TestScriptsTouchDeclaredKeysOnly(t *testing.T) {
 			t.Errorf("%s.lua builds the name of a key", s.name)
 		}
 		for _, m := range keyUse.FindAllStringSubmatch(stripComments(code), -1) {
-			if n, _ := strconv.Atoi(m[1]); n < 1 || n > len(s.keys) {
+			if n, _ := strconv.Atoi(m[1]); n < 1 || n > len(s.keys)+len(s.rest) {
 				t.Errorf("%s.lua uses KEYS[%d], its header declares %d", s.name, n, len(s.keys))
 			}
 		}

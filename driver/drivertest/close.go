@@ -17,6 +17,7 @@ var closeCases = []testCase{
 	{"Close ends calls under way", closeWaiting},
 	{"Close under load leaves no call hanging", closeUnderLoad},
 	{"Capabilities stay the same after Close", closeCapabilities},
+	{"an engine is an Intaker exactly if Capabilities.Intake is set", intakeCapability},
 	{"Close leaves tasks, leases and registrations as they are", closeLeaves},
 }
 
@@ -156,6 +157,29 @@ func closeCapabilities(h *harness) {
 	if diff := cmp.Diff(h.caps, h.store.Capabilities()); diff != "" {
 		h.Errorf("capabilities (-before +after):\n%s", diff)
 	}
+}
+
+func intakeCapability(h *harness) {
+	intaker, ok := h.store.(driver.Intaker)
+	if ok != h.caps.Intake {
+		h.Fatalf("Capabilities.Intake is %v, and that the store is a driver.Intaker is %v", h.caps.Intake, ok)
+	}
+	if !ok {
+		return
+	}
+	in := driver.Intake{List: "list of " + driver.NewID(), Type: "a"}
+	r, err := intaker.MoveIntake(h.ctx(), in, 0)
+	h.must(err)
+	if diff := cmp.Diff(&driver.IntakeResult{}, r); diff != "" {
+		h.Errorf("a list that does not exist (-want +got):\n%s", diff)
+	}
+	h.must(intaker.AwaitIntake(h.ctx(), in, time.Millisecond))
+	_, err = intaker.MoveIntake(h.ctx(), driver.Intake{List: "list"}, 0)
+	h.wantErr("an intake without a type", err, driver.ErrInvalid)
+	h.close()
+	_, err = intaker.MoveIntake(h.ctx(), in, 0)
+	h.wantErr("MoveIntake after Close", err, driver.ErrClosed)
+	h.wantErr("AwaitIntake after Close", intaker.AwaitIntake(h.ctx(), in, time.Minute), driver.ErrClosed)
 }
 
 func closeLeaves(h *harness) {

@@ -25,6 +25,8 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/cli"
 	"github.com/waggleq/waggle/internal/config"
+	"github.com/waggleq/waggle/internal/redisserver"
+	"github.com/waggleq/waggle/internal/redisserver/redistest"
 )
 
 // asWaggle in the environment makes the test binary the waggle command.
@@ -37,14 +39,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const wantFiles = 600
-
 // TestChecksums kills a worker twice on the way and compares the results with sha256sum run directly.
 func TestChecksums(t *testing.T) {
 	t.Parallel()
-	files := goFiles(t)
-	store := "sqlite:" + filepath.Join(t.TempDir(), "queue.db")
+	checksums(t, "sqlite:"+filepath.Join(t.TempDir(), "queue.db"), 600)
+}
 
+// The same on a server, with another URL and nothing else.
+func TestChecksumsOnServers(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		checksums(t, redistest.Start(t, &redisserver.Options{Flavour: f}).URL(), 120)
+	})
+}
+
+func checksums(t *testing.T, store string, wantFiles int) {
+	t.Helper()
+	files := goFiles(t, wantFiles)
 	enqueue := waggleCommand(t, store, "enqueue", "checksum", "--lines")
 	enqueue.Stdin = strings.NewReader(strings.Join(files, "\n") + "\n")
 	ids := strings.Fields(output(t, enqueue))
@@ -76,7 +87,7 @@ func TestChecksums(t *testing.T) {
 }
 
 // goFiles returns files of the Go source tree.
-func goFiles(t *testing.T) []string {
+func goFiles(t *testing.T, wantFiles int) []string {
 	t.Helper()
 	root := output(t, exec.Command("go", "env", "GOROOT"))
 	var files []string
@@ -89,7 +100,7 @@ func goFiles(t *testing.T) []string {
 		}
 		return err
 	})
-	if err != nil || len(files) < 500 {
+	if err != nil || len(files) < wantFiles {
 		t.Fatalf("only %d files: %v", len(files), err)
 	}
 	return files

@@ -254,6 +254,37 @@ func describeQueue(q waggle.Queue) string {
 	return q.Name
 }
 
+// intakes is a list of intake lists, each with the type of its tasks; in the environment each line is one.
+type intakes struct{ value *[]waggle.Intake }
+
+func (n *intakes) Type() string { return "LIST=TYPE" }
+
+func (n *intakes) String() string {
+	words := make([]string, len(*n.value))
+	for i, in := range *n.value {
+		words[i] = in.List + "=" + in.Type
+	}
+	return strings.Join(words, "\n")
+}
+
+func (n *intakes) Set(s string) error {
+	for line := range strings.SplitSeq(s, "\n") {
+		i := strings.LastIndexByte(line, '=') // a list's name may have one too
+		if i < 0 {
+			return fmt.Errorf("write LIST=TYPE, as in tasks=note")
+		}
+		in := waggle.Intake{List: line[:i], Type: line[i+1:]}
+		if err := in.Validate(); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(*n.value, func(other waggle.Intake) bool { return other.List == in.List }) {
+			return fmt.Errorf("the list %s is named twice", in.List)
+		}
+		*n.value = append(*n.value, in)
+	}
+	return nil
+}
+
 // headers is a flag that may be repeated, each time with one pair; in the environment each line is a pair.
 type headers struct{ value *map[string]string }
 

@@ -34,6 +34,7 @@ type workFlags struct {
 	drain       time.Duration
 	grace       time.Duration
 	untilEmpty  bool
+	intake      []waggle.Intake
 	name        string
 	verbose     bool
 	quiet       bool
@@ -51,10 +52,13 @@ func (a *app) workCommand() *cobra.Command {
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
-			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period.",
+			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period.\n\n" +
+			"With --intake, plain list elements on a Redis or Valkey server become tasks: any program that can RPUSH is a\n" +
+			"producer. No element is lost and none becomes two tasks, however many workers take in a list and die at it.",
 		Example: "  waggle work -- ./resize.sh {}\n" +
 			"  waggle work --queue urgent=10 --queue default --concurrency 8 -- python3 handle.py\n" +
-			"  waggle work --until-empty -- sha256sum -- {}",
+			"  waggle work --until-empty -- sha256sum -- {}\n" +
+			"  waggle work --store redis://127.0.0.1 --intake tasks=note -- ./note.sh {}",
 		GroupID: "use",
 		Args:    workArgs,
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.work(cmd.Context(), f, args) },
@@ -63,6 +67,7 @@ func (a *app) workCommand() *cobra.Command {
 	flags.SetInterspersed(false) // what follows the command's name is the command's
 	flags.Var(&weights{&f.queues}, "queue", "a queue to serve, and its share; may be repeated (default default)")
 	flags.Var(&names{&f.types, "task type"}, "type", "a type to serve; may be repeated (default all)")
+	flags.Var(&intakes{&f.intake}, "intake", "a list that other programs fill, and the type of the tasks its elements become; may be repeated")
 	flags.BoolVar(&f.strict, "strict", false, "serve the queues in the order given, not by share")
 	flags.Var(&count{&f.concurrency, 1, maxSlots}, "concurrency", "how many commands run at once")
 	flags.Var(&span{&f.lease, driver.MinLease}, "lease", "how soon others take over if this worker dies")
@@ -135,7 +140,7 @@ func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions 
 	}
 	return &waggle.WorkerOptions{
 		Queues: f.queues, StrictQueues: f.strict, Slots: f.concurrency, Lease: f.lease, DrainTimeout: cmp.Or(f.drain, waggle.NoDrain),
-		UntilEmpty: f.untilEmpty, Name: f.name, Build: version(), AnyType: anyType,
+		UntilEmpty: f.untilEmpty, Intake: f.intake, Name: f.name, Build: version(), AnyType: anyType,
 		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})),
 	}
 }
@@ -155,6 +160,9 @@ func (a *app) introduce(f *workFlags, argv []string) {
 	}
 	a.say("waggle: worker on %s", a.storeURL())
 	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
+	for _, in := range f.intake {
+		a.say("waggle: list %s is taken in: its elements become tasks of type %s in queue %s", in.List, in.Type, in.Queue)
+	}
 	a.say("waggle: runs %s", strings.Join(argv, " "))
 	for _, arg := range argv {
 		if arg != "{}" && strings.Contains(arg, "{}") {

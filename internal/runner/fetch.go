@@ -194,7 +194,7 @@ func (f *fetcher) await(idle context.Context, wait time.Duration) {
 // ended or pending.
 func (f *fetcher) finished(idle context.Context) bool {
 	f.busy = !f.d.clear(f.s)
-	if f.busy {
+	if f.busy || !f.intakeEmpty(idle) {
 		return false
 	}
 	call, cancel := context.WithTimeout(idle, callTimeout(f.s.cfg.Lease))

@@ -62,6 +62,7 @@ type Config struct {
 	Drain      time.Duration // 0: don't wait for handlers before cancelling them
 	Poll       time.Duration // how long an idle worker goes without looking, at the longest
 	UntilEmpty bool
+	Intake     []driver.Intake // lists to make tasks of; the store is a driver.Intaker if there are any
 	Abort      <-chan struct{} // when closed, a drain under way is cut short
 }
 
@@ -92,6 +93,16 @@ func (r *Runner) Stats() Stats { return r.desk.stats() }
 // Run serves until ctx ends, or the queues are empty (with UntilEmpty), or the store fails for good; then it drains and
 // hands back what is left. It returns nil in the first two cases.
 func (r *Runner) Run(ctx context.Context) error {
+	m := startMovers(ctx, &r.cfg)
+	err := r.serve(m.ctx)
+	if merr := m.end(); merr != nil {
+		return merr
+	}
+	return err
+}
+
+// serve lives through the sessions.
+func (r *Runner) serve(ctx context.Context) error {
 	defer r.desk.close()
 	for {
 		s, err := r.register(ctx)
