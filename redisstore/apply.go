@@ -252,6 +252,9 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 	if err := driver.DecodeEnvelope([]byte(e.task.envelope), &t); err != nil || t.Unique == nil {
 		return err
 	}
+	if t.Unique.Until == driver.UntilStarted {
+		return m.s.dropReservation(ctx, t.Unique.Key, e.id)
+	}
 	if t.Unique.Until != driver.UntilDone {
 		return nil
 	}

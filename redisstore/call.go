@@ -40,8 +40,7 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 	defer cancel()
 	m, err := c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
 	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
-		cmd := c.B().Eval().Script(sc.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		m, err = c.Do(ctx, cmd).ToMessage()
+		m, err = c.Do(ctx, eval(c, sc, keys, args)).ToMessage()
 	}
 	if err != nil && rueidis.IsRedisNil(err) {
 		return m, nil
@@ -49,8 +48,21 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 	return m, s.ended(ctx, err)
 }
 
+// evalsha calls a script by its digest. One that only reads is sent as such, so that the client library may ask another
+// node when a cluster has changed.
 func evalsha(c rueidis.CoreClient, sc *script, keys, args []string) rueidis.Completed {
+	if sc.reads {
+		return c.B().EvalshaRo().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	}
 	return c.B().Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}
+
+// eval sends the script itself, to a server that does not know it yet.
+func eval(c rueidis.CoreClient, sc *script, keys, args []string) rueidis.Completed {
+	if sc.reads {
+		return c.B().EvalRo().Script(sc.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	}
+	return c.B().Eval().Script(sc.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 }
 
 // bounded returns a context that ends with ctx, with the store, or after d.

@@ -1,18 +1,23 @@
 package redisstore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/driver/drivertest"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
 )
 
-// clusterEngine is the store on a cluster of one flavour, started for t, with several shards.
-func clusterEngine(t *testing.T, f redisserver.Flavour) drivertest.Engine {
+// clusterEngine is the store on a cluster of one flavour, started for t, with that many shards.
+func clusterEngine(t *testing.T, f redisserver.Flavour, shards int) drivertest.Engine {
 	t.Helper()
 	c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
 	url := c.URL()
@@ -25,16 +30,107 @@ func clusterEngine(t *testing.T, f redisserver.Flavour) drivertest.Engine {
 	return drivertest.Engine{Name: "redis", Open: func(t testing.TB) *drivertest.Fixture {
 		mu.Lock()
 		defer mu.Unlock()
-		return fixture(t, fmt.Sprintf("%sshards=4&ns=t%d", url, namespaces.Add(1)))
+		return fixture(t, fmt.Sprintf("%sshards=%d&ns=t%d", url, shards, namespaces.Add(1)))
 	}}
 }
 
+// The conformance suite's tests of order, retention and More speak of one shard. What holds for several is what the
+// simulation compares.
 func TestClusterConformance(t *testing.T) {
 	t.Parallel()
-	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.Run(t, clusterEngine(t, f)) })
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.Run(t, clusterEngine(t, f, 1)) })
 }
 
 func TestClusterSimulation(t *testing.T) {
 	t.Parallel()
-	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.RunSimulation(t, clusterEngine(t, f)) })
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.RunSimulation(t, clusterEngine(t, f, 4)) })
+}
+
+// eventually repeats try until it succeeds, for what a failover interrupts.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: still failing after 30 s: %v", what, err)
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(context.Cause(t.Context()))
+		case <-time.After(50 * time.Millisecond): // between attempts against a server that is failing over
+		}
+	}
+}
+
+// With all replicas waited for, a failover loses nothing that was accepted, and workers go on.
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		set := redistest.StartSentinel(t, &redisserver.SentinelOptions{Node: redisserver.Options{Flavour: f}})
+		s := open(t, set.URL(), &redisstore.Options{Replicas: 2, Timeout: 2 * time.Second})
+		register(t, s, "w")
+		ids := add(t, s, 50, driver.EnqueueOptions{Durability: driver.DurabilityReplicated})
+		old, err := set.KillMaster(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.WaitFailover(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		var records []*driver.Record
+		eventually(t, "Get", func() (err error) {
+			records, err = s.Get(t.Context(), ids)
+			return err
+		})
+		for i, r := range records {
+			if r == nil {
+				t.Errorf("task %s is lost", ids[i])
+			}
+		}
+		eventually(t, "Register", func() error {
+			return s.Register(t.Context(), driver.WorkerInfo{ID: "w"}, benchLease)
+		})
+		settle(t, s, "w", fetch(t, s, "w", 50))
+		drivertest.Audit(t, s)
+	})
+}
+
+// When a cluster's master is killed its replica takes over, and claims go on in all shards.
+func TestClusterFailover(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
+		s := open(t, c.URL(), &redisstore.Options{Replicas: 1, Timeout: 2 * time.Second})
+		register(t, s, "w")
+		var ids []string
+		for range 32 { // two calls a shard
+			ids = append(ids, add(t, s, 5, driver.EnqueueOptions{Durability: driver.DurabilityReplicated})...)
+		}
+		if _, err := c.KillMaster(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitOK(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		eventually(t, "draining", func() error {
+			r, err := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Lease: benchLease, Queues: []string{"default"}, Max: 100})
+			if err != nil {
+				return err
+			}
+			errs, err := s.Settle(t.Context(), "w", completions(r.Claims))
+			if err := errors.Join(append(errs, err)...); err != nil {
+				return err
+			}
+			if done += len(r.Claims); done < len(ids) {
+				return fmt.Errorf("%d of %d tasks done", done, len(ids))
+			}
+			return nil
+		})
+		drivertest.Audit(t, s)
+	})
 }

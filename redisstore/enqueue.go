@@ -251,30 +251,36 @@ func appendEnvelope(dst []byte, t *newTask) []byte {
 }
 
 // takeRemote takes out of the batches, in the order of the call, the tasks whose unique key is another shard's business,
-// and those of the same call that compete with them.
+// and those of the same call that share a key or an id with one of them.
 func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
 	if len(s.shards) == 1 {
 		return nil
 	}
-	keys := map[string]bool{}
-	for _, batch := range batches {
-		for _, t := range batch {
-			if s.remote(t) {
-				keys[t.task.Unique.Key] = true
+	keys, ids := map[string]bool{}, map[string]bool{}
+	involved := func(t *newTask) bool {
+		return ids[t.id] || t.task.Unique != nil && keys[t.task.Unique.Key] || s.remote(t)
+	}
+	for known := -1; known != len(keys)+len(ids); { // until nothing is added
+		known = len(keys) + len(ids)
+		for _, t := range slices.Concat(batches...) {
+			if involved(t) {
+				ids[t.id] = true
+				if t.task.Unique != nil {
+					keys[t.task.Unique.Key] = true
+				}
 			}
 		}
 	}
-	if len(keys) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
 	var remote []*newTask
 	for i, batch := range batches {
 		batches[i] = slices.DeleteFunc(batch, func(t *newTask) bool {
-			competes := t.task.Unique != nil && keys[t.task.Unique.Key]
-			if competes {
+			if ids[t.id] {
 				remote = append(remote, t)
 			}
-			return competes
+			return ids[t.id]
 		})
 	}
 	slices.SortFunc(remote, func(a, b *newTask) int { return a.at - b.at })

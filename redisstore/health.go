@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ type serverInfo struct {
 	used     int64
 	unknown  []string // settings that the server would not tell
 	replicas int
+	silent   []string // nodes of the cluster that don't answer
 }
 
 // health is the state of the checks of a running store.
@@ -98,8 +100,13 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 		return s.checkServer(ctx, s.control)
 	}
 	var first serverInfo
+	var silent []string
 	for addr, node := range s.control.Nodes() {
 		info, err := s.readServer(ctx, node)
+		if errors.Is(err, driver.ErrUnavailable) && ctx.Err() == nil {
+			silent = append(silent, addr) // a node may be down: its replica has its slots, or their calls fail
+			continue
+		}
 		if err != nil {
 			return info, fmt.Errorf("node %s: %w", addr, err)
 		}
@@ -116,6 +123,7 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 	if first.version == "" {
 		return first, driver.Errorf(driver.ErrUnavailable, "%s: no master of the cluster was found", s.where)
 	}
+	first.silent = silent
 	return first, nil
 }
 
@@ -176,6 +184,9 @@ func (i *serverInfo) warnings() []string {
 		list = append(list, "The server has no maxmemory: a queue that grows without bound takes all memory of its machine. Set `maxmemory` and `maxmemory-policy noeviction`.")
 	} else if i.used > i.memory/10*9 {
 		list = append(list, fmt.Sprintf("The server uses %d of %d MiB: new tasks are refused when it is full.", i.used>>20, i.memory>>20))
+	}
+	for _, addr := range i.silent {
+		list = append(list, "The cluster's node "+addr+" does not answer.")
 	}
 	for _, name := range i.unknown {
 		list = append(list, "The server does not tell its setting "+name+" (CONFIG GET is not permitted), so it is not checked.")

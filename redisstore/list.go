@@ -100,7 +100,7 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 	}
 	out := &driver.RecordPage{}
 	for ; at.shard < len(s.shards); at = (cursor{at.shard + 1, 1 << 47}) {
-		l := &lister{s: s, sh: s.shards[at.shard], filter: &f, size: size, out: out}
+		l := &lister{s: s, sh: s.shards[at.shard], filter: &f, size: size, out: out, last: at.seq}
 		more, err := l.run(ctx, at.seq)
 		if err != nil {
 			return nil, err
@@ -120,7 +120,7 @@ type lister struct {
 	filter *driver.Filter
 	size   int
 	out    *driver.RecordPage
-	last   int64 // order of enqueueing of the last record taken
+	last   int64 // order of enqueueing of the last record taken, or where the page began
 }
 
 // seqID is a task's place in the order of enqueueing.

@@ -138,7 +138,10 @@ func (s *Store) connect() error {
 		client *rueidis.Client
 		shape  func(*rueidis.ClientOption)
 	}{
-		{&s.control, func(o *rueidis.ClientOption) { o.PipelineMultiplex = -1; o.BlockingPoolSize = 8 }},
+		{&s.control, func(o *rueidis.ClientOption) {
+			o.PipelineMultiplex, o.BlockingPoolSize = -1, 8
+			o.DisableRetry = s.target.mode == standalone // only what reads is ever repeated, and only another node may answer
+		}},
 		{&s.data, func(o *rueidis.ClientOption) { o.PipelineMultiplex = 1; o.BlockingPoolSize = 256 }},
 		{&s.waiting, func(o *rueidis.ClientOption) { o.PipelineMultiplex = -1; o.BlockingPoolSize = 4096 }},
 	} {

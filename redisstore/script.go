@@ -14,11 +14,12 @@ var luaFiles embed.FS
 
 // script is one file of lua/, with its fragments put in.
 type script struct {
-	name string
-	text string
-	sha  string
-	keys []string // the fixed keys, in order, as its header names them: "task", "held/WORKER"
-	rest []string // the keys of one group of those that follow, repeated as often as the call needs
+	name  string
+	text  string
+	sha   string
+	reads bool     // it writes nothing
+	keys  []string // the fixed keys, in order, as its header names them: "task", "held/WORKER"
+	rest  []string // the keys of one group of those that follow, repeated as often as the call needs
 }
 
 // The scripts, by what they do. Their headers tell keys, arguments and results.
@@ -48,6 +49,7 @@ var (
 func loadScript(name string) *script {
 	s := &script{name: name, text: readLua(name + ".lua")}
 	s.text = expandIncludes(s.text)
+	s.reads = strings.HasPrefix(s.text, "#!lua flags=no-writes")
 	for line := range strings.Lines(s.text) {
 		line = strings.TrimSpace(line)
 		if rest, ok := strings.CutPrefix(line, "-- KEYS each "); ok {

@@ -28,6 +28,9 @@ func (s *Store) remote(t *newTask) bool {
 // enqueueRemote stores one task whose unique key is another shard's, or owned by a task in another shard.
 func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Durability, results []driver.EnqueueResult) error {
 	home := s.shardOf(t.task.ID)
+	if t.task.Unique == nil {
+		return s.enqueueShard(ctx, home, []*newTask{t}, level, results)
+	}
 	entries, _, err := s.read(ctx, home, []string{t.id})
 	if err != nil {
 		return err
@@ -111,6 +114,24 @@ func (s *Store) reserveKey(ctx context.Context, t *driver.Task, id string, repla
 		}
 	}
 	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the unique key changed its owner too often", s.where)
+}
+
+// dropReservation gives up what is left of a task's reservation after its end. It must be gone before the task lives again,
+// or the task would seem to have the claim to it that it lost.
+func (s *Store) dropReservation(ctx context.Context, key, id string) error {
+	if len(s.shards) == 1 {
+		return nil
+	}
+	sh := s.shardOfKey(key)
+	values, err := s.hashFields(ctx, sh, "uniq", []string{key})
+	if err != nil || len(values[0]) <= 7 || values[0][0]&uniqueRemote == 0 || values[0][7:] != id {
+		return err
+	}
+	it := &item{}
+	it.expect(sh.key("uniq"), key, values[0], true)
+	it.do("HDEL", sh.key("uniq"), key)
+	_, err = s.commit(ctx, sh, []*item{it})
+	return err
 }
 
 // uniqueValue is the head of a remote owner's entry. For an end that is no time it tells until when a reservation without

@@ -70,9 +70,6 @@ func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duratio
 	}
 	result := parts[0]
 	for _, p := range parts[1:] {
-		if p.LeaseEnd.Before(result.LeaseEnd) {
-			result.Now, result.LeaseEnd = p.Now, p.LeaseEnd
-		}
 		result.Cancels = append(result.Cancels, p.Cancels...)
 	}
 	return result, nil
