@@ -37,3 +37,5 @@ var engine = drivertest.Engine{Name: "sqlite", Open: func(t testing.TB) *drivert
 func TestConformance(t *testing.T) { drivertest.Run(t, engine) }
 
 func TestSimulation(t *testing.T) { drivertest.RunSimulation(t, engine) }
+
+func BenchmarkStore(b *testing.B) { drivertest.Benchmarks(b, engine) }

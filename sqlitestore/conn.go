@@ -206,30 +206,30 @@ func dbErr(err error) error {
 		return nil
 	}
 	code := sqlite.ErrCode(err)
-	sentinel, text := classify(code)
+	text, sentinel := classify(code)
 	return &failure{code: code, err: driver.Errorf(sentinel, "%s (%w)", text, err)}
 }
 
-func classify(code sqlite.ResultCode) (sentinel error, text string) {
+func classify(code sqlite.ResultCode) (text string, sentinel error) {
 	switch code {
 	case sqlite.ResultIOErrSHMSize, sqlite.ResultIOErrSHMMap:
-		return driver.ErrStoreFull, "the disk that holds the database is full"
+		return "the disk that holds the database is full", driver.ErrStoreFull
 	}
 	switch code.ToPrimary() {
 	case sqlite.ResultFull:
-		return driver.ErrStoreFull, "the database can't grow: its disk is full or its size limit is reached"
+		return "the database can't grow: its disk is full or its size limit is reached", driver.ErrStoreFull
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
-		return driver.ErrCorrupt, "the database file is damaged: stop all workers, keep a copy of it, and restore it from a backup"
+		return "the database file is damaged: stop all workers, keep a copy of it, and restore it from a backup", driver.ErrCorrupt
 	case sqlite.ResultBusy, sqlite.ResultLocked:
-		return driver.ErrUnavailable, "another process keeps the database locked"
+		return "another process keeps the database locked", driver.ErrUnavailable
 	case sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultAuth:
-		return driver.ErrUnavailable, "the database file can't be written: check its owner and mode"
+		return "the database file can't be written: check its owner and mode", driver.ErrUnavailable
 	case sqlite.ResultCantOpen:
-		return driver.ErrUnavailable, "the database file can't be opened: check that its directory exists and may be written"
+		return "the database file can't be opened: check that its directory exists and may be written", driver.ErrUnavailable
 	case sqlite.ResultInterrupt:
-		return driver.ErrUnavailable, "the call was interrupted"
+		return "the call was interrupted", driver.ErrUnavailable
 	}
-	return driver.ErrUnavailable, "the database failed"
+	return "the database failed", driver.ErrUnavailable
 }
 
 // str runs a statement whose first row has one text; "" if there is no row.

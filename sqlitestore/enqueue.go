@@ -202,7 +202,7 @@ func (t *tx) owner(key string) (*owner, error) {
 	var o *owner
 	var expires int64
 	_, err := t.stmt("uniq_get").blob([]byte(key)).row(func(s *sqlite.Stmt) error {
-		o = &owner{seq: s.ColumnInt64(0), id: driver.UnpackID(columnBytes(s, 1)), until: driver.UniqueUntil(s.ColumnText(2)), standing: standingOf(s.ColumnText(4))}
+		o = &owner{seq: s.ColumnInt64(0), id: driver.UnpackID(columnBytes(s, 1)), until: driver.UniqueUntil(s.ColumnText(2)), standing: none}
 		expires = s.ColumnInt64(3)
 		return nil
 	})
@@ -262,14 +262,6 @@ func (t *tx) freeKey(r *row, ends ...driver.UniqueUntil) error {
 		if u := r.task().Unique; r.uniq == string(end) && u != nil {
 			return t.stmt("uniq_free").ints(r.seq).blob([]byte(u.Key)).exec()
 		}
-	}
-	return nil
-}
-
-// keepKeyState writes a task's state to the unique key that it owns for a time, which may outlive it.
-func (t *tx) keepKeyState(r *row) error {
-	if u := r.task().Unique; r.uniq == string(driver.UntilTTL) && u != nil {
-		return t.stmt("uniq_state").ints(r.seq).blob([]byte(u.Key)).text(string(r.standing.state())).exec()
 	}
 	return nil
 }

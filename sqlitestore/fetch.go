@@ -20,7 +20,7 @@ type holding struct {
 	seq, token, laneNo, workerNo int64
 	worker                       string
 	claimedAt, attempt, size     int64
-	extra                        bool // it has a row in meta or report
+	extra                        bool // it has a row in meta
 }
 
 // Fetch implements [driver.Fetcher].
@@ -217,7 +217,9 @@ func (t *tx) claim(claims []driver.Claim, w *worker, token int64, lanes []*lane,
 		if err := t.started(p); err != nil {
 			return nil, err
 		}
-		t.w.held[p.claim.ID] = p.holding
+		if p.holding != nil {
+			t.w.held[p.claim.ID] = p.holding
+		}
 		t.stateEvent(active, p.lane, p.claim.ID, w.id)
 		claims = append(claims, p.claim)
 	}
@@ -312,7 +314,7 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 	k.EnqueuedAt, k.ClaimedAt = timeOf(s.ColumnInt64(4)), t.time()
 	p.holding = &holding{seq: p.seq, token: token, laneNo: c.lane.no, workerNo: w.no, worker: w.id,
 		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload)), extra: !s.ColumnIsNull(10)}
-	if p.uniq != "" {
+	if p.uniq == string(driver.UntilDone) || p.uniq == string(driver.UntilStarted) {
 		p.holding = nil // to complete it takes more than a holding tells
 	}
 }

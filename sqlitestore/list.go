@@ -150,7 +150,6 @@ type scan struct {
 	states  []driver.State
 	lanes   map[int64]bool // nil: any
 	reached int64          // where the last part ended
-	ids     []int64        // of the filter's ids, once looked up
 }
 
 func newScan(f *driver.Filter, states []driver.State, newest bool) *scan {

@@ -25,7 +25,7 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 	}
 	t.count(r.lane, from, to, 1)
 	t.stateEvent(to, r.lane, r.id, "")
-	return t.keepKeyState(r)
+	return nil
 }
 
 // unlink takes a task out of the place that its state has given it.
@@ -184,9 +184,6 @@ func (t *tx) drop(r *row) error {
 		return err
 	}
 	if err := t.freeKey(r, driver.UntilDone, driver.UntilStarted); err != nil {
-		return err
-	}
-	if err := t.keepKeyState(r); err != nil {
 		return err
 	}
 	t.count(r.lane, r.standing, none, 1)

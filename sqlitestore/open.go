@@ -44,7 +44,8 @@ type Options struct {
 	// MinFree is how much of the disk Enqueue leaves free, so that what is stored can still be worked off on a disk
 	// that is nearly full; default 8 MiB. -1: nothing.
 	MinFree int64
-	// PollEvery is how often an idle store looks for changes by other processes, 1ms…1s; default 4ms.
+	// PollEvery is how often an idle store looks for changes by other processes where the operating system does not
+	// tell of them, 1ms…1s; default 5ms.
 	PollEvery time.Duration
 
 	statfs func(path string) (fsInfo, error) // for tests
@@ -74,7 +75,7 @@ func (o *Options) withDefaults() settings {
 		s.MinFree = 8 << 20
 	}
 	if s.PollEvery == 0 {
-		s.PollEvery = 4 * time.Millisecond
+		s.PollEvery = 5 * time.Millisecond
 	}
 	if s.statfs == nil {
 		s.statfs = statfs
@@ -188,7 +189,7 @@ func (s *Store) start(ctx context.Context) (err error) {
 	if s.incarn, err = main.stmt("incarnation").str(); err != nil {
 		return err
 	}
-	w := &writer{s: s, c: main, held: make(map[string]*holding)}
+	w := &writer{s: s, c: main, held: make(map[string]*holding), watch: watch{path: s.path + "-wal", pollEvery: s.opts.pollEvery}}
 	s.running.Go(func() {
 		w.loop()
 		s.closeErr = w.close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -398,6 +399,7 @@ func TestAFailureHurtsNobodyElse(t *testing.T) {
 		s.queue.mu.Lock()
 		queued = len(s.queue.ops)
 		s.queue.mu.Unlock()
+		runtime.Gosched()
 	}
 	close(block)
 	all.Wait()
@@ -432,4 +434,38 @@ func TestCallsThatGiveUpWhileTheyWaitChangeNothing(t *testing.T) {
 	if r, err := s.Get(t.Context(), []string{"given-up"}); err != nil || r[0] != nil {
 		t.Errorf("got %v and error %v, want no task", r[0], err)
 	}
+}
+
+func TestCloseAnswersWhatWaits(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), dbPath(t), nil)
+	must(t, err)
+	block, blocked := make(chan struct{}), make(chan struct{})
+	s.queue.call(func(*writer) { close(blocked); <-block })
+	<-blocked
+	errs := make(chan error)
+	const calls = maxOps + 10 // more than one transaction takes
+	for range calls {
+		go func() {
+			_, err := s.Enqueue(context.Background(), []*driver.Task{{Type: "t"}}, driver.EnqueueOptions{})
+			errs <- err
+		}()
+	}
+	for queued := 0; queued < calls; {
+		s.queue.mu.Lock()
+		queued = len(s.queue.ops)
+		s.queue.mu.Unlock()
+		runtime.Gosched()
+	}
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	<-s.closing
+	close(block)
+	for range calls {
+		if err := <-errs; err != nil && !errors.Is(err, driver.ErrClosed) {
+			t.Errorf("got error %v, want none or ErrClosed", err)
+		}
+	}
+	must(t, <-closed)
+	must(t, s.Close()) // again
 }

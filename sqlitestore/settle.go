@@ -66,7 +66,7 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 		return false, nil
 	}
 	if err := t.stmt("held_complete").ints(h.seq, h.token).exec(); err != nil || t.changes() == 0 {
-		return false, err // lost, or to be cancelled
+		return false, err // lost, to be cancelled, or not plain
 	}
 	size := h.size + int64(len(item.Result))
 	st := t.stmt("ended_insert").ints(h.seq, l.queue.no, l.no, t.st.nextSeq, t.now, size, h.token, 1, h.workerNo, h.claimedAt, h.attempt, flag(h.extra),
@@ -183,8 +183,8 @@ func (t *tx) report(worker string, item *driver.Report) error {
 	if len(item.Logs) > 0 {
 		logs = encodeJSON(driver.AppendLogs(decodeLogs(logs), item.Logs))
 	}
-	if h := t.w.held[item.ID]; h != nil {
-		h.extra = true
+	if err := t.stmt("held_reported").ints(r.seq).exec(); err != nil {
+		return err
 	}
 	t.event(driver.EventProgress, r.lane, r.id, worker)
 	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).exec()

@@ -131,19 +131,24 @@ type writer struct {
 	held    map[string]*holding // claims made here, by task id
 	batch   []*op
 	cursors []*stmt // see claim
+	watch   watch
 }
 
 // loop runs until the store is closed.
 func (w *writer) loop() {
-	poll := time.NewTimer(time.Hour)
-	defer poll.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
-		if w.s.waiters.any() {
-			poll.Reset(w.s.opts.pollEvery)
-		}
+		timer.Reset(w.watch.delay(w.s.waiters.any()))
 		select {
 		case <-w.s.queue.news:
-		case <-poll.C:
+		case <-w.watch.events():
+			w.watch.alert()
+			w.look()
+			continue
+		case <-timer.C:
+			w.watch.arm(w.s.waiters.any())
+			w.watch.looked()
 			w.look()
 			continue
 		}
@@ -152,18 +157,13 @@ func (w *writer) loop() {
 			f(w)
 		}
 		if closed {
-			for _, o := range batch {
-				if o.taken.CompareAndSwap(false, true) {
-					o.done <- errClosed
-				}
+			for ; len(batch) > 0; batch, _, _ = w.s.queue.take(batch) {
+				answer(batch, errClosed)
 			}
-			if len(batch) == 0 {
-				return
-			}
-			w.s.queue.signal() // come round again: nobody else will wake a closed queue
-			continue
+			return
 		}
 		if len(batch) > 0 {
+			w.watch.disarm()
 			w.commit(batch)
 		}
 		clear(batch)
@@ -173,6 +173,7 @@ func (w *writer) loop() {
 
 // close closes the connection. As the last one on the file it writes the log back into it.
 func (w *writer) close() error {
+	w.watch.close()
 	for _, c := range w.cursors {
 		if c.s != nil {
 			_ = c.s.Finalize() // repeats the error of its last run
@@ -276,6 +277,9 @@ func (w *writer) begin(batch []*op) error {
 			return err
 		}
 		if !w.pause(wait, batch) {
+			if w.s.closed.Load() {
+				return errClosed
+			}
 			return driver.Errorf(driver.ErrUnavailable, "another process keeps the database locked")
 		}
 		wait = min(2*wait, maxBusyWait)
@@ -325,6 +329,7 @@ func (w *writer) refresh() error {
 	w.st, w.version = st, version
 	if old != nil {
 		w.s.waiters.compare(old, st)
+		w.s.waiters.askControls(w.c)
 	}
 	return nil
 }
@@ -356,19 +361,13 @@ func (w *writer) tell() {
 
 // look finds out whether another process has changed the database, for those who wait.
 func (w *writer) look() {
-	if w.s.fileGone() != nil {
-		return
-	}
 	version, err := w.c.stmt("data_version").one()
-	if err != nil || (w.st != nil && version == w.version) {
+	if err != nil || w.st != nil && version == w.version {
 		return
 	}
 	if err := w.c.stmt("begin_read").exec(); err != nil {
-		return // busy or broken: the next call tells
+		return // the next call tells
 	}
-	err = w.refresh()
-	_ = w.c.stmt("commit").exec()
-	if err == nil {
-		w.s.waiters.askControls(w.c)
-	}
+	_ = w.refresh()               // the next call tells
+	_ = w.c.stmt("commit").exec() // nothing was written
 }

@@ -63,7 +63,7 @@ var Rules = []Rule{
 	engine("./memstore/..."),
 	engine("./pgstore/...", "github.com/jackc/pgx/v5/..."),
 	engine("./redisstore/...", "github.com/redis/rueidis/..."),
-	engine("./sqlitestore/...", "zombiezen.com/go/sqlite/...", "modernc.org/sqlite/lib"),
+	engine("./sqlitestore/...", "golang.org/x/sys/unix", "zombiezen.com/go/sqlite/...", "modernc.org/sqlite/lib"),
 
 	{
 		Of:    ".",

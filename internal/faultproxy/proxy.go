@@ -155,8 +155,8 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Refuse(true) makes new connections fail with "connection refused"; open ones stay. Refuse(false) listens again on the
-// same port.
+// Refuse makes new connections fail with "connection refused" while it is on; open ones stay. Switched off, the proxy
+// listens again on the same port.
 func (p *Proxy) Refuse(on bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -160,8 +160,7 @@ func (set *SentinelSet) complete(ctx context.Context, s *Server) error {
 	if m["flags"] != "master" || m["num-slaves"] != strconv.Itoa(sentinelReplicas) || m["num-other-sentinels"] != strconv.Itoa(sentinels-1) {
 		return fmt.Errorf("sentinel %s sees flags %s, %s replicas, %s other sentinels", s.Addr(), m["flags"], m["num-slaves"], m["num-other-sentinels"])
 	}
-	v, err = s.Do(ctx, "SENTINEL", "CKQUORUM", set.o.MasterName)
-	if err != nil {
+	if _, err = s.Do(ctx, "SENTINEL", "CKQUORUM", set.o.MasterName); err != nil {
 		return err
 	}
 	replicas, err := s.Do(ctx, "SENTINEL", "REPLICAS", set.o.MasterName)

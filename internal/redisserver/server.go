@@ -235,8 +235,8 @@ func (s *Server) TLSConfig() *tls.Config {
 	return s.tls.client.Clone()
 }
 
-// CAFile, CertFile and KeyFile return the paths of the PEM files of the authority that signed the server's certificate,
-// and of a client certificate and its key. They exist if the server speaks TLS.
+// CAFile returns the path of the PEM file of the authority that signed the server's certificate. It exists, as those of
+// CertFile and KeyFile do, if the server speaks TLS.
 func (s *Server) CAFile() string { return s.path(caFile) }
 
 // CertFile returns the path of a client certificate. See CAFile.

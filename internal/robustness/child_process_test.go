@@ -182,6 +182,9 @@ func (c *child) count(fits func(line) bool) int {
 	return n
 }
 
+// isReady reports whether the child has opened its store.
+func (c *child) isReady() bool { return c.count(func(l line) bool { return l.Kind == lineReady }) > 0 }
+
 // tell opens a gate in the child.
 func (c *child) tell(gate string) {
 	c.t.Helper()

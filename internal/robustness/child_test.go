@@ -22,7 +22,7 @@ import (
 const childEnv = "WAGGLE_ROBUSTNESS_CHILD"
 
 // parallel is how many tests run at once: most of them wait for leases to run out.
-const parallel = "6"
+const parallel = "12"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {

@@ -127,6 +127,31 @@ func (c crash) check(s *site, ids []string, held map[string]bool, died time.Time
 	}
 }
 
+// TestKilledInMaintain kills a maintainer in and after the call that recovers a dead worker's tasks. They are recovered
+// once, whoever does it in the end.
+func TestKilledInMaintain(t *testing.T) {
+	points := map[string]failPoint{
+		"during": {Op: "Maintain", When: during, Nth: 21, Within: window}, // when the lease has about run out
+		"after":  {Op: "Maintain", When: after, Min: 1},
+	}
+	onEachEngine(t, func(t *testing.T, e engine) {
+		for name, point := range points {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, e)
+				ids := s.enqueueN("t", crashTasks, act{})
+				first := s.worker(role{Name: "first", Fail: &failPoint{Op: "Fetch", When: after, Min: crashTasks}})
+				first.waitKilled()
+				s.start(role{Role: roleMaintainer, Name: "maintainer", Fail: &point}).waitKilled()
+				second := s.worker(role{Name: "second"})
+				s.wantEnds(ends{state: driver.Completed, attempt: 1, crashes: 1, worker: "second",
+					outcomes: []driver.Outcome{driver.Crash, driver.Complete}}, ids...)
+				s.endInOrder(second)
+			})
+		}
+	})
+}
+
 // heldBy returns the active tasks that a worker of this name holds.
 func (s *site) heldBy(name string) map[string]bool {
 	s.Helper()

@@ -68,6 +68,7 @@ func onEachClock(t *testing.T, run func(t *testing.T, e engine)) {
 
 func onEngines(t *testing.T, fits func(engine) bool, run func(t *testing.T, e engine)) {
 	t.Helper()
+	t.Parallel()
 	for name, e := range engines {
 		if !fits(e) {
 			continue

@@ -16,6 +16,7 @@ import (
 // TestFilesLeftBehind kills all processes on a SQLite file, so that its log and shared memory lie about as they were,
 // and does worse to the shared memory. Whatever was accepted is there when the file is opened again.
 func TestFilesLeftBehind(t *testing.T) {
+	t.Parallel()
 	harm := map[string]func(t *testing.T, shm string){
 		"as they are":           func(*testing.T, string) {},
 		"shared memory deleted": func(t *testing.T, shm string) { must(t, os.Remove(shm)) },

@@ -13,8 +13,9 @@ import (
 	"github.com/waggleq/waggle/driver/drivertest/history"
 )
 
-// lease is what workers have unless a test says otherwise. Recovery is promised within the lease and one second.
-const lease = time.Second
+// lease is what workers have unless a test says otherwise: long enough not to be lost on a machine that is busy with
+// other tests. Recovery is promised within the lease and one second.
+const lease = 2 * time.Second
 
 // site is a store and the processes on it.
 type site struct {
@@ -25,6 +26,7 @@ type site struct {
 	store  driver.Store // the test's own handle: never one with faults
 	client *waggle.Client
 	kids   []*child
+	prunes bool // retention removes tasks during the test
 }
 
 // newSite makes a store. At the end of the test it is audited, when all children are gone.
@@ -55,7 +57,7 @@ func (s *site) attach(t testing.TB) {
 		_ = s.client.Close(context.Background()) // nothing is under way
 		if !t.Failed() {
 			drivertest.Audit(t, store)
-			s.check(&history.Options{})
+			s.check(&history.Options{Prunes: s.prunes})
 		}
 		_ = store.Close()
 	})
@@ -136,29 +138,6 @@ func (s *site) awaitEnd(ids ...string) []*driver.Record {
 		records[i] = s.get(id)
 	}
 	return records
-}
-
-// awaitEvent waits for an event that fits, from the beginning of the store on.
-func (s *site) awaitEvent(what string, fits func(driver.Event) bool) driver.Event {
-	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), patience)
-	defer cancel()
-	for e, err := range s.client.Events(ctx, "") {
-		must(s, err)
-		if fits(e) {
-			return e
-		}
-	}
-	s.Fatalf("waited in vain for %s", what)
-	return driver.Event{}
-}
-
-// awaitState waits until a task is in a state.
-func (s *site) awaitState(id string, state driver.State) {
-	s.Helper()
-	s.awaitEvent(fmt.Sprintf("%s to become %s", id, state), func(e driver.Event) bool {
-		return e.ID == id && e.Kind == driver.EventKind(state)
-	})
 }
 
 // drain runs one more worker, without faults, until nothing is left to run.

@@ -7,8 +7,8 @@ WHERE r.lane = ? ORDER BY r.prio, r.ord LIMIT ?
 
 -- name: claim_hold
 -- What was claimed is the front of the lane, up to and with one place.
-INSERT INTO held (seq, worker, token, lane, prio, ord, claimed_at, cancel)
-SELECT seq, ?4, ?5, lane, prio, ord, ?6, 0 FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)
+INSERT INTO held (seq, worker, token, lane, prio, ord, claimed_at, cancel, reported)
+SELECT seq, ?4, ?5, lane, prio, ord, ?6, 0, 0 FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)
 
 -- name: claim_take
 DELETE FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)

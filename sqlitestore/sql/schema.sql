@@ -101,7 +101,8 @@ CREATE TABLE held (
 	prio        INTEGER NOT NULL,
 	ord         INTEGER NOT NULL, -- where it stood in line, for when it is given back
 	claimed_at  INTEGER NOT NULL,
-	cancel      INTEGER NOT NULL  -- 1: cancellation was asked for, 2: and the worker told
+	cancel      INTEGER NOT NULL, -- 1: cancellation was asked for, 2: and the worker told
+	reported    INTEGER NOT NULL  -- 1: it has a row in report
 ) STRICT;
 CREATE INDEX held_cancel ON held (worker) WHERE cancel > 0;
 
@@ -151,8 +152,7 @@ CREATE TABLE uniq (
 	seq      INTEGER NOT NULL,
 	id       BLOB NOT NULL,
 	until    TEXT NOT NULL,
-	expires  INTEGER, -- with until ttl
-	state    TEXT     -- the owner's last, once the owner is gone
+	expires  INTEGER  -- with until ttl: the owner may be gone before
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uniq_expires ON uniq (expires) WHERE expires IS NOT NULL;
 

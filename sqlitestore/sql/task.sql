@@ -65,10 +65,13 @@ DELETE FROM pending WHERE seq = ?
 DELETE FROM held WHERE seq = ?
 
 -- name: held_complete
-DELETE FROM held WHERE seq = ? AND token = ? AND cancel = 0
+DELETE FROM held WHERE seq = ? AND token = ? AND cancel = 0 AND reported = 0
 
 -- name: held_cancel
 UPDATE held SET cancel = 1 WHERE seq = ?
+
+-- name: held_reported
+UPDATE held SET reported = 1 WHERE seq = ?
 
 -- name: ended_insert
 INSERT INTO ended (seq, queue, lane, ord, ended_at, bytes, token, settled, worker, claimed_at, attempt, extra, started, state, reason, encoding, result)
@@ -98,17 +101,14 @@ ON CONFLICT (seq) DO UPDATE SET progress = excluded.progress, logs = excluded.lo
 DELETE FROM report WHERE seq = ?
 
 -- name: uniq_get
-SELECT seq, id, until, expires, state FROM uniq WHERE key = ?
+SELECT seq, id, until, expires FROM uniq WHERE key = ?
 
 -- name: uniq_put
 INSERT INTO uniq (seq, expires, key, id, until) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, expires = excluded.expires, id = excluded.id, until = excluded.until, state = NULL
+ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, expires = excluded.expires, id = excluded.id, until = excluded.until
 
 -- name: uniq_free
 DELETE FROM uniq WHERE seq = ? AND key = ?
-
--- name: uniq_state
-UPDATE uniq SET state = ?3 WHERE seq = ?1 AND key = ?2
 
 -- name: uniq_sweep
 DELETE FROM uniq WHERE key IN (SELECT key FROM uniq WHERE expires IS NOT NULL AND expires <= ? LIMIT ?)

@@ -48,7 +48,7 @@ type Options struct {
 	// scheduled or retryable though due, is a violation.
 	AtRest bool
 	// Prunes is set if retention may have removed ended tasks: those for which a settlement or a cancellation is on
-	// record. What ends by itself (by expiry, or by its crash limit) must outlive such a run.
+	// record, or the return of a handler whose process was killed before it could record the settlement. What ends by itself (by expiry, or by its crash limit) must outlive such a run.
 	Prunes bool
 	// MayLose are the durability levels whose tasks, and settlements, the faults of this run may lose by their definition.
 	MayLose []driver.Durability
@@ -96,6 +96,7 @@ type run struct {
 	started  []Event // more than one is a violation
 	ended    *Event
 	settles  []Event // accepted, in the order of their replies
+	refused  bool    // a settlement was refused
 	maybe    bool    // a settlement without a reply may have been accepted
 	accepted driver.Outcome
 }
@@ -169,6 +170,8 @@ func (t *life) add(e Event) {
 		r.accepted = cmp.Or(r.accepted, e.Outcome)
 	case SettleUnknown:
 		t.run(e.Token).maybe = true
+	case SettleRefused:
+		t.run(e.Token).refused = true
 	case Retried:
 		t.retried++
 	case Removed:
@@ -195,8 +198,8 @@ func (t *life) finished() bool {
 		return true
 	}
 	for _, r := range t.runs {
-		if r.maybe || len(r.settles) > 0 {
-			return true
+		if r.maybe || len(r.settles) > 0 || r.ended != nil && !r.refused {
+			return true // the last: its process was killed before it had written down what the store said
 		}
 	}
 	return false
