@@ -3,14 +3,14 @@ module github.com/waggleq/waggle
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/google/go-cmp v0.7.0
+	github.com/redis/rueidis v1.0.79
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sys v0.49.0
 	pgregory.net/rapid v1.3.0
 	zombiezen.com/go/sqlite v1.4.2
 )
-
-require github.com/redis/rueidis v1.0.79 // indirect
 
 require (
 	charm.land/bubbletea/v2 v2.1.1

@@ -50,3 +50,10 @@ func (t *TakenBatch) Store(ctx context.Context) (moved bool, err error) {
 	}
 	return false, err
 }
+
+// SetCheckEvery sets how often a running store looks whether its server is still safe.
+func SetCheckEvery(s *Store, d time.Duration) {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	s.health.every = d
+}

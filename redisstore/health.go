@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type serverInfo struct {
 type health struct {
 	mu       sync.Mutex
 	at       time.Time
+	every    time.Duration // 0: checkEvery; tests have less patience
 	running  bool
 	err      error // why the server must not be used for new tasks
 	warnings []string
@@ -54,7 +56,7 @@ func (h *health) refusal() error {
 func (h *health) due() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running || time.Since(h.at) < checkEvery {
+	if h.running || time.Since(h.at) < cmp.Or(h.every, checkEvery) {
 		return false
 	}
 	h.running = true

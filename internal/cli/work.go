@@ -161,7 +161,7 @@ func (a *app) introduce(f *workFlags, argv []string) {
 	a.say("waggle: worker on %s", a.storeURL())
 	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
 	for _, in := range f.intake {
-		a.say("waggle: list %s is taken in: its elements become tasks of type %s in queue %s", in.List, in.Type, in.Queue)
+		a.say("waggle: list %s is taken in: its elements become tasks of type %s in queue %s", in.List, in.Type, cmp.Or(in.Queue, firstQueue(f.queues)))
 	}
 	a.say("waggle: runs %s", strings.Join(argv, " "))
 	for _, arg := range argv {
@@ -169,6 +169,14 @@ func (a *app) introduce(f *workFlags, argv []string) {
 			a.say("waggle: {} stands for the payload only where it is an argument of its own; it is left as it is in %q", arg)
 		}
 	}
+}
+
+// firstQueue is where the elements of a list go that names no queue.
+func firstQueue(queues []waggle.Queue) string {
+	if len(queues) == 0 {
+		return "default"
+	}
+	return queues[0].Name
 }
 
 // execHandler runs the command for each task, and counts how that went.

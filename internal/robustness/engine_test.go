@@ -1,6 +1,7 @@
 package robustness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -31,6 +32,9 @@ var engines = map[string]engine{
 	"sqlite": {name: "sqlite", create: createSQLite, open: openSQLite, loop: 45 * time.Second, clocked: true},
 }
 
+// sameEngine are further schemes of an engine.
+var sameEngine = map[string]string{"valkey": "redis", "redis-sentinel": "redis", "redis+cluster": "redis"}
+
 func createSQLite(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "waggle.db") }
 
 func openSQLite(ctx context.Context, url string, clock func() time.Time) (driver.Store, error) {
@@ -40,7 +44,7 @@ func openSQLite(ctx context.Context, url string, clock func() time.Time) (driver
 // openStore opens the store of a URL with its engine, and with a clock that is off by shift.
 func openStore(ctx context.Context, url string, shift time.Duration) (driver.Store, error) {
 	scheme, _, _ := strings.Cut(url, ":")
-	e, ok := engines[scheme]
+	e, ok := engines[cmp.Or(sameEngine[scheme], scheme)]
 	if !ok {
 		return nil, fmt.Errorf("no engine has the URL scheme %q", scheme)
 	}

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Creates a store where there is none.
 --
 -- KEYS meta

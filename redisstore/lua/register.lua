@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Makes a worker known, or updates what is known of it, and starts its lease.
 --
 -- KEYS meta workers winfo gone events

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Stores the configuration of a queue.
 --
 -- KEYS meta conf events

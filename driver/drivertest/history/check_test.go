@@ -97,6 +97,10 @@ var histories = map[string]struct {
 	"a settlement under way":                                {events: []history.Event{started(1, "w", 1), settled(history.SettleAccepted, 19, 22, "w", 1, driver.Retry), started(20, "x", 2)}, dump: dumpOf(record(driver.Completed))},
 	"as many claims as allowed":                             {events: []history.Event{started(1, "a", 1), started(2, "b", 2), started(3, "c", 3), started(4, "d", 4)}, dump: dumpOf(record(driver.Completed))},
 	"more claims than allowed":                              {events: []history.Event{started(1, "a", 1), started(2, "b", 2), started(3, "c", 3), started(4, "d", 4), started(5, "e", 5)}, dump: dumpOf(record(driver.Completed)), want: []history.Rule{history.BoundedAttempts}},
+	"a claim run again after its settlement was lost, as its level allows": {events: []history.Event{enqueued(0, "memory"), started(1, "w", 1), settled(history.SettleAccepted, 2, 2, "w", 1, driver.Complete), started(5, "w", 1)},
+		dump: dumpOf(record(driver.Completed)), opts: history.Options{MayLose: []driver.Durability{"memory"}}},
+	"a claim run again, nothing settled": {events: []history.Event{enqueued(0, "memory"), started(1, "w", 1), started(5, "w", 1)},
+		dump: dumpOf(record(driver.Completed)), opts: history.Options{MayLose: []driver.Durability{"memory"}}, want: []history.Rule{history.Exclusion}},
 	"an active task without a worker": {dump: func() *history.Dump {
 		d := dumpOf(record(driver.Active))
 		d.Workers = nil
