@@ -25,8 +25,9 @@ func (d *desk) slot() {
 	began = time.Now()
 	for j != nil {
 		st := d.run(j, began)
-		ended := time.Now()
-		j, began = d.next(j, st, ended.Sub(began)), ended
+		ended, done := time.Now(), j
+		j = nil // so that a slot that waits long does not keep the batch of its last job in memory
+		j, began = d.next(done, st, ended.Sub(began)), ended
 	}
 }
 
