@@ -13,6 +13,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/redisserver"
 )
 
 // demoTitles are the tasks of the demo.
@@ -33,7 +34,10 @@ const (
 )
 
 // demoFlags are the flags of waggle demo.
-type demoFlags struct{ tasks, workers int }
+type demoFlags struct {
+	tasks, workers int
+	cluster        bool
+}
 
 func (a *app) demoCommand() *cobra.Command {
 	f := &demoFlags{tasks: 3, workers: 3}
@@ -45,9 +49,15 @@ func (a *app) demoCommand() *cobra.Command {
 			"nothing behind. Exit code 0 means that every task was completed, once.",
 		GroupID: "use",
 		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.cluster && !cmd.Flags().Changed("tasks") {
+				f.tasks = demoClusterTasks
+			}
+			return a.demo(cmd.Context(), f)
+		},
 	}
 	cmd.Flags().Var(&count{&f.tasks, 1, maxDemoTasks}, "tasks", "how many tasks")
+	cmd.Flags().BoolVar(&f.cluster, "cluster", false, "start a Cluster of six servers for it, and kill a master too")
 	cmd.Flags().Var(&count{&f.workers, 2, 64}, "workers", "how many worker processes")
 	return cmd
 }
@@ -59,6 +69,8 @@ type demoFigures struct {
 	Lost       int   `json:"lost"`
 	Recovered  int   `json:"recovered"`
 	RecoveryMS int64 `json:"recovery_ms"`
+	// MastersKilled is how many masters of the cluster were killed, with --cluster.
+	MastersKilled int `json:"masters_killed,omitzero"`
 }
 
 // demo is one run of the demonstration.
@@ -68,6 +80,9 @@ type demo struct {
 	client *waggle.Client
 	queue  string
 	story  *story
+
+	cluster *redisserver.Cluster // with --cluster
+	lease   time.Duration
 
 	workers []*demoWorker
 	news    chan demoNews // from the workers
@@ -83,6 +98,13 @@ type demo struct {
 }
 
 func (a *app) demo(ctx context.Context, f *demoFlags) (err error) {
+	cluster, err := a.demoCluster(ctx, f)
+	if err != nil {
+		return err
+	}
+	if cluster != nil {
+		defer func() { err = errors.Join(err, cluster.Close()) }()
+	}
 	cleanUp, err := a.temporaryStore("waggle-demo-")
 	if err != nil {
 		return err
@@ -96,7 +118,10 @@ func (a *app) demo(ctx context.Context, f *demoFlags) (err error) {
 	return a.withClient(ctx, func(c *waggle.Client) error {
 		d := &demo{
 			app: a, flags: f, client: c, queue: "demo-" + driver.NewID(), news: make(chan demoNews, 64),
-			number: map[string]int{}, story: newStory(out, term),
+			number: map[string]int{}, story: newStory(out, term), cluster: cluster, lease: demoLease,
+		}
+		if cluster != nil {
+			d.lease = demoClusterLease
 		}
 		return d.run(ctx)
 	})
@@ -136,14 +161,20 @@ func (d *demo) run(ctx context.Context) (err error) {
 func (d *demo) prologue() {
 	d.story.line("Waggle, a task queue without a master: %s, %s, and one of them will be killed.",
 		plural(d.flags.tasks, "task"), plural(d.flags.workers, "worker process"))
+	if d.cluster != nil {
+		d.story.line("The queue is spread over a Cluster of %d servers, and one of its masters will be killed too.", len(d.cluster.Nodes))
+	}
 	d.story.line("%s", d.story.paint(dim, fmt.Sprintf("store %s, lease %s (10s by default): how soon a dead worker's tasks go to others",
-		d.storeURL(), shortDuration(demoLease))))
+		d.storeURL(), shortDuration(d.lease))))
 	d.story.line("")
 }
 
 // leave stops what still runs and clears the queue in a store that was there before.
 func (d *demo) leave(ctx context.Context) error {
 	d.killWorkers()
+	if d.cluster != nil {
+		return nil // it goes as a whole
+	}
 	change := driver.Change{Op: driver.OpCancel, Filter: driver.Filter{Queues: []string{d.queue}}}
 	if _, err := applyAll(ctx, d.client, change, maxDemoTasks, func(int) {}); err != nil {
 		return err
@@ -225,8 +256,17 @@ func (d *demo) watch(ctx context.Context) error {
 
 func (d *demo) awaitAll(ctx context.Context) error {
 	for _, id := range d.ids {
-		if _, err := d.client.Wait(ctx, id); err != nil {
-			return err
+		for {
+			_, err := d.client.Wait(ctx, id)
+			if err == nil {
+				break
+			}
+			if d.cluster == nil || !errors.Is(err, driver.ErrUnavailable) || ctx.Err() != nil {
+				return err
+			}
+			if err := d.cluster.WaitOK(ctx); err != nil { // the shard is without a master for a moment
+				return err
+			}
 		}
 	}
 	return nil
@@ -280,7 +320,7 @@ func (d *demo) kill(w *demoWorker) error {
 		return failf("can't kill %s: %w", w.name, err)
 	}
 	d.story.event(w.name, "%s (pid %d), half way through %s", d.story.paint(red, "is killed with SIGKILL"), w.cmd.Process.Pid, d.title(d.victim))
-	return nil
+	return d.killMaster()
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

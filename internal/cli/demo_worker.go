@@ -52,23 +52,25 @@ const demoSteps = 20
 
 func (a *app) demoWorkerCommand() *cobra.Command {
 	var queue, name string
+	var lease time.Duration
 	cmd := &cobra.Command{
 		Use: "demo-worker", Hidden: true, Args: noArgs, Short: "A worker process of waggle demo",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.demoWork(cmd.Context(), queue, name) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.demoWork(cmd.Context(), queue, name, lease) },
 	}
 	cmd.Flags().StringVar(&queue, "queue", "", "the demo's queue")
 	cmd.Flags().StringVar(&name, "name", "", "the worker's name")
+	cmd.Flags().DurationVar(&lease, "lease", demoLease, "its lease")
 	return cmd
 }
 
-func (a *app) demoWork(ctx context.Context, queue, name string) error {
+func (a *app) demoWork(ctx context.Context, queue, name string, lease time.Duration) error {
 	store, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	w, err := waggle.NewWorker(store, &waggle.WorkerOptions{
-		Queues: []waggle.Queue{{Name: queue}}, Slots: 1, Lease: demoLease, Name: name, Build: version(),
+		Queues: []waggle.Queue{{Name: queue}}, Slots: 1, Lease: lease, Name: name, Build: version(),
 		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -134,7 +136,7 @@ func (d *demo) startWorkers(ctx context.Context) error {
 	}
 	for i := range d.flags.workers {
 		w := &demoWorker{name: fmt.Sprintf("worker-%d", i+1), ended: make(chan struct{})}
-		w.cmd = exec.Command(program, "demo-worker", "--store", d.app.store, "--queue", d.queue, "--name", w.name)
+		w.cmd = exec.Command(program, "demo-worker", "--store", d.app.store, "--queue", d.queue, "--name", w.name, "--lease", d.lease.String())
 		w.cmd.Args[0] = os.Args[0]
 		w.cmd.Stderr = &w.stderr
 		if err := w.start(d.news); err != nil {

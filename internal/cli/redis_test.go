@@ -134,3 +134,12 @@ func push(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := s.Do(context.Background(), append([]string{"RPUSH"}, args[1:]...)...)
 	ts.Check(err)
 }
+
+func TestDemoClusterNeedsAServer(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	_, err := (&app{}).demoCluster(t.Context(), &demoFlags{cluster: true})
+	if err == nil || exitCode(t.Context(), err) != exitFailed || !strings.Contains(err.Error(), "apt-get install redis-server") {
+		t.Errorf("got %v, want what to install", err)
+	}
+}

@@ -165,6 +165,9 @@ func (c *chaos) fill() {
 func (c *chaos) settle() {
 	for _, p := range c.posts {
 		p.child.thaw()
+		if !p.child.ended() { // before it is ready it does not know yet how to be stopped
+			p.child.await("the store to be open, or the end of a killed one", func(l line) bool { return l.Kind == lineReady })
+		}
 		if p.role.Role != roleWorker {
 			p.child.stop()
 		}
