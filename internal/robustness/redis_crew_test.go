@@ -55,6 +55,16 @@ func (b *sharedBuffer) String() string {
 	return b.buf.String()
 }
 
+// crews bounds how many crews are at work at once: each is a load, and a machine that is too busy looks like a fault.
+var crews = make(chan struct{}, 3)
+
+// takeTurn waits until the test may put load on the machine. It is given back when the test ends.
+func takeTurn(t *testing.T) {
+	t.Helper()
+	crews <- struct{}{}
+	t.Cleanup(func() { <-crews })
+}
+
 // newCrew opens the store for the test itself at one URL and for its crew at another, which may lead through a proxy.
 func newCrew(t *testing.T, url, through string) *crew {
 	t.Helper()

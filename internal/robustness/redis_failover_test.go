@@ -27,9 +27,10 @@ func TestSentinelFailover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			takeTurn(t)
 			set := redistest.StartSentinel(t, &redisserver.SentinelOptions{Node: redisserver.Options{Flavour: f.flavour}})
 			// Both replicas hold what was accepted before; afterwards the old master is missing, so the second wait is for one.
-			url := with(set.URL(), "timeout=1s", "level="+string(f.level))
+			url := with(set.URL(), "timeout=3s", "level="+string(f.level))
 			if f.level == driver.DurabilityReplicated {
 				url = with(url, "replicas=2")
 			}
@@ -84,8 +85,9 @@ func (c *crew) checkLossy(level driver.Durability, failed time.Time) {
 // newClusterCrew starts a cluster and a crew on four shards of it.
 func newClusterCrew(t *testing.T, f redisserver.Flavour) (*crew, *redisserver.Cluster) {
 	t.Helper()
+	takeTurn(t)
 	cluster := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
-	url := with(cluster.URL(), "shards=4", "timeout=1s")
+	url := with(cluster.URL(), "shards=4", "timeout=3s")
 	c := newRedisCrew(t, url, url)
 	c.runs(100)
 	return c, cluster

@@ -172,6 +172,7 @@ func (c *contest) settle(client int, s driver.Store, worker string, ref driver.R
 // executed. wrap may put a bug between the workers and the store.
 func (c *contest) run(wrap func(driver.Store) driver.Store) porcupine.CheckResult {
 	t := c.t
+	takeTurn(t)
 	server := redistest.Start(t, nil)
 	proxy, err := faultproxy.New(t.Context(), server.Addr(), &faultproxy.Options{RESP: true})
 	must(t, err)
@@ -185,7 +186,7 @@ func (c *contest) run(wrap func(driver.Store) driver.Store) porcupine.CheckResul
 	}
 	var stores []driver.Store
 	for i := range 4 {
-		s, err := openStore(t.Context(), "redis://"+proxy.Addr()+"?timeout=1s", 0)
+		s, err := openStore(t.Context(), "redis://"+proxy.Addr()+"?timeout=3s", 0)
 		must(t, err)
 		t.Cleanup(func() { _ = s.Close() })
 		must(t, s.Register(t.Context(), driver.WorkerInfo{ID: fmt.Sprintf("worker:%d", i)}, time.Hour))

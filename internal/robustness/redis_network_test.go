@@ -34,11 +34,12 @@ func set(d faultproxy.Direction, f faultproxy.Fault) func(*faultproxy.Proxy) err
 // newProxiedCrew starts a crew whose connections lead through a proxy.
 func newProxiedCrew(t *testing.T) (*crew, *faultproxy.Proxy) {
 	t.Helper()
+	takeTurn(t)
 	server := redistest.Start(t, nil)
 	proxy, err := faultproxy.New(t.Context(), server.Addr(), &faultproxy.Options{RESP: true})
 	must(t, err)
 	t.Cleanup(func() { _ = proxy.Close() })
-	through := "redis://" + proxy.Addr() + "?timeout=1s"
+	through := "redis://" + proxy.Addr() + "?timeout=3s"
 	return newRedisCrew(t, server.URL(), through), proxy
 }
 
@@ -87,7 +88,7 @@ func TestCommandsGoWrong(t *testing.T) {
 				struck++
 				return action()
 			}))
-			c.runs(90)
+			c.runs(120)
 			must(t, proxy.Reset())
 			c.probe("probe", recovered)
 			c.end(&history.Options{Recovery: 15 * time.Second})

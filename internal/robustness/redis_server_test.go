@@ -64,8 +64,9 @@ type serverKill struct {
 }
 
 func (k serverKill) loop(t *testing.T, enough func(kills int) bool) {
+	takeTurn(t)
 	server := redistest.Start(t, &k.server)
-	url := with(server.URL(), "timeout=1s", "level="+string(k.level))
+	url := with(server.URL(), "timeout=3s", "level="+string(k.level))
 	c := newRedisCrew(t, url, url)
 	var kills []time.Time
 	for !enough(len(kills)) {
@@ -104,7 +105,7 @@ func wantLostWithin(c *crew, window time.Duration, failures []time.Time) {
 func TestServerPaused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, nil)
-	url := with(server.URL(), "timeout=1s")
+	url := with(server.URL(), "timeout=3s")
 	c := newRedisCrew(t, url, url)
 	ids := c.enqueueN("long", 6, act{Do: doGate})
 	for _, id := range ids {
@@ -132,6 +133,7 @@ func TestServerPaused(t *testing.T) {
 func TestScriptsFlushed(t *testing.T) {
 	t.Parallel()
 	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		takeTurn(t)
 		server := redistest.Start(t, &redisserver.Options{Flavour: f})
 		c := newRedisCrew(t, server.URL(), server.URL())
 		for range 20 {
@@ -194,6 +196,7 @@ func TestStoreLost(t *testing.T) {
 func TestMemoryFull(t *testing.T) {
 	t.Parallel()
 	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		takeTurn(t)
 		server := redistest.Start(t, &redisserver.Options{Flavour: f, MaxMemory: 5 << 20})
 		c := newCrew(t, server.URL(), server.URL())
 		none := driver.Keep{}
