@@ -22,7 +22,6 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	for i, in := range tasks { // without the lock: this is half of the work
 		t := &task{Record: driver.Record{Task: *in.Clone()}}
 		err := driver.Prepare(&t.Task, s.caps, now)
-		t.EnqueuedAt = now // what its delay is counted from
 		prepared[i], results[i] = t, driver.EnqueueResult{ID: t.ID, Err: err}
 		if in.ID == "" { // one that is set is only read: a caller who gave up may be reading it too
 			in.ID = t.ID
@@ -49,7 +48,7 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 		return driver.EnqueueResult{ID: old.ID, State: old.State, Existing: true}
 	}
 	s.lastSeq++
-	t.seq, t.DueAt = s.lastSeq, s.now
+	t.seq, t.EnqueuedAt, t.DueAt = s.lastSeq, s.now, s.now
 	if q := s.queues[t.Queue]; q != nil && q.config.Draining {
 		return driver.EnqueueResult{ID: t.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)}
 	}
