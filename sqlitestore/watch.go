@@ -52,7 +52,8 @@ func (w *watch) events() <-chan fsnotify.Event {
 	return w.notifier.Events
 }
 
-// arm begins to watch if somebody waits. The caller looks afterwards, for what happened before.
+// arm begins to watch if somebody waits. The caller looks afterwards, for what happened before, and again as after a
+// write: one that another process made just before may become visible later, and nothing will tell of it.
 func (w *watch) arm(waiting bool) {
 	if !waiting || w.armed || w.deaf {
 		return
@@ -69,7 +70,7 @@ func (w *watch) arm(waiting bool) {
 		w.deaf = true
 		return
 	}
-	w.armed, w.echo = true, 0
+	w.armed, w.echo = true, 1
 }
 
 // disarm ends the watch.
