@@ -139,29 +139,40 @@ func (s *Store) shardOfKey(key string) *shard {
 	return s.shards[h.Sum32()%uint32(len(s.shards))]
 }
 
-// segments cuts a batch where a task may replace one that is in the batch itself: what it replaces must be stored first.
+// segments cuts a batch before a task that is to replace another, if the batch holds a task with the same unique key or id
+// before it: whether it replaces anything, and what, is known only when that one is stored.
 func segments(batch []*newTask) func(yield func([]*newTask) bool) {
 	return func(yield func([]*newTask) bool) {
-		seen := map[string]bool{}
+		if len(batch) > 0 && !slices.ContainsFunc(batch, replaces) {
+			yield(batch)
+			return
+		}
+		keys, ids := map[string]bool{}, map[string]bool{}
 		from := 0
 		for i, t := range batch {
 			u := t.task.Unique
-			if u == nil {
-				continue
-			}
-			if seen[u.Key] && u.OnConflict == driver.ConflictReplace {
+			if replaces(t) && (keys[u.Key] || ids[t.id]) {
 				if !yield(batch[from:i]) {
 					return
 				}
 				from = i
-				clear(seen)
+				clear(keys)
+				clear(ids)
 			}
-			seen[u.Key] = true
+			ids[t.id] = true
+			if u != nil {
+				keys[u.Key] = true
+			}
 		}
 		if from < len(batch) {
 			yield(batch[from:])
 		}
 	}
+}
+
+// replaces reports whether a task takes its unique key from the task that owns it.
+func replaces(t *newTask) bool {
+	return t.task.Unique != nil && t.task.Unique.OnConflict == driver.ConflictReplace
 }
 
 func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, level driver.Durability, results []driver.EnqueueResult) error {
@@ -383,7 +394,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 	var replacing []*newTask
 	var fields, ids []string
 	for _, t := range batch {
-		if u := t.task.Unique; u != nil && u.OnConflict == driver.ConflictReplace && !sh.known.config(t.task.Queue).Draining {
+		if u := t.task.Unique; replaces(t) && !sh.known.config(t.task.Queue).Draining {
 			replacing = append(replacing, t)
 			fields = append(fields, u.Key)
 			ids = append(ids, t.id)

@@ -20,6 +20,8 @@ var uniqueCases = []testCase{
 	{"every end of the owner frees a key until done", uniqueFreed},
 	{"a TTL is counted from the enqueue", uniqueTTL},
 	{"replacing an owner gives the key to the newcomer", uniqueReplace},
+	{"what was replaced earlier in a batch is reported as cancelled", uniqueReplacedInBatch},
+	{"a repeated id in a batch replaces nothing", uniqueRepeatReplacesNothing},
 	{"a person's retry takes the key again", uniqueRetried},
 	{"a person's retry fails if the key is taken", uniqueRetryTaken},
 	{"the owner's own id is existing, not a duplicate", uniqueSameID},
@@ -240,6 +242,30 @@ func uniqueReplace(h *harness) {
 	h.register("w")
 	h.end("w", h.claimOne("w", "b"), driver.Complete)
 	h.wantTaken("after b completed", "k", false)
+}
+
+func uniqueReplacedInBatch(h *harness) {
+	h.add(withKey("a", "k"))
+	b := withKey("b", "k")
+	b.Unique.OnConflict = driver.ConflictReplace
+	res := h.enqueue(withKey("a", "other"), b, withKey("a", "k"))
+	for i, want := range []driver.State{driver.Available, driver.Available, driver.Cancelled} {
+		if r := res[i]; r.Err != nil || r.State != want || r.Existing != (i != 1) {
+			h.Errorf("result %d: got %+v, want the state %s", i, r, want)
+		}
+	}
+}
+
+func uniqueRepeatReplacesNothing(h *harness) {
+	h.add(withKey("owner", "k2"))
+	first, again := withKey("a", "k1"), withKey("a", "k2")
+	again.Unique.OnConflict = driver.ConflictReplace
+	res := h.enqueue(first, again)
+	if r := res[1]; r.Err != nil || !r.Existing || r.ID != "a" {
+		h.Errorf("got %+v, want the existing a", r)
+	}
+	h.wantState(driver.Available, "owner")
+	h.wantTaken("after the repeat", "k2", true)
 }
 
 func uniqueRetried(h *harness) {

@@ -160,6 +160,7 @@ for i = 1, n do
       local state = 'A'
       if flags % 2 == 1 then state = 'P' elseif flags % 4 >= 2 and start > NOW then state = 'S' end
       letters[i], new_state[id] = state, state
+      if evicted[owner] then new_state[owner] = 'X' end -- what comes later in the call finds it cancelled
       if key_of[i] then new_owner[keys[key_of[i]]] = id end
       plan[#plan + 1] = {i = i, id = id, p = tonumber(ARGV[base + 1]), state = state, start = start, mode = mode, ttl = ttl}
     end
