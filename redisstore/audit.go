@@ -140,7 +140,8 @@ func (s *Store) readRecords(ctx context.Context, a *snapshot) error {
 		return err
 	}
 	err = s.scan(ctx, a.sh.key("run"), func(id, v string) {
-		r, err := parseRun(v)
+		t := a.tasks[id]
+		r, err := parseRun(v, &t)
 		if err != nil {
 			a.unread[id] = true
 			return

@@ -63,7 +63,7 @@ func parseEntry(id string, v []rueidis.RedisMessage) *entry {
 	if run, err := v[1].ToString(); err == nil {
 		e.hasRun, e.rawRun = true, run
 		var err error
-		if e.run, err = parseRun(run); err != nil {
+		if e.run, err = parseRun(run, &e.task); err != nil {
 			e.err = err
 		}
 	} else {

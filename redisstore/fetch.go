@@ -187,7 +187,7 @@ func (f *fetchCall) tend(ctx context.Context, parts []rueidis.RedisMessage) erro
 }
 
 func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, result *driver.FetchResult) error {
-	if len(parts) != 7 {
+	if len(parts) != 9 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
 	}
 	now, _ := parts[1].AsInt64()
@@ -205,32 +205,46 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 		return f.s.asError(err)
 	}
 	result.Cancels = append(result.Cancels, parseRefs(cancels)...)
-	claims, err := parts[5].ToArray()
-	if err != nil {
-		return f.s.asError(err)
-	}
-	if err := f.readClaims(ctx, claims, result); err != nil {
+	if err := f.readClaims(ctx, parts[5:8], now, result); err != nil {
 		return err
 	}
-	if woken, _ := parts[6].AsIntSlice(); len(woken) > 0 {
+	if woken, _ := parts[8].AsIntSlice(); len(woken) > 0 {
 		f.s.signal(ctx, []*pair{f.pairs[woken[0]-1]})
 	}
 	return nil
 }
 
-func (f *fetchCall) readClaims(ctx context.Context, list []rueidis.RedisMessage, result *driver.FetchResult) error {
-	result.Claims = slices.Grow(result.Claims, len(list)/3)
+// readClaims reads the claims, the count of the tokens of first claims, and the runs of the others.
+func (f *fetchCall) readClaims(ctx context.Context, parts []rueidis.RedisMessage, now int64, result *driver.FetchResult) error {
+	list, err := parts[0].ToArray()
+	if err != nil {
+		return f.s.asError(err)
+	}
+	token, _ := parts[1].AsInt64()
+	again, _ := parts[2].ToArray()
+	result.Claims = slices.Grow(result.Claims, len(list)/2)
 	var bad []string
-	for i := 0; i+2 < len(list); i += 3 {
+	for i := 0; i+1 < len(list); i += 2 {
 		id, _ := list[i].ToString()
-		task, _ := list[i+1].ToString()
-		run, _ := list[i+2].ToString()
-		var c driver.Claim
-		if !f.s.fillClaim(ctx, f.sh, &c, id, task, run) {
-			bad = append(bad, id)
-			continue
+		body, _ := list[i+1].ToString()
+		run := ""
+		if len(again) > 1 {
+			if n, _ := again[0].AsInt64(); int(n) == i/2+1 {
+				run, _ = again[1].ToString()
+				again = again[2:]
+			}
 		}
-		result.Claims = append(result.Claims, c)
+		t, err := parseTask(body)
+		r := firstClaim(&t, token, now)
+		if err == nil && run != "" {
+			r, err = parseRun(run, &t)
+		}
+		n := len(result.Claims)
+		result.Claims = append(result.Claims, driver.Claim{})
+		if err != nil || !f.s.fillClaim(ctx, f.sh, &result.Claims[n], id, &t, &r) {
+			result.Claims = result.Claims[:n]
+			bad = append(bad, id)
+		}
 	}
 	if len(bad) > 0 {
 		return f.s.discardUnreadable(ctx, f.sh, bad)
@@ -238,16 +252,8 @@ func (f *fetchCall) readClaims(ctx context.Context, list []rueidis.RedisMessage,
 	return nil
 }
 
-// fillClaim decodes a claim; false if its record can't be read.
-func (s *Store) fillClaim(ctx context.Context, sh *shard, c *driver.Claim, id, task, run string) bool {
-	t, err := parseTask(task)
-	if err != nil {
-		return false
-	}
-	r, err := parseRun(run)
-	if err != nil {
-		return false
-	}
+// fillClaim makes a claim of a task's records; false if its envelope can't be read.
+func (s *Store) fillClaim(ctx context.Context, sh *shard, c *driver.Claim, id string, t *taskRecord, r *runRecord) bool {
 	p, err := s.pairOf(ctx, sh, t.pair)
 	if err != nil || p == nil || driver.DecodeEnvelope([]byte(t.envelope), &c.Task) != nil {
 		return false

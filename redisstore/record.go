@@ -45,6 +45,7 @@ const (
 	flagUniqueStart              // it owns a unique key until it is claimed
 	flagCancel                   // its cancellation was asked for
 	flagSettled                  // its last claim was ended by its worker
+	flagShort                    // of a run: it is stored in the short form
 	flagsImmutable   = flagExpires | flagUniqueDone | flagUniqueStart
 	defaultPrioByte  = 100
 	priorityBand     = 1 << 44       // width of a priority in the scores of back/PAIR
@@ -161,7 +162,11 @@ func (r *runRecord) append(dst []byte) []byte {
 	return dst
 }
 
-func parseRun(s string) (runRecord, error) {
+// parseRun reads the run of a task whose record is t.
+func parseRun(s string, t *taskRecord) (runRecord, error) {
+	if len(s) > 1 && s[1]&flagShort != 0 {
+		return parseShortRun(s, t)
+	}
 	if len(s) <= runHead {
 		return runRecord{}, errDamaged
 	}
@@ -170,19 +175,58 @@ func parseRun(s string) (runRecord, error) {
 		due: uint48(s[7:]), order: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
 		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
 	}
-	rest, ok := s[runHead:], true
+	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) {
+		return r, errDamaged
+	}
+	return r, nil
+}
+
+// The fixed part of a short run, of an active and of a completed task.
+const (
+	shortHead     = 21
+	shortDoneHead = shortHead + 12
+)
+
+func parseShortRun(s string, t *taskRecord) (runRecord, error) {
+	head := shortHead
+	if s[0] == letterCompleted {
+		head = shortDoneHead
+	}
+	if len(s) <= head || s[0] != letterActive && s[0] != letterCompleted {
+		return runRecord{}, errDamaged
+	}
+	r := runRecord{
+		state: s[0], flags: s[1] &^ flagShort, pair: uint24(s[2:]), priority: t.priority, order: t.seq, due: t.enqueued,
+		token: uint48(s[5:]), claimed: uint48(s[11:]), expires: t.expires, attempt: 1, size: uint32s(s[17:]),
+	}
+	if r.state == letterCompleted {
+		r.ended, r.ran = uint48(s[21:]), uint48(s[27:])
+	}
+	if !r.readTail(s[head:]) {
+		return r, errDamaged
+	}
+	return r, nil
+}
+
+// readTail reads worker, host and build as far as they are there; false if that is not all there is.
+func (r *runRecord) readTail(rest string) bool {
+	ok := true
 	for _, field := range []*string{&r.worker, &r.host, &r.build} {
 		if rest == "" {
 			break
 		}
 		if *field, rest, ok = cutShort(rest); !ok {
-			return r, errDamaged
+			return false
 		}
 	}
-	if rest != "" || stateOf[r.state] == "" || int(r.reason) >= len(reasons) {
-		return r, errDamaged
-	}
-	return r, nil
+	return rest == ""
+}
+
+// firstClaim is the run of a task that is claimed for the first time.
+func firstClaim(t *taskRecord, token, claimed int64) runRecord {
+	r := freshRun(t)
+	r.state, r.token, r.claimed, r.attempt = letterActive, token, claimed, 1
+	return r
 }
 
 // freshRun is the run of a task that has none.

@@ -140,14 +140,14 @@ func TestRecordsRoundTrip(t *testing.T) {
 	r := runRecord{state: letterCompleted, flags: flagExpires | flagSettled, reason: 3, priority: -100, pair: maxPairs, order: 1<<44 - 1,
 		due: 1 << 47, token: 1<<41 - 1, claimed: 5, expires: 6, attempt: 1_000_000, crashes: 7, ended: 8, ran: 9, size: 16 << 20,
 		worker: "w", host: "h", build: "b"}
-	got, err := parseRun(string(r.append(nil)))
+	got, err := parseRun(string(r.append(nil)), &taskRecord{})
 	if err != nil || got != r {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	raw := string(r.append(nil))
 	for n := range len(raw) {
 		if n <= runHead {
-			if _, err := parseRun(raw[:n]); err == nil {
+			if _, err := parseRun(raw[:n], &taskRecord{}); err == nil {
 				t.Errorf("%d bytes of a run were read", n)
 			}
 		}
@@ -164,7 +164,7 @@ func FuzzParseRecords(f *testing.F) {
 	f.Add("")
 	f.Add(strings.Repeat("\x00", 70))
 	f.Fuzz(func(t *testing.T, s string) {
-		if r, err := parseRun(s); err == nil {
+		if r, err := parseRun(s, &taskRecord{}); err == nil {
 			if got := string(r.append(nil)); len(got) < runHead {
 				t.Errorf("%q", got)
 			}

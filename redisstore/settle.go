@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/waggleq/waggle/driver"
 )
 
@@ -85,49 +87,103 @@ func (s *Store) checkSettlement(item *driver.Settlement) error {
 
 var errNotHeld = driver.Errorf(driver.ErrLeaseLost, "the worker does not hold the task under this token")
 
+// alike are settlements of one call with the same pair, token and running time; most of a claim's are.
+type alike struct {
+	pair  string // its index
+	token string // >I6, and so is ran
+	ran   string
+	at    []int // in the call's items
+}
+
+// settleCall is what the settle script is called with.
+type settleCall struct {
+	pairs  []*pair
+	groups []*alike
+}
+
+// groupCompleted sorts settlements into groups. Those that name a pair that does not exist are refused.
+func (s *Store) groupCompleted(ctx context.Context, sh *shard, items []driver.Settlement, part []int, errs []error) (*settleCall, error) {
+	type key struct {
+		token driver.Token
+		ran   int64
+	}
+	c := &settleCall{}
+	index := map[int]string{}
+	groups := make(map[key]*alike, 4)
+	var last *alike
+	var lastKey key
+	for _, i := range part {
+		k := key{items[i].Token, ceilMillis(items[i].Ran)}
+		if last == nil || k != lastKey {
+			last, lastKey = groups[k], k
+		}
+		if last == nil {
+			count, number := splitToken(k.token)
+			if index[number] == "" {
+				p, err := s.pairOf(ctx, sh, number)
+				if err != nil {
+					return nil, err
+				}
+				if p == nil {
+					errs[i] = errNotHeld
+					continue
+				}
+				c.pairs = append(c.pairs, p)
+				index[number] = strconv.Itoa(len(c.pairs))
+			}
+			six := string(appendUint48(appendUint48(nil, count), k.ran))
+			last = &alike{pair: index[number], token: six[:6], ran: six[6:]}
+			groups[k] = last
+			c.groups = append(c.groups, last)
+		}
+		last.at = append(last.at, i)
+	}
+	return c, nil
+}
+
+// args appends the script's arguments after the head, and returns the items in the order in which they are sent.
+func (c *settleCall) args(dst []string, items []driver.Settlement, n int) (args []string, sent []int) {
+	dst = append(dst, strconv.Itoa(len(c.pairs)))
+	for _, p := range c.pairs {
+		dst = append(dst, p.digits, p.subject, p.queue)
+	}
+	dst = append(dst, strconv.Itoa(len(c.groups)))
+	sent = make([]int, 0, n)
+	packed := make([]byte, 0, 16*n)
+	for _, g := range c.groups {
+		dst = append(dst, g.pair, g.token, g.ran, strconv.Itoa(len(g.at)))
+		for _, i := range g.at {
+			from := len(packed)
+			packed = driver.PackID(packed, items[i].ID)
+			dst = append(dst, rueidis.BinaryString(packed[from:len(packed):len(packed)]))
+		}
+		sent = append(sent, g.at...)
+	}
+	for k, i := range sent {
+		if it := &items[i]; len(it.Result) > 0 || it.ResultEncoding != "" {
+			dst = append(dst, strconv.Itoa(k+1), string(encodingByte(it.ResultEncoding))+string(it.Result))
+		}
+	}
+	return dst, sent
+}
+
 func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
 	host, build, err := s.whereOf(ctx, sh, worker)
 	if err != nil {
 		return err
 	}
+	c, err := s.groupCompleted(ctx, sh, items, part, errs)
+	if err != nil || len(c.groups) == 0 {
+		return err
+	}
 	keys := sh.keysOf(settleScript, worker)
-	var pairs []*pair
-	index := map[int]string{}
-	tail := make([]string, 0, 5*len(part))
-	sent := make([]int, 0, len(part))
-	for _, i := range part {
-		it := &items[i]
-		count, number := splitToken(it.Token)
-		if index[number] == "" {
-			p, err := s.pairOf(ctx, sh, number)
-			if err != nil {
-				return err
-			}
-			if p == nil {
-				errs[i] = errNotHeld
-				continue
-			}
-			pairs = append(pairs, p)
-			index[number] = strconv.Itoa(len(pairs))
-			keys = append(keys, p.keptOfState[letterCompleted])
-		}
-		var six [12]byte
-		token := string(appendUint48(appendUint48(six[:0], count), ceilMillis(it.Ran)))
-		result := ""
-		if len(it.Result) > 0 || it.ResultEncoding != "" {
-			result = string(encodingByte(it.ResultEncoding)) + string(it.Result)
-		}
-		tail = append(tail, index[number], string(driver.PackID(nil, it.ID)), token[:6], token[6:], result)
-		sent = append(sent, i)
+	for _, p := range c.pairs {
+		keys = append(keys, p.keptOfState[letterCompleted])
 	}
-	if len(sent) == 0 {
-		return nil
-	}
-	args := append(s.head(sh, "", ""), worker, string(appendShort(appendShort(nil, host), build)), strconv.Itoa(len(pairs)))
-	for _, p := range pairs {
-		args = append(args, p.digits, p.subject, p.queue)
-	}
-	reply, err := s.call(ctx, s.data, sh, settleScript, keys, append(args, tail...))
+	args := append(make([]string, 0, 24+2*len(part)), s.head(sh, "", "")...)
+	args = append(args, worker, string(appendShort(appendShort(nil, host), build)))
+	args, sent := c.args(args, items, len(part))
+	reply, err := s.call(ctx, s.data, sh, settleScript, keys, args)
 	if err != nil {
 		return err
 	}
@@ -135,20 +191,23 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 	if err != nil || len(parts) != 2 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 	}
-	letters, _ := parts[0].ToString()
-	for k, i := range sent {
-		if letters[k] != '1' {
-			errs[i] = errNotHeld
-		}
+	refused, _ := parts[0].AsIntSlice()
+	for _, k := range refused {
+		errs[sent[k-1]] = errNotHeld
 	}
 	kept, _ := parts[1].AsIntSlice()
 	for k, n := range kept {
-		keep := sh.known.config(pairs[k].queue).Retention.Completed
-		if most := int(s.share(int64(keep.Count))); most >= 0 && int(n) > most+most/100 || keep.Age == 0 || keep.Bytes >= 0 {
-			sh.tended.setOver(pairs[k].queue)
-		}
+		s.noteKept(sh, c.pairs[k], n)
 	}
 	return nil
+}
+
+// noteKept has a queue pruned that keeps n completed tasks, if those are more than it should.
+func (s *Store) noteKept(sh *shard, p *pair, n int64) {
+	keep := sh.known.config(p.queue).Retention.Completed
+	if most := int(s.share(int64(keep.Count))); most >= 0 && int(n) > most+most/100 || keep.Age == 0 || keep.Bytes >= 0 {
+		sh.tended.setOver(p.queue)
+	}
 }
 
 // whereOf returns host and build of a worker, for the history.

@@ -8,8 +8,9 @@
 --      the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
---      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record, run record; the indices of pairs to be
---      woken if the tokens live elsewhere. Or WAGGLELEASE: the worker is not registered.
+--      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record;
+--      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
+--      run record; the indices of pairs to be woken if the tokens live elsewhere. Or WAGGLELEASE: the worker is not registered.
 --@include head
 --@include events
 --@include stat
@@ -92,10 +93,10 @@ end
 local BAND = 17592186044416
 local zero6 = string.rep('\0', 6)
 local epoch = 1735689600000 -- tokens count milliseconds from 2025 on, so that they fit beside the pair's number
-local fresh_token = NOW - epoch
+local fresh_token = math.max(NOW - epoch, 1)
 local tail = string.char(#worker) .. worker
-local claims, held, writes, gone = {}, {}, {}, {}
-local per, sizes = {}, {}
+local claims, again, held, writes, gone = {}, {}, {}, {}, {}
+local per = {}
 local sub, byte = string.sub, string.byte
 
 -- head_of returns up to k entries of a queue's pairs in order: their ids, the entries of lines they come from (false: from
@@ -135,39 +136,48 @@ local function head_of(q, k)
 end
 
 local zero12 = string.rep('\0', 12)
-local fresh_middle = struct.pack('>I6', math.max(fresh_token, 1)) .. NOW6
-local first_attempt = '\0\0\0\1\0\0\0\0' .. zero12
+local fresh_token6 = struct.pack('>I6', fresh_token)
 
-local function claim(p, id, task, run)
-  local flags, rec = byte(task, 13), nil
-  local expires, body = zero6, 18
-  if flags % 2 == 1 then
-    expires, body = sub(task, 18, 23), 24
+-- fresh_run is the run of a task's first claim, in the short form of record.go: the same for all that are alike.
+local function fresh_run(p, task, flags, body)
+  local b1, b2, b3 = byte(task, body, body + 2)
+  local size = #task - body - 2 - (b1 * 65536 + b2 * 256 + b3)
+  local key = size * 8 + flags % 8
+  local rec = p.fresh[key]
+  if not rec then
+    rec = 'R' .. string.char(32 + flags % 8) .. sub(task, 14, 16) .. fresh_token6 .. NOW6 .. struct.pack('>I4', size) .. tail
+    p.fresh[key] = rec
   end
-  if run then
-    local token = struct.unpack('>I6', run, 20) + 1
-    if token < fresh_token then token = fresh_token end
-    local attempt = struct.unpack('>I4', run, 38) + 1
-    rec = 'R' .. sub(task, 13, 17) .. '\0' .. sub(run, 8, 19) .. struct.pack('>I6', token) .. NOW6 .. expires
-      .. struct.pack('>I4', attempt) .. sub(run, 42, 45) .. zero12 .. sub(run, 58, 61) .. tail
-  else
-    local b1, b2, b3 = byte(task, body, body + 2)
-    local size = #task - body - 2 - (b1 * 65536 + b2 * 256 + b3)
-    local size4 = sizes[size]
-    if not size4 then
-      size4 = struct.pack('>I4', size) .. tail
-      sizes[size] = size4
-    end
-    rec = 'R' .. sub(task, 13, 17) .. '\0' .. sub(task, 1, 12) .. fresh_middle .. expires .. first_attempt .. size4
-  end
+  return rec
+end
+
+-- claimed_again is the run of a task that was claimed or moved before.
+local function claimed_again(task, run, flags)
+  local expires = flags % 2 == 1 and sub(task, 18, 23) or zero6
+  local token = math.max(struct.unpack('>I6', run, 20) + 1, fresh_token)
+  local attempt = struct.unpack('>I4', run, 38) + 1
+  return 'R' .. sub(task, 13, 17) .. '\0' .. sub(run, 8, 19) .. struct.pack('>I6', token) .. NOW6 .. expires
+    .. struct.pack('>I4', attempt) .. sub(run, 42, 45) .. zero12 .. sub(run, 58, 61) .. tail
+end
+
+local function claim(p, mine, id, task, run, flags)
   local n = #held + 1
+  local rec
+  if run then
+    rec = claimed_again(task, run, flags)
+    again[#again + 1] = n
+    again[#again + 1] = rec
+  else
+    rec = fresh_run(p, task, flags, flags % 2 == 1 and 24 or 18)
+  end
   held[n] = id
   writes[n * 2 - 1], writes[n * 2] = id, rec
-  claims[n * 3 - 2], claims[n * 3 - 1], claims[n * 3] = id, task, rec
-  local mine = per[p]
+  claims[n * 2 - 1], claims[n * 2] = id, task
   mine.ids[#mine.ids + 1] = id
-  if flags % 2 == 1 then mine.exp[#mine.exp + 1] = id end
-  if flags % 8 >= 4 then gone[#gone + 1] = id end
+  if flags ~= 0 then
+    if flags % 2 == 1 then mine.exp[#mine.exp + 1] = id end
+    if flags % 8 >= 4 then gone[#gone + 1] = id end
+  end
   room = room - #task
 end
 
@@ -187,6 +197,7 @@ local function serve(q)
       if not mine then
         mine = {ids = {}, exp = {}, back = {}, moved = {}}
         per[p] = mine
+        p.fresh = {}
       end
       if element then
         p.line_at = p.line_at + 1
@@ -200,9 +211,10 @@ local function serve(q)
         there = sub(element, 1, 6) == (run and sub(run, 14, 19) or sub(task, 7, 12))
       end
       if there then
-        local late = byte(task, 13) % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
+        local flags = byte(task, 13)
+        local late = flags % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
         if not late then
-          claim(p, id, task, run)
+          claim(p, mine, id, task, run, flags)
         elseif element then
           table.insert(mine.moved, 100 * BAND + struct.unpack('>I6', element))
           table.insert(mine.moved, id)
@@ -278,4 +290,4 @@ local cancels = redis.call('HGETALL', CANCEL)
 if #cancels > 0 then redis.call('DEL', CTL) end
 flush_stat(STAT)
 flush_events(EVENTS)
-return {'ok', NOW, soonest, left, cancels, claims, woken}
+return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken}

@@ -7,10 +7,22 @@
 -- RETURNS tasks removed, 1 if more are beyond retention.
 --@include head
 --@include stat
+--@include run
 
 local STAT, ORD, OLD = KEYS[8], KEYS[9], KEYS[10]
 local queue, limit = ARGV[6], tonumber(ARGV[7])
 local removed, more = 0, 0
+
+-- Many tasks have the same run to the byte, so each is looked at once.
+local seen = {}
+
+local function look(run)
+  local r = read_run(run)
+  if not r then return nil end
+  r.removed = 0
+  seen[run] = r
+  return r
+end
 
 local function forget(ids)
   for k = 2, 7 do
@@ -34,24 +46,24 @@ local function prune_state(KEPT, state, age, most, bytes_most)
     local ids = {}
     for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
     local runs = redis.call('HMGET', KEYS[3], unpack(ids))
-    local at, gone = 0, {}
+    local at, gone, freed = 0, {}, 0
     for i, e in ipairs(list) do
       local run = runs[i]
+      local r = run and (seen[run] or look(run))
       local ended6 = string.sub(e, 1, 6)
-      if run and string.sub(run, 1, 1) == state and string.sub(run, 46, 51) == ended6 then
+      if r and r.state == state and r.ended == ended6 then
         local over = (most >= 0 and kept > most) or (bytes_most >= 0 and bytes > bytes_most)
           or struct.unpack('>I6', ended6) <= oldest
         if not over then break end
-        local size = struct.unpack('>I4', run, 58)
-        kept, bytes = kept - 1, bytes - size
+        kept, bytes, freed = kept - 1, bytes - r.size, freed + r.size
         gone[#gone + 1] = ids[i]
-        count(state .. struct.unpack('>I3', run, 3), -1)
-        count('n' .. state .. queue, -1)
-        count('b' .. state .. queue, -size)
+        r.removed = r.removed + 1
       end
       at = i
     end
     if #gone > 0 then
+      count('n' .. state .. queue, -#gone)
+      count('b' .. state .. queue, -freed)
       forget(gone)
       removed = removed + #gone
     end
@@ -64,6 +76,9 @@ end
 for s = 1, (#ARGV - 7) / 4 do
   local a = 4 + s * 4
   prune_state(KEYS[10 + s], ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]))
+end
+for _, r in pairs(seen) do
+  if r.removed > 0 then count(r.state .. r.pair, -r.removed) end
 end
 flush_stat(STAT)
 

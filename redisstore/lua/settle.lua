@@ -4,72 +4,107 @@
 -- KEYS meta run result own uniq stat events held/WORKER cancel/WORKER
 -- KEYS each pair: kept/C/QUEUE
 -- ARGV head, worker, where it ran (length and host, length and build), number of pairs, for each: number, subject, queue,
---      for each settlement, with different ids: index of its pair, packed id, token and running time as >I6 each,
---      encoding byte and result or ''.
--- RETURNS one letter a settlement: 1 accepted, 0 the lease is lost; then for each pair how many completed tasks its
---      queue keeps.
+--      number of groups of settlements that are alike, for each: index of its pair, token and running time as >I6 each,
+--      how many they are, their packed ids (all ids of a call are different); then for each settlement with a result: its
+--      place in this order, encoding byte and result.
+-- RETURNS the places of the settlements whose lease is lost; then for each pair how many completed tasks its queue keeps.
 --@include head
 --@include events
 --@include stat
+--@include run
 
 local RUN, RESULT, OWN, UNIQ, STAT, EVENTS, HELD, CANCEL = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local worker, where, pair_count = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local tail = string.char(#worker) .. worker
-local base = 8 + pair_count * 3
-local n = (#ARGV - base) / 5
-local pairs_of = {}
-for p = 1, pair_count do
-  local number = tonumber(ARGV[6 + p * 3])
-  pairs_of[p] = {number = ARGV[6 + p * 3], subject = ARGV[7 + p * 3], queue = ARGV[8 + p * 3], ids = {}, kept = {}, bytes = 0,
-    high = math.floor(number / 65536), middle = math.floor(number / 256) % 256, low = number % 256}
-end
-local ids = {}
-for i = 1, n do
-  ids[i] = ARGV[base + i * 5 - 3]
-end
-local runs = redis.call('HMGET', RUN, unpack(ids))
-local letters, writes, results, owners, cancelled, done = {}, {}, {}, {}, {}, {}
-local sub, byte = string.sub, string.byte
-local worker_end = 62 + #worker
-local flag_chars = {}
-for flags = 0, 7 do flag_chars[flags] = 'C' .. string.char(16 + flags) end
 local ending = tail .. where
-for i = 1, n do
-  local at = base + i * 5
-  local run, token6 = runs[i], ARGV[at - 2]
-  letters[i] = '0'
-  if run and sub(run, 20, 25) == token6 and sub(run, 62, worker_end) == tail then
-    local p = pairs_of[tonumber(ARGV[at - 4])]
-    local state, flags, high, middle, low = byte(run, 1, 5)
-    if high == p.high and middle == p.middle and low == p.low then
-      if state == 82 then -- R
-        local id, result = ids[i], ARGV[at]
-        local s1, s2, s3, s4 = byte(run, 58, 61)
-        local size, size4 = ((s1 * 256 + s2) * 256 + s3) * 256 + s4, nil
-        if result ~= '' then
-          size = size + #result - 1
-          size4 = struct.pack('>I4', size)
-          results[#results + 1] = id
-          results[#results + 1] = result
-        else
-          size4 = sub(run, 58, 61)
+local sub, byte, pack = string.sub, string.byte, struct.pack
+
+local pairs_of, at = {}, 8
+for p = 1, pair_count do
+  pairs_of[p] = {number = ARGV[at + 1], numeric = tonumber(ARGV[at + 1]), subject = ARGV[at + 2], queue = ARGV[at + 3],
+    ids = {}, kept = {}, bytes = 0}
+  at = at + 3
+end
+local groups, ids, n = {}, {}, 0
+at = at + 1
+for g = 1, tonumber(ARGV[at]) do
+  local count = tonumber(ARGV[at + 4])
+  groups[g] = {p = pairs_of[tonumber(ARGV[at + 1])], token = ARGV[at + 2], ran = ARGV[at + 3], count = count}
+  at = at + 4
+  for i = 1, count do
+    ids[n + i] = ARGV[at + i]
+  end
+  n = n + count
+  at = at + count
+end
+local result_of = {}
+for i = at + 1, #ARGV, 2 do
+  result_of[tonumber(ARGV[i])] = ARGV[i + 1]
+end
+
+local runs = redis.call('HMGET', RUN, unpack(ids))
+local refused, writes, results, owners, cancelled, done = {}, {}, {}, {}, {}, {}
+
+-- Many tasks of a claim have the same run to the byte, so each is looked at once: seen[run] is what it says.
+local seen = {}
+
+local function look(run)
+  local r = read_run(run)
+  if not r then return nil end
+  r.mine = r.tail == tail or sub(r.tail, 1, #tail) == tail
+  r.completed = {}
+  seen[run] = r
+  return r
+end
+
+-- completed_run returns the run of a task completed after ran (>I6), with size bytes of payload and result.
+local function completed_run(r, run, ran, size4)
+  if r.short then
+    return 'C' .. string.char(48 + r.flags % 8) .. sub(run, 3, 17) .. size4 .. NOW6 .. ran .. ending
+  end
+  return 'C' .. string.char(16 + r.flags % 8) .. sub(run, 3, 45) .. NOW6 .. ran .. size4 .. ending
+end
+
+local i = 0
+for _, g in ipairs(groups) do
+  local p, token, ran = g.p, g.token, g.ran
+  local own_ids, kept, bytes = p.ids, p.kept, 0
+  for _ = 1, g.count do
+    i = i + 1
+    local run = runs[i]
+    local r = run and (seen[run] or look(run))
+    if r and r.token == token and r.mine and r.pair == p.numeric and r.state == 'R' then
+      local id, result, size, new = ids[i], result_of[i], r.size, nil
+      if result then
+        size = size + #result - 1
+        new = completed_run(r, run, ran, pack('>I4', size))
+        results[#results + 1] = id
+        results[#results + 1] = result
+      else
+        new = r.completed[ran]
+        if not new then
+          new = completed_run(r, run, ran, pack('>I4', size))
+          r.completed[ran] = new
         end
-        local k = #done + 1
-        done[k] = id
-        writes[k * 2 - 1] = id
-        writes[k * 2] = flag_chars[flags % 8] .. sub(run, 3, 45) .. NOW6 .. ARGV[at - 1] .. size4 .. ending
+      end
+      local k = #done + 1
+      done[k] = id
+      writes[k * 2 - 1] = id
+      writes[k * 2] = new
+      local flags = r.flags
+      if flags ~= 0 then
         if flags % 4 >= 2 then owners[#owners + 1] = id end
         if flags % 16 >= 8 then cancelled[#cancelled + 1] = id end
-        k = #p.ids + 1
-        p.ids[k] = id
-        p.kept[k] = NOW6 .. id
-        p.bytes = p.bytes + size
-        letters[i] = '1'
-      elseif flags % 32 >= 16 then
-        letters[i] = '1'
       end
+      k = #own_ids + 1
+      own_ids[k] = id
+      kept[k] = NOW6 .. id
+      bytes = bytes + size
+    elseif not (r and r.token == token and r.mine and r.pair == p.numeric and r.flags % 32 >= 16) then
+      refused[#refused + 1] = i -- else it was settled before, under this token
     end
   end
+  p.bytes = p.bytes + bytes
 end
 
 local kept = {}
@@ -80,26 +115,26 @@ if #done > 0 then
   if #cancelled > 0 then redis.call('HDEL', CANCEL, unpack(cancelled)) end
   if #owners > 0 then
     local keys = redis.call('HMGET', OWN, unpack(owners))
-    for i = 1, #owners do
-      if keys[i] and string.byte(keys[i], 1) == 1 then
-        redis.call('HDEL', UNIQ, string.sub(keys[i], 2))
-        redis.call('HDEL', OWN, owners[i])
+    for k = 1, #owners do
+      if keys[k] and byte(keys[k], 1) == 1 then
+        redis.call('HDEL', UNIQ, sub(keys[k], 2))
+        redis.call('HDEL', OWN, owners[k])
       end
     end
   end
-  for i, p in ipairs(pairs_of) do
-    kept[i] = 0
+  for index, p in ipairs(pairs_of) do
+    kept[index] = 0
     if #p.ids > 0 then
-      redis.call('RPUSH', KEYS[9 + i], unpack(p.kept))
+      redis.call('RPUSH', KEYS[9 + index], unpack(p.kept))
       count('R' .. p.number, -#p.ids)
       count('C' .. p.number, #p.ids)
       count('c' .. p.number, #p.ids)
       if p.bytes > 0 then count('bC' .. p.queue, p.bytes) end
-      kept[i] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
+      kept[index] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
       emit('completed', p.subject, '', p.ids)
     end
   end
   flush_stat(STAT)
   flush_events(EVENTS)
 end
-return {table.concat(letters), kept}
+return {refused, kept}
