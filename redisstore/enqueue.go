@@ -17,6 +17,7 @@ type newTask struct {
 	task *driver.Task // prepared copy
 	id   string       // packed
 	at   int          // its place in the call's tasks
+	made bool         // its id was made for this call
 
 	unique *driver.Unique // of a task that has reserved its key in another shard
 }
@@ -71,7 +72,8 @@ func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, results 
 	list := make([]newTask, len(tasks))
 	home := int(s.next.Add(1) % uint32(len(s.shards)))
 	for i, t := range tasks {
-		if t.ID == "" {
+		made := t.ID == ""
+		if made {
 			t.ID = s.newID(t, home)
 		}
 		copies[i] = *t
@@ -79,7 +81,7 @@ func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, results 
 			results[i] = driver.EnqueueResult{ID: t.ID, Err: err}
 			continue
 		}
-		list[i] = newTask{task: &copies[i], id: string(driver.PackID(nil, t.ID)), at: i}
+		list[i] = newTask{task: &copies[i], id: string(driver.PackID(nil, t.ID)), at: i, made: made}
 		sh := s.shardOf(t.ID)
 		batches[sh.number] = append(batches[sh.number], &list[i])
 	}
@@ -226,6 +228,10 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 			c.keys = sh.pairKeys(c.keys, p)
 		}
 	}
+	kind := anyTasks
+	if len(c.pairs) == 1 && len(ev.items) == 0 {
+		kind = s.kindOf(sh, batch)
+	}
 	c.args = make([]string, 0, 16+4*len(batch))
 	c.args = append(append(c.args, s.head(sh, "", conf)...), s.isHub(sh), strconv.Itoa(len(ev.owners)))
 	c.args = append(c.args, ev.owners...)
@@ -234,7 +240,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	for _, p := range c.pairs {
 		c.args = append(c.args, p.digits, p.subject)
 	}
-	c.args = append(c.args, bit(len(c.pairs) == 1 && len(ev.items) == 0 && s.plain(sh, batch)))
+	c.args = append(c.args, kind)
 	size := 0
 	for _, t := range batch {
 		size += len(t.task.Payload) + 48
@@ -246,7 +252,11 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		from := len(buf)
 		buf = appendBody(buf, t.task, of[i].number, envelope)
 		body := rueidis.BinaryString(buf[from:len(buf):len(buf)])
-		c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
+		if kind == anyTasks {
+			c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
+		} else {
+			c.args = append(c.args, t.id, body)
+		}
 	}
 	return c
 }
@@ -298,16 +308,33 @@ func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
 	return remote
 }
 
-// plain reports whether all tasks of a batch are simply to be put in line.
-func (s *Store) plain(sh *shard, batch []*newTask) bool {
-	seen := make(map[string]struct{}, len(batch))
+// The kinds of batches, as lua/enqueue.lua knows them.
+const (
+	anyTasks   = "any"
+	plainTasks = "plain" // to be put in line, and no more
+	freshTasks = "fresh" // plain, and their ids were made for this call: they can't be known
+)
+
+// kindOf returns the kind of a batch of tasks of one pair.
+func (s *Store) kindOf(sh *shard, batch []*newTask) string {
+	made := true
 	for _, t := range batch {
 		if t.task.Priority != 0 || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t.task) != "" {
-			return false
+			return anyTasks
 		}
+		made = made && t.made
+	}
+	if made {
+		return freshTasks
+	}
+	seen := make(map[string]struct{}, len(batch))
+	for _, t := range batch {
 		seen[t.id] = struct{}{}
 	}
-	return len(seen) == len(batch)
+	if len(seen) < len(batch) {
+		return anyTasks
+	}
+	return plainTasks
 }
 
 // enqueueOptions packs what the script must know of a task that is not simply to be put in line.

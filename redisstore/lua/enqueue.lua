@@ -8,8 +8,9 @@
 --      number of evicted owners, for each: its id,
 --      number of guards and their writes (see include/guarded.lua) that evict those owners,
 --      number of pairs, for each: number, subject,
---      1 if all tasks are plain: of one pair, with different ids, no options, priority 0 and no expiry,
---      for each task: index of its pair, packed id, options, body.
+--      'plain' if all tasks are of one pair, with different ids, no options, priority 0 and no expiry, 'fresh' if their ids
+--      were moreover made for this very call, else 'any'; for each task: packed id and body, with 'any' before the id the
+--      index of its pair and after it options.
 --      options: '' or >BI6BBI6 flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
 --      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
 --      body: the record from its flags on, see record.go.
@@ -41,22 +42,41 @@ local numbers, subjects = {}, {}
 for p = 1, pair_count do
   numbers[p], subjects[p] = arg(), arg()
 end
-local plain = arg() == '1'
+local kind = arg()
 local first_task = at
-local n = (#ARGV - at) / 4
+local stride = kind == 'any' and 4 or 2
+local n = (#ARGV - at) / stride
 if n == 0 then return {'', {}, {}} end
 
 local ids, keys, key_of = {}, {}, {}
-for i = 1, n do
-  local base = first_task + (i - 1) * 4
-  ids[i] = ARGV[base + 2]
-  local options = ARGV[base + 3]
-  if #options > 15 then
-    keys[#keys + 1] = string.sub(options, 16)
-    key_of[i] = #keys
+if kind == 'any' then
+  for i = 1, n do
+    local base = first_task + (i - 1) * 4
+    ids[i] = ARGV[base + 2]
+    local options = ARGV[base + 3]
+    if #options > 15 then
+      keys[#keys + 1] = string.sub(options, 16)
+      key_of[i] = #keys
+    end
+  end
+else
+  for i = 1, n do
+    ids[i] = ARGV[first_task + i * 2 - 1]
   end
 end
-local known = redis.call('HMGET', TASK, unpack(ids))
+
+-- body_of, index_of and options_of are what a task's arguments say.
+local function body_of(i)
+  return ARGV[first_task + i * stride]
+end
+
+local function index_of(i)
+  return kind == 'any' and tonumber(ARGV[first_task + i * 4 - 3]) or 1
+end
+
+local function options_of(i)
+  return kind == 'any' and ARGV[first_task + i * 4 - 1] or ''
+end
 
 -- store_plain stores tasks that are simply to be put in line; most are.
 local function store_plain()
@@ -65,7 +85,7 @@ local function store_plain()
   for i = 1, n do
     local id, seq6 = ids[i], struct.pack('>I6', seq + i)
     tasks[i * 2 - 1] = id
-    tasks[i * 2] = NOW6 .. seq6 .. ARGV[first_task + i * 4]
+    tasks[i * 2] = NOW6 .. seq6 .. ARGV[first_task + i * 2]
     line[i] = seq6 .. id
   end
   redis.call('HSET', TASK, unpack(tasks))
@@ -83,14 +103,15 @@ local function store_plain()
   return {string.rep('A', n), {}, wake_here and {} or {1}}
 end
 
-if plain then
+-- A call is one step: if it was executed before (a request can come twice), then its first task is there.
+if kind == 'fresh' and redis.call('HEXISTS', TASK, ids[1]) == 0 then return store_plain() end
+local known = redis.call('HMGET', TASK, unpack(ids))
+if kind ~= 'any' then
+  local new = true
   for i = 1, n do
-    if known[i] then
-      plain = false
-      break
-    end
+    if known[i] then new = false end
   end
-  if plain then return store_plain() end
+  if new then return store_plain() end
 end
 
 local owners = {}
@@ -131,8 +152,7 @@ end
 
 local retry = false
 for i = 1, n do
-  local base = first_task + (i - 1) * 4
-  local id, options = ids[i], ARGV[base + 3]
+  local id, options = ids[i], options_of(i)
   local flags, start, conflict, mode, ttl = 0, 0, 0, 0, 0
   if options ~= '' then flags, start, conflict, mode, ttl = struct.unpack('>BI6BBI6', options) end
   local owner = owner_of(i)
@@ -162,7 +182,7 @@ for i = 1, n do
       letters[i], new_state[id] = state, state
       if evicted[owner] then new_state[owner] = 'X' end -- what comes later in the call finds it cancelled
       if key_of[i] then new_owner[keys[key_of[i]]] = id end
-      plan[#plan + 1] = {i = i, id = id, p = tonumber(ARGV[base + 1]), state = state, start = start, mode = mode, ttl = ttl}
+      plan[#plan + 1] = {i = i, id = id, p = index_of(i), state = state, start = start, mode = mode, ttl = ttl}
     end
   end
 end
@@ -177,7 +197,7 @@ if #plan > 0 then
   local per = {}
   for _, t in ipairs(plan) do
     seq = seq + 1
-    local body = ARGV[first_task + t.i * 4]
+    local body = body_of(t.i)
     local seq6 = struct.pack('>I6', seq)
     local element = seq6 .. t.id
     tasks[#tasks + 1] = t.id
