@@ -29,10 +29,10 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return nil, err
 	}
 	var res *driver.FetchResult
-	err := s.write(ctx, func(t *tx) (err error) {
+	err := s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
 		res, err = t.fetch(&req)
 		return err
-	})
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +62,7 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	token := t.st.nextToken
-	t.st.nextToken++
+	token := t.newToken()
 	var left *lane
 	for i, name := range req.Queues {
 		q := t.st.queues[name]
@@ -91,6 +90,17 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	}
 	t.s.waiters.told(req)
 	return res, nil
+}
+
+// tokenEpoch is the time from which tokens count milliseconds, 2025-01-01.
+const tokenEpoch = 1_735_689_600_000
+
+// newToken returns a token greater than all before it. It follows the clock, because a power loss can undo claims (see
+// op.lazy): the tokens of those must not be given again.
+func (t *tx) newToken() int64 {
+	token := max(t.st.nextToken, t.now-tokenEpoch)
+	t.st.nextToken = token + 1
+	return token
 }
 
 func leftBehind(left *lane, lanes []*lane) *lane {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +34,11 @@ type op struct {
 	ctx context.Context
 	// run makes the change. An error that the contract foresees is returned before anything is written. It runs again
 	// if the transaction it was in had to be rolled back, so it starts its results anew.
-	run   func(*tx) error
-	adds  bool // it makes the store larger: refused when there is little room
+	run  func(*tx) error
+	adds bool // it makes the store larger: refused when there is little room
+	// lazy: it need not be on the disk before it is answered. A kill does not undo it (the system has it), only a power
+	// loss, and that ends all who know of it. The next commit that is not lazy takes it to the disk.
+	lazy  bool
 	bytes int
 	taken atomic.Bool // by the writer, which will answer, or by the caller, who has given up
 	done  chan error
@@ -131,6 +135,7 @@ type writer struct {
 	held    map[string]*holding // claims made here, by task id
 	batch   []*op
 	cursors []*stmt // see claim
+	lazy    bool    // commits do not wait for the disk: see syncFor
 	watch   watch
 }
 
@@ -189,6 +194,10 @@ func (w *writer) commit(batch []*op) {
 		answer(batch, err)
 		return
 	}
+	if err := w.syncFor(batch); err != nil {
+		answer(batch, err)
+		return
+	}
 	if err := w.begin(batch); err != nil {
 		answer(batch, err)
 		return
@@ -221,6 +230,24 @@ func (w *writer) commit(batch []*op) {
 	}
 }
 
+// syncFor sets whether the commit of a batch waits for the disk: it need not if none of the changes has to be there. SQLite
+// then leaves out the fsync alone; what is in the log stays in order.
+func (w *writer) syncFor(batch []*op) error {
+	lazy := !slices.ContainsFunc(batch, func(o *op) bool { return !o.lazy })
+	if lazy == w.lazy {
+		return nil
+	}
+	level := "full"
+	if lazy {
+		level = "normal"
+	}
+	if err := w.c.run("PRAGMA synchronous=" + level); err != nil {
+		return err
+	}
+	w.lazy = lazy
+	return nil
+}
+
 // errSkipped marks an op whose caller has given up.
 var errSkipped = errors.New("skipped")
 
@@ -235,7 +262,7 @@ func answer(batch []*op, err error) {
 
 // commitAgain does one op whose transaction was rolled back.
 func (w *writer) commitAgain(o *op) {
-	again := &op{ctx: o.ctx, run: o.run, adds: o.adds, done: o.done}
+	again := &op{ctx: o.ctx, run: o.run, adds: o.adds, lazy: o.lazy, done: o.done}
 	if o.taken.Load() { // by a run before: only the writer can answer
 		again.ctx = context.WithoutCancel(o.ctx)
 	} else if !o.taken.CompareAndSwap(false, true) {

@@ -1,0 +1,126 @@
+package sqlitestore
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// TestPowerLossUndoesAtMostClaims cuts the power while a worker holds claims: it opens what a disk may hold then, which is
+// the log up to the last fsync and any part of what was written after it. Everything that was promised to be on the disk
+// is there, and what was claimed runs again, under tokens that were never given before.
+func TestPowerLossUndoesAtMostClaims(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	s := open(t, path, nil)
+	register(t, s, "w")
+	ids := add(t, s, 50, nil)
+	done := fetch(t, s, "w", 10)
+	settle(t, s, "w", driver.Complete, done...)
+	synced := size(t, path+"-wal")
+	wantLazy(t, s, false)
+
+	lost := fetch(t, s, "w", 20)
+	wantLazy(t, s, true)
+	written := size(t, path+"-wal")
+	if written <= synced {
+		t.Fatalf("the log has %d bytes after the claim, as before it: this test shows nothing", written)
+	}
+	for _, length := range []int64{synced, synced + 1, (synced + written) / 2, written - 1, written} {
+		after := open(t, imageOf(t, path, length), nil)
+		undone := length < written
+		want := map[driver.State]int{driver.Completed: 10, driver.Available: 40}
+		if !undone {
+			want = map[driver.State]int{driver.Completed: 10, driver.Available: 20, driver.Active: 20}
+		}
+		got := counts(t, after)
+		maps.DeleteFunc(got, func(_ driver.State, n int) bool { return n == 0 })
+		if !maps.Equal(got, want) {
+			t.Errorf("the log cut to %d of %d bytes: got %v, want %v", length, written, got, want)
+		}
+		records, err := after.Get(t.Context(), ids)
+		must(t, err)
+		for i, r := range records {
+			if r == nil {
+				t.Errorf("the log cut to %d bytes: task %s is lost", length, ids[i])
+			}
+		}
+		if undone {
+			wantNewTokens(t, after, lost)
+		}
+		wantSound(t, after)
+	}
+
+	// The next commit that waits for the disk takes the claims along.
+	settle(t, s, "w", driver.Complete, lost[0])
+	wantLazy(t, s, false)
+	after := open(t, imageOf(t, path, size(t, path+"-wal")), nil)
+	if got := counts(t, after); got[driver.Active] != len(lost)-1 || got[driver.Completed] != 11 {
+		t.Errorf("after a settlement: got %v", got)
+	}
+}
+
+// imageOf returns a copy of a store's files with the log cut to a length.
+func imageOf(t *testing.T, path string, length int64) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "image.db")
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		must(t, err)
+		if suffix != "" {
+			b = b[:length]
+		}
+		write(t, to+suffix, b)
+	}
+	return to
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	must(t, err)
+	return info.Size()
+}
+
+// wantLazy checks whether the last commit left out its fsync.
+func wantLazy(t *testing.T, s *Store, want bool) {
+	t.Helper()
+	level := make(chan int64, 1)
+	s.queue.call(func(w *writer) {
+		n := int64(-1)
+		_ = sqlitex.ExecuteTransient(w.c.db, "PRAGMA synchronous", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+			n = s.ColumnInt64(0)
+			return nil
+		}}) // the level is -1 then
+		level <- n
+	})
+	full := map[bool]int64{false: 2, true: 1}[want]
+	if got := <-level; got != full {
+		t.Errorf("the last commit was made with synchronous=%d, want %d", got, full)
+	}
+}
+
+// wantNewTokens claims everything again and checks that no token of a lost claim comes back.
+func wantNewTokens(t *testing.T, s *Store, lost []driver.Claim) {
+	t.Helper()
+	register(t, s, "w2")
+	before := map[string]driver.Token{}
+	for _, c := range lost {
+		before[c.ID] = c.Token
+	}
+	for _, c := range fetch(t, s, "w2", 100) {
+		if old, ok := before[c.ID]; ok && c.Token <= old {
+			t.Errorf("task %s has the token %d again, after %d was lost", c.ID, c.Token, old)
+		}
+		delete(before, c.ID)
+	}
+	if len(before) > 0 {
+		t.Errorf("%d tasks of lost claims were not claimed again", len(before))
+	}
+}
