@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -56,4 +57,15 @@ func SetCheckEvery(s *Store, d time.Duration) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	s.health.every = d
+}
+
+// SetFormat makes a store one of another format.
+func SetFormat(ctx context.Context, s *Store, version int) error {
+	for _, sh := range s.shards {
+		cmd := s.control.B().Hset().Key(sh.key("meta")).FieldValue().FieldValue("schema", strconv.Itoa(version)).Build()
+		if err := s.control.Do(ctx, cmd).Error(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -20,8 +20,12 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// schema is the version of the stored format.
-const schema = 1
+// schema is the version of the stored format, and oldestSchema the oldest that is read too. Version 2 has the short form of
+// runs. A store is brought to the newest version when it is opened; see lua/open.lua.
+const (
+	schema       = 2
+	oldestSchema = 1
+)
 
 // Options are what Open can be told beside the URL. The zero value of a field means its default.
 type Options struct {
@@ -180,7 +184,7 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 func (s *Store) openShard(ctx context.Context, sh *shard) error {
-	reply, err := s.call(ctx, s.control, sh, openScript, sh.keysOf(openScript, ""), []string{rand.Text(), strconv.Itoa(schema)})
+	reply, err := s.call(ctx, s.control, sh, openScript, sh.keysOf(openScript, ""), []string{rand.Text(), strconv.Itoa(schema), strconv.Itoa(oldestSchema)})
 	if err != nil {
 		return err
 	}

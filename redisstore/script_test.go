@@ -160,6 +160,33 @@ func TestRecordsRoundTrip(t *testing.T) {
 	}
 }
 
+// TestShortRuns reads the runs that the scripts make for tasks that are claimed once.
+func TestShortRuns(t *testing.T) {
+	t.Parallel()
+	task := &taskRecord{enqueued: 11, seq: 12, flags: flagExpires, pair: 7, priority: -3, expires: 99}
+	head := string([]byte{letterActive, flagShort | flagExpires, 0, 0, 7}) + string(appendUint48(appendUint48(nil, 5), 13)) + "\x00\x00\x00\x2a"
+	want := runRecord{state: letterActive, flags: flagExpires, priority: -3, pair: 7, order: 12, due: 11, token: 5, claimed: 13,
+		expires: 99, attempt: 1, size: 42, worker: "w"}
+	if got, err := parseRun(head+"\x01w", task); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	want.state, want.flags, want.ended, want.ran, want.host, want.build = letterCompleted, flagExpires|flagSettled, 20, 6, "h", "b"
+	done := string([]byte{letterCompleted, flagShort | flagExpires | flagSettled}) + head[2:] + string(appendUint48(appendUint48(nil, 20), 6)) + "\x01w\x01h\x01b"
+	if got, err := parseRun(done, task); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	for _, raw := range []string{head + "\x01w", done} {
+		for n := range len(raw) {
+			if r, err := parseRun(raw[:n], task); err == nil && (r.worker != "w" || n < shortHead) {
+				t.Errorf("%d bytes of a short run were read as %+v", n, r)
+			}
+		}
+	}
+	if _, err := parseRun("T"+head[1:]+"\x01w", task); err == nil {
+		t.Error("a retryable task's run was read in the short form")
+	}
+}
+
 func FuzzParseRecords(f *testing.F) {
 	f.Add("")
 	f.Add(strings.Repeat("\x00", 70))
