@@ -167,6 +167,9 @@ func ReachableDurability(c Capabilities, want Durability) (Durability, error) {
 // EnqueueOptions are the options of one Enqueue call.
 type EnqueueOptions struct {
 	Durability Durability // the level asked for; empty: the engine's default
+	// NewIDs says that the caller made all the ids for this call ([NewID]) and has made no other call with them, so that
+	// the store need not look whether it knows them. A call that is repeated has it unset.
+	NewIDs bool
 }
 
 // EnqueueResult is what became of one task.

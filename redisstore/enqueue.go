@@ -17,7 +17,7 @@ type newTask struct {
 	task *driver.Task // prepared copy
 	id   string       // packed
 	at   int          // its place in the call's tasks
-	made bool         // its id was made for this call
+	made bool         // its id was made for this call: it can't be known
 
 	unique *driver.Unique // of a task that has reserved its key in another shard
 }
@@ -38,7 +38,7 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 		return nil, err
 	}
 	results := make([]driver.EnqueueResult, len(tasks))
-	batches, err := s.prepareTasks(ctx, tasks, results)
+	batches, err := s.prepareTasks(ctx, tasks, opts.NewIDs, results)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 }
 
 // prepareTasks gives every task an id, prepares a copy, and sorts the copies by shard.
-func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, results []driver.EnqueueResult) ([][]*newTask, error) {
+func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, newIDs bool, results []driver.EnqueueResult) ([][]*newTask, error) {
 	now, err := s.nowFor(ctx, tasks)
 	if err != nil {
 		return nil, err
@@ -72,9 +72,9 @@ func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, results 
 	list := make([]newTask, len(tasks))
 	home := int(s.next.Add(1) % uint32(len(s.shards)))
 	for i, t := range tasks {
-		made := t.ID == ""
-		if made {
-			t.ID = s.newID(t, home)
+		made := newIDs
+		if t.ID == "" {
+			made, t.ID = true, s.newID(t, home)
 		}
 		copies[i] = *t
 		if err := driver.Prepare(&copies[i], s.caps, now); err != nil {
