@@ -78,7 +78,8 @@ type Store struct {
 	waiting rueidis.Client // calls that block
 
 	target    *target
-	where     string // the server, for messages
+	watchers  *watchers // nil without Sentinel
+	where     string    // the server, for messages
 	secrets   []string
 	timeout   time.Duration
 	maxEvents string
@@ -131,6 +132,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	for i := range t.shards {
 		s.shards = append(s.shards, newShard(t.namespace, i))
 	}
+	if t.mode == sentinel {
+		s.watchers = newWatchers(t, s.timeout)
+	}
 	if err := s.connect(); err != nil {
 		s.Close()
 		return nil, err
@@ -157,6 +161,9 @@ func (s *Store) connect() error {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
 		o.ConnWriteTimeout = 2 * s.timeout
+		if s.watchers != nil {
+			s.watchers.option(&o)
+		}
 		c.shape(&o)
 		client, err := rueidis.NewClient(o)
 		switch {
@@ -211,6 +218,9 @@ func (s *Store) Capabilities() driver.Capabilities { return s.caps }
 func (s *Store) Close() error {
 	s.closeErr.Do(func() {
 		s.end()
+		if s.watchers != nil {
+			s.watchers.close()
+		}
 		for _, c := range []rueidis.Client{s.waiting, s.data, s.control} {
 			if c != nil {
 				c.Close()
