@@ -56,6 +56,27 @@ func TestLeaseIsKept(t *testing.T) {
 	})
 }
 
+// A fetch puts the next heartbeat off if it renewed the lease in all shards, and only then.
+func TestFetchPutsHeartbeatOff(t *testing.T) {
+	for partly, want := range map[bool][2]int{false: {0, 2}, true: {29, 31}} {
+		t.Run(fmt.Sprint("partly ", partly), func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				e.store.partly = partly
+				var c counter
+				r := e.work(&waggle.WorkerOptions{Lease: 3 * time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(0), nil) })
+				for range 60 {
+					e.enqueue("x", nil, nil)
+					time.Sleep(500 * time.Millisecond)
+				}
+				if n := e.store.count("heartbeat"); n < want[0] || n > want[1] {
+					t.Errorf("%d heartbeats in 30 s at a lease of 3 s, want %d to %d", n, want[0], want[1])
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
 // A worker that is cut off from the store gives its tasks up before anyone else may have them, and goes on afterwards.
 func TestCutOff(t *testing.T) {
 	for name, what := range map[string]fault{"refused": before, "blackhole": hang} {

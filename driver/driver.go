@@ -95,6 +95,9 @@ type Fetcher interface {
 	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention; each
 	// step is bounded per call, so that no call takes long.
 	//
+	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
+	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call.
+	//
 	// A Fetch with Max 0 claims nothing and does the rest. If a reply was lost, the claims may have happened: call
 	// Held, never assume.
 	//

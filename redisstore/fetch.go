@@ -38,12 +38,15 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		sh := s.shards[(first+i)%len(s.shards)]
 		if err := s.fetchShard(ctx, sh, req, req.Max-len(result.Claims), result); err != nil {
 			if len(result.Claims) > 0 {
+				result.More, result.LeaseEnd = true, time.Time{}
 				return result, nil // they are this worker's; the shard that failed is asked again next time
 			}
 			return nil, err
 		}
 		if len(result.Claims) >= req.Max && req.Max > 0 {
-			result.More = result.More || i+1 < len(s.shards)
+			if i+1 < len(s.shards) {
+				result.More, result.LeaseEnd = true, time.Time{} // the others did not renew the lease
+			}
 			break
 		}
 	}
@@ -193,7 +196,7 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	now, _ := parts[1].AsInt64()
 	due, _ := parts[2].AsInt64()
 	left, _ := parts[3].AsInt64()
-	if at := millis(now); at.After(result.Now) {
+	if at := millis(now); result.Now.IsZero() || at.Before(result.Now) {
 		result.Now, result.LeaseEnd = at, at.Add(f.req.Lease)
 	}
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {

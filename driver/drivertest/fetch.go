@@ -324,7 +324,7 @@ func fetchNextDue(h *harness) {
 func fetchNextLease(h *harness) {
 	h.add(tasks("a", 1)...)
 	h.must(h.store.Register(h.ctx(), driver.WorkerInfo{ID: "short"}, time.Minute))
-	req := request("short", 1)
+	req := request("short", 2)
 	req.Lease = time.Minute
 	end := h.fetch(req).LeaseEnd
 	h.register("w")

@@ -83,7 +83,9 @@ func (f *fetcher) fetch(n int) (*driver.FetchResult, error) {
 		return nil, err
 	}
 	now := time.Now()
-	f.s.renew(sent)
+	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
+		f.s.renew(sent)
+	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)
 	f.d.setAhead(f.pace.ahead(f.d.progress(), now, now.Sub(sent)))
