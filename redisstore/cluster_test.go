@@ -34,11 +34,13 @@ func clusterEngine(t *testing.T, f redisserver.Flavour, shards int) drivertest.E
 	}}
 }
 
-// The conformance suite's tests of order, retention and More speak of one shard. What holds for several is what the
-// simulation compares.
 func TestClusterConformance(t *testing.T) {
 	t.Parallel()
-	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.Run(t, clusterEngine(t, f, 1)) })
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		for _, shards := range []int{1, 4} {
+			t.Run(fmt.Sprint("shards ", shards), func(t *testing.T) { drivertest.Run(t, clusterEngine(t, f, shards)) })
+		}
+	})
 }
 
 func TestClusterSimulation(t *testing.T) {

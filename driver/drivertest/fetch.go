@@ -41,7 +41,7 @@ func (h *harness) wantOrder(worker string, want []string, queues ...string) []dr
 	h.Helper()
 	claims := h.claim(worker, len(want), queues...)
 	got := claimIDs(claims)
-	if !h.caps.Ordered {
+	if !h.ordered(want) {
 		got, want = slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -124,12 +124,12 @@ func inQueue(q string, list []*driver.Task) []*driver.Task {
 }
 
 func fetchQueueOrder(h *harness) {
-	h.add(inQueue("low", tasks("low", 3))...)
-	h.add(inQueue("high", tasks("high", 3))...)
+	low := h.add(inQueue("low", h.line("low", 3))...)
+	high := h.add(inQueue("high", h.line("high", 3))...)
 	h.register("w")
-	h.wantOrder("w", []string{"high-000", "high-001"}, "high", "low")
-	h.wantOrder("w", []string{"high-002", "low-000"}, "high", "low")
-	h.wantOrder("w", []string{"low-001"}, "high", "low")
+	h.wantOrder("w", high[:2], "high", "low")
+	h.wantOrder("w", []string{high[2], low[0]}, "high", "low")
+	h.wantOrder("w", low[1:2], "high", "low")
 }
 
 func fetchQueueTwice(h *harness) {
@@ -140,7 +140,7 @@ func fetchQueueTwice(h *harness) {
 
 func fetchPriority(h *harness) {
 	var want []string
-	list := tasks("p", 7)
+	list := h.line("p", 7)
 	for i, p := range []int{5, -100, 0, 100, -1, 1, 0} {
 		list[i].Priority = p
 	}
@@ -154,7 +154,7 @@ func fetchPriority(h *harness) {
 func fetchFIFO(h *harness) {
 	var want []string
 	for i := range 4 { // several calls, and several tasks in each
-		list := tasks(fmt.Sprint("call-", i), 5)
+		list := h.line(fmt.Sprint("call-", i), 5)
 		for j, t := range list {
 			t.Type = []string{"z", "a", "m"}[(i+j)%3]
 		}
@@ -197,59 +197,59 @@ func fetchNilTypes(h *harness) {
 }
 
 func fetchReleasedPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("w")
-	claims := h.wantOrder("w", []string{"a-000", "a-001"})
+	claims := h.wantOrder("w", ids[:2])
 	for _, c := range slices.Backward(claims) {
 		h.end("w", c, driver.Release)
 	}
-	h.add(task("urgent", func(t *driver.Task) { t.Priority = -1 }))
-	h.wantOrder("w", []string{"urgent", "a-000", "a-001", "a-002", "a-003"})
+	urgent := h.add(task(h.near("urgent"), func(t *driver.Task) { t.Priority = -1 }))
+	h.wantOrder("w", append(urgent, ids...))
 }
 
 func fetchCrashedPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("dead")
-	h.wantOrder("dead", []string{"a-000", "a-001"})
+	h.wantOrder("dead", ids[:2])
 	h.lose()
 	h.register("w")
-	h.wantOrder("w", []string{"a-000", "a-001", "a-002", "a-003"})
+	h.wantOrder("w", ids)
 }
 
 func fetchUnregisteredPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("gone", "w")
-	h.wantOrder("gone", []string{"a-000", "a-001"})
+	h.wantOrder("gone", ids[:2])
 	h.must(h.store.Unregister(h.ctx(), "gone"))
-	h.wantOrder("w", []string{"a-000", "a-001", "a-002", "a-003"})
+	h.wantOrder("w", ids)
 }
 
 func fetchRetriedPlace(h *harness) {
-	h.add(tasks("a", 3)...)
+	ids := h.add(h.line("a", 3)...)
 	h.register("w")
-	c := h.wantOrder("w", []string{"a-000"})[0]
+	c := h.wantOrder("w", ids[:1])[0]
 	h.endWith("w", driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Retry})
-	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
+	h.wantOrder("w", append(ids[1:], c.ID))
 }
 
 func fetchDueOrder(h *harness) {
-	list := tasks("a", 5)
+	list := h.line("a", 5)
 	for i, minutes := range []int{4, 2, 5, 1, 3} {
 		list[i].Delay = time.Duration(minutes) * time.Minute
 	}
-	h.add(list...)
+	ids := h.add(list...)
 	h.advance(10 * time.Minute)
 	h.register("w")
-	h.wantOrder("w", []string{"a-003", "a-001", "a-004", "a-000", "a-002"})
+	h.wantOrder("w", []string{ids[3], ids[1], ids[4], ids[0], ids[2]})
 }
 
 func fetchPersonRetried(h *harness) {
-	h.add(tasks("a", 3)...)
+	ids := h.add(h.line("a", 3)...)
 	h.register("w")
-	c := h.wantOrder("w", []string{"a-000"})[0]
+	c := h.wantOrder("w", ids[:1])[0]
 	h.end("w", c, driver.Discard)
 	h.applyOK(driver.OpRetry, c.ID)
-	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
+	h.wantOrder("w", append(ids[1:], c.ID))
 }
 
 func fetchPaused(h *harness) {
@@ -302,7 +302,9 @@ func fetchMore(h *harness) {
 	h.add(tasks("a", 3)...)
 	h.register("w")
 	for i, want := range []bool{true, true, false, false} {
-		if res := h.fetch(request("w", 1)); res.More != want {
+		res := h.fetch(request("w", 1))
+		unsure := !h.caps.Ordered && len(res.Claims) > 0 // not all shards need have been asked
+		if res.More != want && !(res.More && unsure) {
 			h.Errorf("fetch %d: More is %v, want %v", i, res.More, want)
 		}
 	}
