@@ -157,7 +157,8 @@ type FetchRequest struct {
 type FetchResult struct {
 	Claims []Claim
 	// Now is the store's clock at the claim; the lease that this call renewed ends at LeaseEnd. A zero LeaseEnd means that
-	// it was not renewed as a whole: see Fetch. With several shards Now is the earliest of their clocks.
+	// it was not renewed as a whole: see Fetch. With several shards Now is the latest of their times, LeaseEnd the earliest
+	// end.
 	Now, LeaseEnd time.Time
 	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease of another worker runs out;
 	// zero if nothing is in sight.

@@ -66,7 +66,7 @@ func engine(f redisserver.Flavour) drivertest.Engine {
 }
 
 // maxEvents is less than the default, so that the suite's test of that bound is soon done with several shards too.
-const maxEvents = 20_000
+const maxEvents = 5_000
 
 // fixture opens the store at a URL; all its handles share one moved clock.
 func fixture(t testing.TB, url string) *drivertest.Fixture {

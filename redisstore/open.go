@@ -240,6 +240,15 @@ func (s *Store) String() string {
 // hub is the shard whose slot holds the wake tokens.
 func (s *Store) hub() *shard { return s.shards[0] }
 
+// tokensIn tells the fetch script of a shard whether wake tokens live there: 1, or 2 if they stand for work in other
+// shards too.
+func (s *Store) tokensIn(sh *shard) string {
+	if sh.number == 0 && len(s.shards) > 1 {
+		return "2"
+	}
+	return s.isHub(sh)
+}
+
 func (s *Store) isHub(sh *shard) string {
 	if sh.number == 0 {
 		return "1"

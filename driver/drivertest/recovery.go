@@ -66,6 +66,9 @@ func recoveryNotEarly(h *harness) {
 	if sum := h.maintain(); sum.Recovered != 0 {
 		h.Errorf("recovered %d tasks a minute early", sum.Recovered)
 	}
+	if !h.caps.Ordered {
+		end = end.Add(time.Second) // it is the end in one shard, the others follow
+	}
 	h.advance(end.Sub(h.now()) + time.Millisecond)
 	if sum := h.maintain(); sum.Recovered != 1 {
 		h.Errorf("recovered %d tasks after the lease, want 1", sum.Recovered)
