@@ -236,6 +236,43 @@ func TestFetchRepliesLost(t *testing.T) {
 	})
 }
 
+// Claims of a fetch that was executed twice, of which nobody told the worker, are found: within a good minute by a worker
+// that has nothing else to do, later by one that always has.
+func TestFetchDoneTwice(t *testing.T) {
+	for name, busy := range map[string]bool{"idle": false, "busy": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				var c counter
+				const n = 20
+				for range n {
+					e.enqueue("x", nil, nil)
+				}
+				e.store.set(once("fetch", twice, 1))
+				r := e.work(&waggle.WorkerOptions{Slots: 4}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(2*time.Second), nil) })
+				more, most := 0, 80
+				if busy {
+					more, most = 720, 720
+				}
+				for i := range most {
+					if i < more {
+						e.enqueue("x", nil, nil)
+					}
+					if i == 30 && int(c.started.Load()) >= n+min(i, more) {
+						t.Error("no claim was lost: the test shows nothing")
+					}
+					time.Sleep(time.Second)
+				}
+				time.Sleep(10 * time.Second)
+				e.wantAll(n+more, waggle.Completed)
+				if got := e.store.count("held"); got > 1+most/60 {
+					t.Errorf("asked %d times in %d s what it holds", got, most)
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
 // What finished while the store was out of reach counts, if nobody has taken it meanwhile.
 func TestFinishedDuringOutage(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
