@@ -4,8 +4,8 @@
 -- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
---      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the worker serves all types, for each pair in
---      the order of service: number, subject, index of its queue, 1 if its queue is paused.
+--      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
+--      worker serves all types, for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
 --      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record;
