@@ -136,3 +136,20 @@ func TestClusterFailover(t *testing.T) {
 		drivertest.Audit(t, s)
 	})
 }
+
+// A store that was idle while every master of a cluster handed over to its replica finds the new ones.
+func TestIdleWhileAllMastersFailOver(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
+		s := open(t, c.URL(), nil)
+		for i := range 3 {
+			if _, err := c.Failover(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Info(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -102,6 +102,37 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 	if s.target.mode != cluster {
 		return s.checkServer(ctx, s.control)
 	}
+	search, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	for {
+		info, err := s.checkMasters(ctx)
+		if err != nil || info.version != "" {
+			return info, err
+		}
+		// The client library has not heard of the latest failovers: it does when a call is sent on to another node.
+		for _, sh := range s.shards {
+			_, _ = s.hashFields(search, sh, "meta", []string{"inc"}) // only to be sent on
+		}
+		pause(search, 50*time.Millisecond)
+		if search.Err() == nil {
+			continue
+		}
+		return info, driver.Errorf(driver.ErrUnavailable, "%s: no master of the cluster was found", s.where)
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// checkMasters inspects the masters that the client library knows of. Without any the result has no version.
+func (s *Store) checkMasters(ctx context.Context) (serverInfo, error) {
 	var first serverInfo
 	var silent []string
 	for addr, node := range s.control.Nodes() {
@@ -127,9 +158,6 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 			first = info
 		}
 		first.replicas = fewest
-	}
-	if first.version == "" {
-		return first, driver.Errorf(driver.ErrUnavailable, "%s: no master of the cluster was found", s.where)
 	}
 	first.silent = silent
 	return first, nil
