@@ -137,6 +137,7 @@ type faulty struct {
 	calls   map[string]int
 	err     error // of every call, instead of its result
 	dropped bool  // see gap
+	partly  bool  // fetches ask some shards only, and so don't renew the lease as a whole
 }
 
 // fault is what befalls one call.
@@ -147,6 +148,7 @@ const (
 	before       // it fails, nothing was done
 	after        // it was done, and its reply is lost
 	hang         // it is not done, and no reply comes until its context ends
+	twice        // it is done twice, and the second reply is the one that comes
 )
 
 var errDown = driver.Errorf(driver.ErrUnavailable, "the store is down")
@@ -194,7 +196,10 @@ func do[T any](ctx context.Context, f *faulty, op string, call func() (T, error)
 		return zero, ctx.Err()
 	}
 	v, err := call()
-	if what == after {
+	switch what {
+	case twice:
+		return call()
+	case after:
 		return zero, errDown
 	}
 	return v, err
@@ -212,7 +217,13 @@ func (f *faulty) Register(ctx context.Context, w driver.WorkerInfo, lease time.D
 }
 
 func (f *faulty) Fetch(ctx context.Context, r driver.FetchRequest) (*driver.FetchResult, error) {
-	return do(ctx, f, "fetch", func() (*driver.FetchResult, error) { return f.Store.Fetch(ctx, r) })
+	res, err := do(ctx, f, "fetch", func() (*driver.FetchResult, error) { return f.Store.Fetch(ctx, r) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && f.partly {
+		res.LeaseEnd = time.Time{}
+	}
+	return res, err
 }
 
 func (f *faulty) Heartbeat(ctx context.Context, w string, lease time.Duration) (*driver.HeartbeatResult, error) {

@@ -56,6 +56,27 @@ func TestLeaseIsKept(t *testing.T) {
 	})
 }
 
+// A fetch puts the next heartbeat off if it renewed the lease in all shards, and only then.
+func TestFetchPutsHeartbeatOff(t *testing.T) {
+	for partly, want := range map[bool][2]int{false: {0, 2}, true: {29, 31}} {
+		t.Run(fmt.Sprint("partly ", partly), func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				e.store.partly = partly
+				var c counter
+				r := e.work(&waggle.WorkerOptions{Lease: 3 * time.Second}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(0), nil) })
+				for range 60 {
+					e.enqueue("x", nil, nil)
+					time.Sleep(500 * time.Millisecond)
+				}
+				if n := e.store.count("heartbeat"); n < want[0] || n > want[1] {
+					t.Errorf("%d heartbeats in 30 s at a lease of 3 s, want %d to %d", n, want[0], want[1])
+				}
+				r.stop()
+			})
+		})
+	}
+}
+
 // A worker that is cut off from the store gives its tasks up before anyone else may have them, and goes on afterwards.
 func TestCutOff(t *testing.T) {
 	for name, what := range map[string]fault{"refused": before, "blackhole": hang} {
@@ -213,6 +234,43 @@ func TestFetchRepliesLost(t *testing.T) {
 		e.wantAll(500, waggle.Completed)
 		r.stop()
 	})
+}
+
+// Claims of a fetch that was executed twice, of which nobody told the worker, are found: within a good minute by a worker
+// that has nothing else to do, later by one that always has.
+func TestFetchDoneTwice(t *testing.T) {
+	for name, busy := range map[string]bool{"idle": false, "busy": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				var c counter
+				const n = 20
+				for range n {
+					e.enqueue("x", nil, nil)
+				}
+				e.store.set(once("fetch", twice, 1))
+				r := e.work(&waggle.WorkerOptions{Slots: 4}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(2*time.Second), nil) })
+				more, most := 0, 80
+				if busy {
+					more, most = 720, 720
+				}
+				for i := range most {
+					if i < more {
+						e.enqueue("x", nil, nil)
+					}
+					if i == 30 && int(c.started.Load()) >= n+min(i, more) {
+						t.Error("no claim was lost: the test shows nothing")
+					}
+					time.Sleep(time.Second)
+				}
+				time.Sleep(10 * time.Second)
+				e.wantAll(n+more, waggle.Completed)
+				if got := e.store.count("held"); got > 1+most/60 {
+					t.Errorf("asked %d times in %d s what it holds", got, most)
+				}
+				r.stop()
+			})
+		})
+	}
 }
 
 // What finished while the store was out of reach counts, if nobody has taken it meanwhile.

@@ -95,6 +95,9 @@ type Fetcher interface {
 	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention; each
 	// step is bounded per call, so that no call takes long.
 	//
+	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
+	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call.
+	//
 	// A Fetch with Max 0 claims nothing and does the rest. If a reply was lost, the claims may have happened: call
 	// Held, never assume.
 	//
@@ -169,7 +172,8 @@ type Inspector interface {
 
 	// Events returns events after a cursor, oldest first, and the cursor to go on from. If there are none it waits up
 	// to q.Wait for the first. Events are kept in a bounded log: if some after the cursor are gone, Gap is set and the
-	// oldest that are left follow. The event of a change becomes visible with the change or later, never before.
+	// oldest that are left follow. The event of a change becomes visible with the change or later, never before. An engine
+	// with several shards keeps a log in each, and orders what it finds in them by time.
 	Events(ctx context.Context, q EventQuery) (*EventPage, error)
 
 	// Info returns facts on the store, among them its clock and size.

@@ -81,7 +81,10 @@ type Retention struct {
 	Discarded Keep `json:"discarded"`
 }
 
-// Keep bounds the ended tasks of one state in a queue: the oldest go first, as soon as one bound is passed.
+// Keep bounds the ended tasks of one state in a queue: the oldest go first, as soon as one bound is passed. An engine with
+// several shards shares Count and Bytes out among them in equal parts, rounded up: where more of the tasks, or the large
+// ones, are in one shard, fewer are kept than the bounds say, and up to one a shard more where they are not. Choose Bytes
+// so that a shard's part holds the largest result.
 type Keep struct {
 	Age   time.Duration `json:"age"`   // since they ended; 0: none are kept
 	Count int           `json:"count"` // -1: unbounded; 0: none are kept

@@ -156,12 +156,14 @@ type FetchRequest struct {
 // FetchResult is what Fetch found.
 type FetchResult struct {
 	Claims []Claim
-	// Now is the store's clock at the claim; leases granted or renewed by this call end at LeaseEnd.
+	// Now is the store's clock at the claim; the lease that this call renewed ends at LeaseEnd. A zero LeaseEnd means that
+	// it was not renewed as a whole: see Fetch. With several shards Now is the latest of their times, LeaseEnd the earliest
+	// end.
 	Now, LeaseEnd time.Time
 	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease of another worker runs out;
 	// zero if nothing is in sight.
 	NextDue time.Time
-	// More is set if available tasks of the declared pairs were left behind.
+	// More is set if available tasks of the declared pairs were left behind, or if shards were not asked.
 	More bool
 	// Cancels are claims held by this worker whose cancellation was asked for, as in HeartbeatResult.
 	Cancels []Ref

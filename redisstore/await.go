@@ -147,6 +147,34 @@ func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error
 	}
 }
 
+// wakeForRest wakes a worker if there is work in shards that a fetch has not asked, since it had all it wanted. A shard
+// that a fetch has asked does so itself.
+func (s *Store) wakeForRest(ctx context.Context, req driver.FetchRequest, rest []*shard) {
+	_ = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		var pairs []*pair
+		var fields []string
+		for _, q := range req.Queues {
+			if !sh.known.config(q).Paused {
+				pairs = append(pairs, sh.known.ofQueue(q, req.Types)...)
+			}
+		}
+		if len(pairs) == 0 {
+			return nil
+		}
+		for _, p := range pairs {
+			fields = append(fields, "A"+p.digits)
+		}
+		waiting, err := s.hashFields(ctx, sh, "stat", fields)
+		if err != nil {
+			return err // it is a hint only, see signal
+		}
+		if i := slices.IndexFunc(waiting, func(n string) bool { return !zero(n) && n[0] != '-' }); i >= 0 {
+			s.signal(ctx, pairs[i:i+1])
+		}
+		return nil
+	}, func(sh *shard) bool { return slices.Contains(rest, sh) })
+}
+
 // signal wakes a worker for each pair, in the shard that holds the tokens. It is a hint: its failure is not reported, the
 // workers' own time limit makes up for it.
 func (s *Store) signal(ctx context.Context, pairs []*pair) {

@@ -34,11 +34,13 @@ func clusterEngine(t *testing.T, f redisserver.Flavour, shards int) drivertest.E
 	}}
 }
 
-// The conformance suite's tests of order, retention and More speak of one shard. What holds for several is what the
-// simulation compares.
 func TestClusterConformance(t *testing.T) {
 	t.Parallel()
-	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) { drivertest.Run(t, clusterEngine(t, f, 1)) })
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		for _, shards := range []int{1, 4} {
+			t.Run(fmt.Sprint("shards ", shards), func(t *testing.T) { drivertest.Run(t, clusterEngine(t, f, shards)) })
+		}
+	})
 }
 
 func TestClusterSimulation(t *testing.T) {
@@ -132,5 +134,22 @@ func TestClusterFailover(t *testing.T) {
 			return nil
 		})
 		drivertest.Audit(t, s)
+	})
+}
+
+// A store that was idle while every master of a cluster handed over to its replica finds the new ones.
+func TestIdleWhileAllMastersFailOver(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
+		s := open(t, c.URL(), nil)
+		for i := range 3 {
+			if _, err := c.Failover(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Info(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }

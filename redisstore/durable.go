@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -22,12 +23,48 @@ func (s *Store) durable(ctx context.Context, sh *shard, sc *script, keys, args [
 		if reply, err = s.call(ctx, c, sh, sc, keys, args); err != nil {
 			return err
 		}
+		if sc == enqueueScript && onlyFound(reply) {
+			if err := s.mark(ctx, c, sh); err != nil {
+				return err
+			}
+		}
 		return s.waitFor(ctx, c, sh, level)
 	})
 	if err != nil {
 		return reply, s.asContractError(err)
 	}
 	return reply, nil
+}
+
+// onlyFound reports whether a call of the enqueue script stored nothing and found tasks that were there before.
+func onlyFound(reply rueidis.RedisMessage) bool {
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) == 0 {
+		return false
+	}
+	letters, _ := parts[0].ToString()
+	return strings.ContainsAny(letters, "EU") && !strings.ContainsAny(letters, "ASP")
+}
+
+// mark writes something that nobody reads. A server waits for its replicas and its disk only where the connection has
+// written; one that found its tasks stored would be told that they are safe though an earlier call gave up on just that.
+func (s *Store) mark(ctx context.Context, c rueidis.CoreClient, sh *shard) error {
+	keys, args := s.markCall(sh)
+	_, err := s.call(ctx, c, sh, commitScript, keys, args)
+	return err
+}
+
+func (s *Store) markCall(sh *shard) (keys, args []string) {
+	it := &item{}
+	it.do("HSET", sh.key("meta"), "waited", "1")
+	return encodeItems([]*item{it}, sh.keysOf(commitScript, ""), s.head(sh, "", ""))
+}
+
+// confirm waits until what was stored in a shard before, perhaps by others, is as safe as level says.
+func (s *Store) confirm(ctx context.Context, sh *shard, level driver.Durability) error {
+	keys, args := s.markCall(sh)
+	_, err := s.durable(ctx, sh, commitScript, keys, args, level)
+	return err
 }
 
 // asContractError leaves errors alone that are the contract's already.

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,50 +91,88 @@ func (s *Store) eventStart(ctx context.Context, after string) (eventCursor, erro
 	return at, nil
 }
 
-// readEvents reads up to max events after a cursor from all shards, by time. It advances the cursor.
+// readEvents reads up to max events after a cursor from all shards, the oldest first. It advances the cursor past them.
 func (s *Store) readEvents(ctx context.Context, at eventCursor, max int, fromOldest bool) (*driver.EventPage, error) {
+	logs := make([]*shardLog, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		l := &shardLog{s: s, sh: sh, at: at[sh.number], read: at[sh.number], fromOldest: fromOldest}
+		logs[sh.number] = l
+		return l.fill(ctx)
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
 	page := &driver.EventPage{}
-	for i, sh := range s.shards {
-		if len(page.Events) >= max {
+	for len(page.Events) < max {
+		l := oldestFirst(logs)
+		if l == nil {
 			break
 		}
-		if err := s.readShardEvents(ctx, sh, &at[i], max, fromOldest, page); err != nil {
+		e, gap := l.take()
+		page.Events, page.Gap = append(page.Events, e), page.Gap || gap
+		if err := l.fill(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if len(s.shards) > 1 {
-		slices.SortStableFunc(page.Events, func(a, b driver.Event) int { return a.Time.Compare(b.Time) })
+	for i, l := range logs {
+		at[i] = l.at
 	}
 	page.Next = at.String()
 	return page, nil
 }
 
-func (s *Store) readShardEvents(ctx context.Context, sh *shard, at *int64, most int, fromOldest bool, page *driver.EventPage) error {
-	for len(page.Events) < most {
-		entries, err := s.eventEntries(ctx, sh, *at)
+// shardLog reads the log of one shard, piece by piece.
+type shardLog struct {
+	s          *Store
+	sh         *shard
+	fromOldest bool
+	at, read   int64 // the numbers of the last event that was taken, and of the last that was read
+	events     []driver.Event
+	gap, end   bool // some before the first of events are gone; there is nothing behind them
+}
+
+// oldestFirst returns the log whose next event is the oldest, nil if there is none. The order within a shard stays, even
+// if its clock was set back.
+func oldestFirst(logs []*shardLog) *shardLog {
+	var first *shardLog
+	for _, l := range logs {
+		if len(l.events) > 0 && (first == nil || l.events[0].Time.Before(first.events[0].Time)) {
+			first = l
+		}
+	}
+	return first
+}
+
+// take returns the next event, and whether some before it are gone.
+func (l *shardLog) take() (driver.Event, bool) {
+	e, gap := l.events[0], l.gap
+	l.events, l.gap = l.events[1:], false
+	l.at = l.read - int64(len(l.events))
+	return e, gap
+}
+
+// fill reads on if there is no next event in memory.
+func (l *shardLog) fill(ctx context.Context) error {
+	for len(l.events) == 0 && !l.end {
+		entries, err := l.s.eventEntries(ctx, l.sh, l.read)
 		if err != nil {
 			return err
 		}
-		if len(entries) == 0 {
-			return nil
-		}
-		for _, e := range entries {
+		l.end = len(entries) == 0
+		for i, e := range entries {
 			last, n, events, err := parseEventEntry(e)
 			if err != nil {
 				return err
 			}
 			first := last - n + 1
-			if first > *at+1 && !(fromOldest && *at == 0) {
-				page.Gap = true
+			if first > l.read+1 && !(l.fromOldest && l.read == 0) {
+				if i > 0 {
+					break // a gap stands before the first only
+				}
+				l.gap = true
 			}
-			skip := max(*at+1-first, 0)
-			room := int64(most - len(page.Events))
-			take := events[skip:min(int64(len(events)), skip+room)]
-			page.Events = append(page.Events, take...)
-			*at = first + skip + int64(len(take)) - 1
-			if len(page.Events) >= most {
-				return nil
-			}
+			l.events = append(l.events, events[max(l.read+1-first, 0):]...)
+			l.read = last
 		}
 	}
 	return nil

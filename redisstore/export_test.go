@@ -69,3 +69,9 @@ func SetFormat(ctx context.Context, s *Store, version int) error {
 	}
 	return nil
 }
+
+// ShardOf returns the number of the shard in which a task with that id lives.
+func ShardOf(s *Store, id string) int { return s.shardOf(id).number }
+
+// Shards returns the number of shards.
+func Shards(s *Store) int { return len(s.shards) }

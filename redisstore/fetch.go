@@ -38,12 +38,18 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		sh := s.shards[(first+i)%len(s.shards)]
 		if err := s.fetchShard(ctx, sh, req, req.Max-len(result.Claims), result); err != nil {
 			if len(result.Claims) > 0 {
+				result.More, result.LeaseEnd = true, time.Time{}
 				return result, nil // they are this worker's; the shard that failed is asked again next time
 			}
 			return nil, err
 		}
 		if len(result.Claims) >= req.Max && req.Max > 0 {
-			result.More = result.More || i+1 < len(s.shards)
+			if i+1 < len(s.shards) {
+				if !result.More {
+					s.wakeForRest(ctx, req, s.after(first+i, len(s.shards)-i-1))
+				}
+				result.More, result.LeaseEnd = true, time.Time{} // the others did not renew the lease
+			}
 			break
 		}
 	}
@@ -161,7 +167,7 @@ func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessag
 	args := make([]string, 0, 12+4*len(f.pairs))
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
-		f.s.isHub(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
+		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
 	last, index := "", 0
 	for i, p := range f.pairs {
 		keys = f.sh.pairKeys(keys, p)
@@ -193,8 +199,12 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	now, _ := parts[1].AsInt64()
 	due, _ := parts[2].AsInt64()
 	left, _ := parts[3].AsInt64()
-	if at := millis(now); at.After(result.Now) {
-		result.Now, result.LeaseEnd = at, at.Add(f.req.Lease)
+	at := millis(now)
+	if end := at.Add(f.req.Lease); result.Now.IsZero() || end.Before(result.LeaseEnd) {
+		result.LeaseEnd = end
+	}
+	if at.After(result.Now) {
+		result.Now = at
 	}
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at

@@ -31,7 +31,8 @@ type serverInfo struct {
 	memory   int64  // maxmemory, bytes; 0: unbounded
 	used     int64
 	unknown  []string // settings that the server would not tell
-	replicas int
+	replicas int      // connected
+	wanted   int      // replicas that the level replicated waits for
 	silent   []string // nodes of the cluster that don't answer
 }
 
@@ -101,6 +102,37 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 	if s.target.mode != cluster {
 		return s.checkServer(ctx, s.control)
 	}
+	search, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	for {
+		info, err := s.checkMasters(ctx)
+		if err != nil || info.version != "" {
+			return info, err
+		}
+		// The client library has not heard of the latest failovers: it does when a call is sent on to another node.
+		for _, sh := range s.shards {
+			_, _ = s.hashFields(search, sh, "meta", []string{"inc"}) // only to be sent on
+		}
+		pause(search, 50*time.Millisecond)
+		if search.Err() == nil {
+			continue
+		}
+		return info, driver.Errorf(driver.ErrUnavailable, "%s: no master of the cluster was found", s.where)
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// checkMasters inspects the masters that the client library knows of. Without any the result has no version.
+func (s *Store) checkMasters(ctx context.Context) (serverInfo, error) {
 	var first serverInfo
 	var silent []string
 	for addr, node := range s.control.Nodes() {
@@ -118,12 +150,14 @@ func (s *Store) checkServers(ctx context.Context) (serverInfo, error) {
 		if err := s.judge(&info); err != nil {
 			return info, fmt.Errorf("node %s: %w", addr, err)
 		}
+		fewest := info.replicas
+		if first.version != "" {
+			fewest = min(fewest, first.replicas)
+		}
 		if first.version == "" || info.offersDisk() != nil {
 			first = info
 		}
-	}
-	if first.version == "" {
-		return first, driver.Errorf(driver.ErrUnavailable, "%s: no master of the cluster was found", s.where)
+		first.replicas = fewest
 	}
 	first.silent = silent
 	return first, nil
@@ -187,6 +221,9 @@ func (i *serverInfo) warnings() []string {
 	} else if i.used > i.memory/10*9 {
 		list = append(list, fmt.Sprintf("The server uses %d of %d MiB: new tasks are refused when it is full.", i.used>>20, i.memory>>20))
 	}
+	if i.replicas < i.wanted {
+		list = append(list, fmt.Sprintf("The level replicated waits for %d replicas, the server has %d: such tasks are not accepted until there are more.", i.wanted, i.replicas))
+	}
 	for _, addr := range i.silent {
 		list = append(list, "The cluster's node "+addr+" does not answer.")
 	}
@@ -211,6 +248,7 @@ func (s *Store) readServer(ctx context.Context, c rueidis.Client) (serverInfo, e
 	}
 	i.memory, _ = strconv.ParseInt(f["maxmemory"], 10, 64)
 	i.used, _ = strconv.ParseInt(f["used_memory"], 10, 64)
+	i.wanted = s.options.Replicas
 	i.replicas, _ = strconv.Atoi(f["connected_slaves"])
 	major, rest, _ := strings.Cut(i.version, ".")
 	minor, _, _ := strings.Cut(rest, ".")

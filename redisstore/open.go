@@ -6,6 +6,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -27,7 +28,7 @@ const (
 	oldestSchema = 1
 )
 
-// Options are what Open can be told beside the URL. The zero value of a field means its default.
+// Options are what Open can be told beside the URL. The zero value of a field means what the URL says, else its default.
 type Options struct {
 	// Limits bounds what the store accepts.
 	Limits driver.Limits
@@ -43,10 +44,15 @@ type Options struct {
 	RequireDisk bool
 }
 
-func (o *Options) withDefaults() (Options, error) {
+// withDefaults returns the options as they are in force, with what the URL says in the place of what they leave open.
+func (o *Options) withDefaults(t *target) (Options, error) {
 	var v Options
 	if o != nil {
 		v = *o
+	}
+	v.Timeout, v.Replicas = cmp.Or(v.Timeout, t.timeout), cmp.Or(v.Replicas, t.replicas)
+	if v.DefaultDurability == "" && !v.RequireDisk {
+		v.DefaultDurability = t.durability
 	}
 	limits, err := v.Limits.WithDefaults()
 	if err != nil {
@@ -55,6 +61,9 @@ func (o *Options) withDefaults() (Options, error) {
 	v.Limits = limits
 	if v.Timeout < 0 || v.Replicas < 0 {
 		return v, driver.Invalidf("the timeout and the number of replicas must not be negative, got %v and %d", v.Timeout, v.Replicas)
+	}
+	if v.DefaultDurability == driver.DurabilityReplicated && v.Replicas == 0 {
+		return v, driver.Invalidf("the level \"replicated\" needs the number of replicas to wait for: add replicas=1 to the store's URL")
 	}
 	if v.Timeout == 0 {
 		v.Timeout = 5 * time.Second
@@ -78,7 +87,8 @@ type Store struct {
 	waiting rueidis.Client // calls that block
 
 	target    *target
-	where     string // the server, for messages
+	watchers  *watchers // nil without Sentinel
+	where     string    // the server, for messages
 	secrets   []string
 	timeout   time.Duration
 	maxEvents string
@@ -110,15 +120,21 @@ var _ driver.Store = (*Store)(nil)
 //	redis-sentinel://[user:password@]host:26379,host:26379/master
 //	redis+cluster://[user:password@]host,host[?shards=16]
 //
-// It returns [driver.ErrInvalid] for a URL or options that can't be, [driver.ErrUnsupported] for a server that is too old
+// All of them take these options, with which every program that is given the URL works in the same way:
+//
+//	replicas=N        offer the level "replicated": N replicas must hold a task
+//	durability=LEVEL  the level where a caller asks for none: memory, disk or replicated
+//	timeout=DURATION  bounds each call to the server, as 3s
+//
+// What opts sets goes before the URL. It returns [driver.ErrInvalid] for a URL or options that can't be, [driver.ErrUnsupported] for a server that is too old
 // or configured so that tasks could vanish, and [driver.ErrUnavailable] for one that can't be reached. Errors say what to
 // do and show no credentials.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
-	o, err := opts.withDefaults()
+	t, err := parseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	t, err := parseURL(url)
+	o, err := opts.withDefaults(t)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +146,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	s.life, s.end = context.WithCancel(context.Background())
 	for i := range t.shards {
 		s.shards = append(s.shards, newShard(t.namespace, i))
+	}
+	if t.mode == sentinel {
+		s.watchers = newWatchers(t, s.timeout)
 	}
 	if err := s.connect(); err != nil {
 		s.Close()
@@ -157,6 +176,9 @@ func (s *Store) connect() error {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
 		o.ConnWriteTimeout = 2 * s.timeout
+		if s.watchers != nil {
+			s.watchers.option(&o)
+		}
 		c.shape(&o)
 		client, err := rueidis.NewClient(o)
 		switch {
@@ -211,6 +233,9 @@ func (s *Store) Capabilities() driver.Capabilities { return s.caps }
 func (s *Store) Close() error {
 	s.closeErr.Do(func() {
 		s.end()
+		if s.watchers != nil {
+			s.watchers.close()
+		}
 		for _, c := range []rueidis.Client{s.waiting, s.data, s.control} {
 			if c != nil {
 				c.Close()
@@ -229,6 +254,15 @@ func (s *Store) String() string {
 
 // hub is the shard whose slot holds the wake tokens.
 func (s *Store) hub() *shard { return s.shards[0] }
+
+// tokensIn tells the fetch script of a shard whether wake tokens live there: 1, or 2 if they stand for work in other
+// shards too.
+func (s *Store) tokensIn(sh *shard) string {
+	if sh.number == 0 && len(s.shards) > 1 {
+		return "2"
+	}
+	return s.isHub(sh)
+}
 
 func (s *Store) isHub(sh *shard) string {
 	if sh.number == 0 {

@@ -37,7 +37,7 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 	}
 	if e := entries[0]; e != nil {
 		results[t.at] = driver.EnqueueResult{ID: t.task.ID, State: stateOf[e.run.state], Existing: true, Durability: level}
-		return nil
+		return s.confirm(ctx, home, level)
 	}
 	if err := s.refresh(ctx, home); err != nil {
 		return err
@@ -51,11 +51,12 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 		return err
 	}
 	if taken != nil {
-		if taken.Err == nil {
-			taken.Durability = level
-		}
 		results[t.at] = *taken
-		return nil
+		if taken.Err != nil {
+			return nil
+		}
+		results[t.at].Durability = level
+		return s.confirm(ctx, s.shardOf(taken.ID), level)
 	}
 	free := *t.task
 	free.Unique = nil

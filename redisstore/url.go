@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -36,6 +37,11 @@ type target struct {
 	shards    int
 	tls       *tls.Config
 	secrets   []string // what must never be shown
+
+	// What the options leave open; zero: the URL does not say.
+	replicas   int
+	durability driver.Durability
+	timeout    time.Duration
 }
 
 var schemes = map[string]struct {
@@ -54,6 +60,8 @@ var schemes = map[string]struct {
 //	valkey://…            the same as redis://
 //	redis-sentinel://[user:password@]host:26379,host:26379/master[/database]
 //	redis+cluster://[user:password@]host,host[?shards=16]
+//
+// and, with each of them, ?replicas=N&durability=LEVEL&timeout=DURATION.
 //
 // No error shows a password.
 func parseURL(raw string) (*target, error) {
@@ -151,7 +159,7 @@ func (t *target) setUser(user *url.Userinfo) error {
 	return nil
 }
 
-var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_file", "server_name", "shards"}
+var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_file", "server_name", "shards", "replicas", "durability", "timeout"}
 
 func (t *target) setQuery(q url.Values) error {
 	for k := range q {
@@ -165,12 +173,16 @@ func (t *target) setQuery(q url.Values) error {
 		}
 		t.namespace = ns
 	}
-	if v := q.Get("shards"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > 1024 {
-			return driver.Invalidf("the store URL's number of shards must be between 1 and 1024, got %q", v)
+	for name, n := range map[string]struct {
+		value *int
+		most  int
+	}{"shards": {&t.shards, 1024}, "replicas": {&t.replicas, 100}} {
+		if err := setNumber(q, name, n.value, n.most); err != nil {
+			return err
 		}
-		t.shards = n
+	}
+	if err := t.setPromise(q); err != nil {
+		return err
 	}
 	if file := q.Get("password_file"); file != "" {
 		b, err := os.ReadFile(file)
@@ -181,6 +193,36 @@ func (t *target) setQuery(q url.Values) error {
 		t.secrets = append(t.secrets, t.password)
 	}
 	return t.setTLS(q)
+}
+
+func setNumber(q url.Values, name string, value *int, most int) error {
+	if !q.Has(name) {
+		return nil
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	if err != nil || n < 1 || n > most {
+		return driver.Invalidf("the store URL's number of %s must be between 1 and %d, got %q", name, most, q.Get(name))
+	}
+	*value = n
+	return nil
+}
+
+// setPromise reads what the store promises where the options say nothing.
+func (t *target) setPromise(q url.Values) error {
+	if q.Has("durability") {
+		t.durability = driver.Durability(q.Get("durability"))
+		if !slices.Contains(driver.Durabilities, t.durability) {
+			return driver.Invalidf("the store URL's durability must be memory, disk or replicated, got %q", t.durability)
+		}
+	}
+	if q.Has("timeout") {
+		d, err := time.ParseDuration(q.Get("timeout"))
+		if err != nil || d <= 0 {
+			return driver.Invalidf("the store URL's timeout must be a duration such as 3s, got %q", q.Get("timeout"))
+		}
+		t.timeout = d
+	}
+	return nil
 }
 
 func (t *target) setTLS(q url.Values) error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -20,7 +21,9 @@ func TestParseURL(t *testing.T) {
 		"redis-sentinel://:pw@a:1,b/mymaster/3": {mode: sentinel, addresses: []string{"a:1", "b:26379"}, master: "mymaster", password: "pw", database: 3, namespace: "default", shards: 1},
 		"redis+cluster://a:1,b:2?shards=64":     {mode: cluster, addresses: []string{"a:1", "b:2"}, namespace: "default", shards: 64},
 		"redis+cluster://a":                     {mode: cluster, addresses: []string{"a:6379"}, namespace: "default", shards: 16},
-		"rediss://h?server_name=example.org":    {mode: standalone, addresses: []string{"h:6379"}, namespace: "default", shards: 1},
+		"redis://h?replicas=2&durability=replicated&timeout=3s": {mode: standalone, addresses: []string{"h:6379"}, namespace: "default", shards: 1,
+			replicas: 2, durability: driver.DurabilityReplicated, timeout: 3 * time.Second},
+		"rediss://h?server_name=example.org": {mode: standalone, addresses: []string{"h:6379"}, namespace: "default", shards: 1},
 	} {
 		got, err := parseURL(raw)
 		if err != nil {
@@ -31,7 +34,8 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%s: TLS is %v", raw, got.tls != nil)
 		}
 		if got.mode != want.mode || !slices.Equal(got.addresses, want.addresses) || got.master != want.master || got.username != want.username ||
-			got.password != want.password || got.database != want.database || got.namespace != want.namespace || got.shards != want.shards {
+			got.password != want.password || got.database != want.database || got.namespace != want.namespace || got.shards != want.shards ||
+			got.replicas != want.replicas || got.durability != want.durability || got.timeout != want.timeout {
 			t.Errorf("%s: got %+v, want %+v", raw, *got, want)
 		}
 	}
@@ -45,6 +49,7 @@ func TestParseURLRefusesWithoutShowingSecrets(t *testing.T) {
 		"redis://u:" + secret + "@h?bogus=1", "redis://u:" + secret + "@h?ns=a/b", "redis-sentinel://u:" + secret + "@h",
 		"redis+cluster://u:" + secret + "@h/1", "redis+cluster://h?shards=0", "redis://u:%zz" + secret + "@h", "redis://h?ca_file=/x",
 		"redis://h?password_file=/nonexistent", "redis://u:a/" + secret + "@h",
+		"redis://h?replicas=0", "redis://h?replicas=two", "redis://h?replicas=", "redis://h?durability=safe", "redis://h?timeout=3", "redis://h?timeout=-3s",
 	} {
 		_, err := parseURL(raw)
 		if !errors.Is(err, driver.ErrInvalid) {

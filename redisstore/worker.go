@@ -71,6 +71,9 @@ func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duratio
 	result := parts[0]
 	for _, p := range parts[1:] {
 		result.Cancels = append(result.Cancels, p.Cancels...)
+		if p.Now.Before(result.Now) {
+			result.Now, result.LeaseEnd = p.Now, p.LeaseEnd
+		}
 	}
 	return result, nil
 }
@@ -338,6 +341,12 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 				return driver.Errorf(driver.ErrCorrupt, "the description of worker %s is damaged", l.Member)
 			}
 			byID[l.Member] = w
+		}
+		if at := millis(uint48(info)); at.Before(w.Since) {
+			w.Since = at
+		}
+		if end := millis(int64(l.Score)); end.Before(w.LeaseEnd) {
+			w.LeaseEnd = end
 		}
 		w.Held += int(held)
 		alive[l.Member]++

@@ -39,6 +39,10 @@ type Fixture struct {
 	// Reopen opens another handle on the same data, as another process would have it, and has t close it in the end.
 	// It is nil unless Capabilities.Shared. Advance moves the clock of all handles.
 	Reopen func(t testing.TB) driver.Store
+	// Shards is the number of shards, and Shard the one that a task with this id lives in. They are unset where
+	// Capabilities.Ordered is. What the contract promises within a shard is tested in one of them.
+	Shards int
+	Shard  func(id string) int
 }
 
 // testCase is one sentence of the contract with its test.

@@ -41,7 +41,7 @@ func (h *harness) wantOrder(worker string, want []string, queues ...string) []dr
 	h.Helper()
 	claims := h.claim(worker, len(want), queues...)
 	got := claimIDs(claims)
-	if !h.caps.Ordered {
+	if !h.ordered(want) {
 		got, want = slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -76,6 +76,7 @@ func fetchClaim(h *harness) {
 func fetchActive(h *harness) {
 	h.add(task("a", nil))
 	h.register("w")
+	before := h.now()
 	res := h.fetch(request("w", 5))
 	if len(res.Claims) != 1 {
 		h.Fatalf("got %d claims, want 1", len(res.Claims))
@@ -84,11 +85,18 @@ func fetchActive(h *harness) {
 	if r.State != driver.Active || r.Worker != "w" || r.Token != c.Token || r.Attempt != 1 || !r.ClaimedAt.Equal(c.ClaimedAt) {
 		h.Errorf("the record is %+v, the claim %+v", r, c)
 	}
-	if want := res.Now.Add(lease); !res.LeaseEnd.Equal(want) {
-		h.Errorf("the lease ends at %v, want %v", res.LeaseEnd, want)
-	}
+	h.wantLeaseFrom(before, res)
 	if again := h.claim("w", 5); len(again) != 0 {
 		h.Errorf("the held task was given again: %v", claimIDs(again))
+	}
+}
+
+// wantLeaseFrom wants a fetch that was called at a time, and asked all shards, to have renewed the lease.
+func (h *harness) wantLeaseFrom(called time.Time, res *driver.FetchResult) {
+	h.Helper()
+	end := res.Now.Add(lease)
+	if late := h.caps.Ordered && !res.LeaseEnd.Equal(end); late || res.LeaseEnd.After(end) || res.LeaseEnd.Before(called.Add(lease)) {
+		h.Errorf("the lease ends at %v after a call at %v, and now it is %v", res.LeaseEnd, called, res.Now)
 	}
 }
 
@@ -124,12 +132,12 @@ func inQueue(q string, list []*driver.Task) []*driver.Task {
 }
 
 func fetchQueueOrder(h *harness) {
-	h.add(inQueue("low", tasks("low", 3))...)
-	h.add(inQueue("high", tasks("high", 3))...)
+	low := h.add(inQueue("low", h.line("low", 3))...)
+	high := h.add(inQueue("high", h.line("high", 3))...)
 	h.register("w")
-	h.wantOrder("w", []string{"high-000", "high-001"}, "high", "low")
-	h.wantOrder("w", []string{"high-002", "low-000"}, "high", "low")
-	h.wantOrder("w", []string{"low-001"}, "high", "low")
+	h.wantOrder("w", high[:2], "high", "low")
+	h.wantOrder("w", []string{high[2], low[0]}, "high", "low")
+	h.wantOrder("w", low[1:2], "high", "low")
 }
 
 func fetchQueueTwice(h *harness) {
@@ -140,7 +148,7 @@ func fetchQueueTwice(h *harness) {
 
 func fetchPriority(h *harness) {
 	var want []string
-	list := tasks("p", 7)
+	list := h.line("p", 7)
 	for i, p := range []int{5, -100, 0, 100, -1, 1, 0} {
 		list[i].Priority = p
 	}
@@ -154,7 +162,7 @@ func fetchPriority(h *harness) {
 func fetchFIFO(h *harness) {
 	var want []string
 	for i := range 4 { // several calls, and several tasks in each
-		list := tasks(fmt.Sprint("call-", i), 5)
+		list := h.line(fmt.Sprint("call-", i), 5)
 		for j, t := range list {
 			t.Type = []string{"z", "a", "m"}[(i+j)%3]
 		}
@@ -197,59 +205,59 @@ func fetchNilTypes(h *harness) {
 }
 
 func fetchReleasedPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("w")
-	claims := h.wantOrder("w", []string{"a-000", "a-001"})
+	claims := h.wantOrder("w", ids[:2])
 	for _, c := range slices.Backward(claims) {
 		h.end("w", c, driver.Release)
 	}
-	h.add(task("urgent", func(t *driver.Task) { t.Priority = -1 }))
-	h.wantOrder("w", []string{"urgent", "a-000", "a-001", "a-002", "a-003"})
+	urgent := h.add(task(h.near("urgent"), func(t *driver.Task) { t.Priority = -1 }))
+	h.wantOrder("w", append(urgent, ids...))
 }
 
 func fetchCrashedPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("dead")
-	h.wantOrder("dead", []string{"a-000", "a-001"})
+	h.wantOrder("dead", ids[:2])
 	h.lose()
 	h.register("w")
-	h.wantOrder("w", []string{"a-000", "a-001", "a-002", "a-003"})
+	h.wantOrder("w", ids)
 }
 
 func fetchUnregisteredPlace(h *harness) {
-	h.add(tasks("a", 4)...)
+	ids := h.add(h.line("a", 4)...)
 	h.register("gone", "w")
-	h.wantOrder("gone", []string{"a-000", "a-001"})
+	h.wantOrder("gone", ids[:2])
 	h.must(h.store.Unregister(h.ctx(), "gone"))
-	h.wantOrder("w", []string{"a-000", "a-001", "a-002", "a-003"})
+	h.wantOrder("w", ids)
 }
 
 func fetchRetriedPlace(h *harness) {
-	h.add(tasks("a", 3)...)
+	ids := h.add(h.line("a", 3)...)
 	h.register("w")
-	c := h.wantOrder("w", []string{"a-000"})[0]
+	c := h.wantOrder("w", ids[:1])[0]
 	h.endWith("w", driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Retry})
-	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
+	h.wantOrder("w", append(ids[1:], c.ID))
 }
 
 func fetchDueOrder(h *harness) {
-	list := tasks("a", 5)
+	list := h.line("a", 5)
 	for i, minutes := range []int{4, 2, 5, 1, 3} {
 		list[i].Delay = time.Duration(minutes) * time.Minute
 	}
-	h.add(list...)
+	ids := h.add(list...)
 	h.advance(10 * time.Minute)
 	h.register("w")
-	h.wantOrder("w", []string{"a-003", "a-001", "a-004", "a-000", "a-002"})
+	h.wantOrder("w", []string{ids[3], ids[1], ids[4], ids[0], ids[2]})
 }
 
 func fetchPersonRetried(h *harness) {
-	h.add(tasks("a", 3)...)
+	ids := h.add(h.line("a", 3)...)
 	h.register("w")
-	c := h.wantOrder("w", []string{"a-000"})[0]
+	c := h.wantOrder("w", ids[:1])[0]
 	h.end("w", c, driver.Discard)
 	h.applyOK(driver.OpRetry, c.ID)
-	h.wantOrder("w", []string{"a-001", "a-002", c.ID})
+	h.wantOrder("w", append(ids[1:], c.ID))
 }
 
 func fetchPaused(h *harness) {
@@ -273,13 +281,12 @@ func fetchMaxZero(h *harness) {
 		task("old", func(t *driver.Task) { t.ExpiresIn = time.Minute }))
 	h.register("w")
 	h.advance(2 * time.Minute)
+	before := h.now()
 	res := h.fetch(request("w", 0))
 	if len(res.Claims) != 0 || !res.More {
 		h.Errorf("got claims %v and More %v, want none and true", claimIDs(res.Claims), res.More)
 	}
-	if !res.LeaseEnd.Equal(res.Now.Add(lease)) {
-		h.Errorf("the lease ends at %v, want %v", res.LeaseEnd, res.Now.Add(lease))
-	}
+	h.wantLeaseFrom(before, res)
 	h.wantState(driver.Available, "now", "due")
 	h.wantState(driver.Discarded, "old")
 }
@@ -302,7 +309,9 @@ func fetchMore(h *harness) {
 	h.add(tasks("a", 3)...)
 	h.register("w")
 	for i, want := range []bool{true, true, false, false} {
-		if res := h.fetch(request("w", 1)); res.More != want {
+		res := h.fetch(request("w", 1))
+		unsure := !h.caps.Ordered && len(res.Claims) > 0 // not all shards need have been asked
+		if res.More != want && !(res.More && unsure) {
 			h.Errorf("fetch %d: More is %v, want %v", i, res.More, want)
 		}
 	}
@@ -324,7 +333,7 @@ func fetchNextDue(h *harness) {
 func fetchNextLease(h *harness) {
 	h.add(tasks("a", 1)...)
 	h.must(h.store.Register(h.ctx(), driver.WorkerInfo{ID: "short"}, time.Minute))
-	req := request("short", 1)
+	req := request("short", 2)
 	req.Lease = time.Minute
 	end := h.fetch(req).LeaseEnd
 	h.register("w")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ func newHarness(t testing.TB, e Engine) *harness {
 	t.Helper()
 	f := e.Open(t)
 	h := &harness{TB: t, store: f.Store, fixture: f, caps: f.Store.Capabilities()}
+	if h.caps.Ordered == (f.Shard != nil) {
+		t.Fatal("a fixture tells the shards of its ids where the store is not Ordered, and only there")
+	}
 	var cancel context.CancelFunc
 	h.limit, cancel = context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(func() {
@@ -133,6 +137,35 @@ func tasks(prefix string, n int) []*driver.Task {
 	}
 	return list
 }
+
+// near returns an id for a task that is to be ordered among others: all that it returns live in one shard.
+func (h *harness) near(id string) string {
+	if h.caps.Ordered {
+		return id
+	}
+	for i := 0; ; i++ {
+		if other := fmt.Sprintf("%s.%d", id, i); h.fixture.Shard(other) == 0 {
+			return other
+		}
+	}
+}
+
+// line is tasks with ids of one shard, see near.
+func (h *harness) line(prefix string, n int) []*driver.Task {
+	list := tasks(prefix, n)
+	for _, t := range list {
+		t.ID = h.near(t.ID)
+	}
+	return list
+}
+
+// ordered reports whether the store promises the order of these tasks.
+func (h *harness) ordered(ids []string) bool {
+	return h.caps.Ordered || !slices.ContainsFunc(ids, func(id string) bool { return h.fixture.Shard(id) != h.fixture.Shard(ids[0]) })
+}
+
+// whole is the bound for a store of which one shard gets part as its share.
+func (h *harness) whole(part int) int { return part * max(h.fixture.Shards, 1) }
 
 // register makes workers known.
 func (h *harness) register(workers ...string) {

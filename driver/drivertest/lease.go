@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ var leaseCases = []testCase{
 	{"a heartbeat renews the lease", leaseHeartbeat},
 	{"one heartbeat renews everything a worker holds", leaseRenewsAll},
 	{"a fetch renews the lease", leaseFetchRenews},
+	{"a lease lasts as long as fetches and heartbeats say", leaseLasts},
 	{"a lease that ran out is renewed if nobody recovered it", leaseLateHeartbeat},
 	{"a fetch renews its own lease that ran out before it recovers", leaseLateFetch},
 	{"after recovery every call of the worker is refused", leaseLost},
@@ -102,6 +104,35 @@ func (h *harness) heartbeat(worker string) *driver.HeartbeatResult {
 	res, err := h.store.Heartbeat(h.ctx(), worker, lease)
 	h.must(err)
 	return res
+}
+
+// leaseLasts has a worker that fetches all the time, one task a call, and that sends a heartbeat when the end of its lease
+// comes near that it was told last. It must not lose anything, in whichever shard.
+func leaseLasts(h *harness) {
+	h.add(tasks("a", 40)...)
+	h.register("w")
+	end := h.heartbeat("w").LeaseEnd
+	h.survivor("other")
+	for range 40 {
+		h.advance(lease / 4)
+		if end.Sub(h.now()) <= lease/2 {
+			end = h.heartbeat("w").LeaseEnd
+		}
+		res := h.fetch(request("w", 1))
+		if len(res.Claims) != 1 {
+			h.Fatalf("got %d claims, want 1", len(res.Claims))
+		}
+		if !res.LeaseEnd.IsZero() {
+			end = res.LeaseEnd
+		}
+		h.fetch(request("other", 0)) // recovers what others lost
+		if held, err := h.store.Held(h.ctx(), "w"); err != nil || !slices.ContainsFunc(held, func(c driver.Claim) bool { return c.ID == res.Claims[0].ID }) {
+			h.Fatalf("at %v, with a lease until %v, the worker does not hold what it claimed: %v", h.now(), end, err)
+		}
+	}
+	if held, err := h.store.Held(h.ctx(), "w"); err != nil || len(held) != 40 {
+		h.Errorf("the worker holds %d tasks, %v, want 40", len(held), err)
+	}
 }
 
 func leaseHeartbeat(h *harness) {

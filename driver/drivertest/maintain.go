@@ -13,6 +13,7 @@ var retentionCases = []testCase{
 	{"ended tasks go by age, each state by its own", retainAge},
 	{"ended tasks go by count, the oldest first", retainCount},
 	{"ended tasks go by bytes of payload and result, the oldest first", retainBytes},
+	{"a count holds however tasks are spread", retainSpread},
 	{"nothing is kept under a bound of 0", retainNone},
 	{"retention is a queue's own", retainPerQueue},
 	{"a task that has not ended is never pruned", retainLive},
@@ -26,7 +27,7 @@ func (h *harness) endAs(o driver.Outcome, queue, prefix string, n int) []string 
 	h.Helper()
 	worker := "ends-" + prefix
 	h.register(worker)
-	ids := h.add(inQueue(queue, tasks(prefix, n))...)
+	ids := h.add(inQueue(queue, h.line(prefix, n))...)
 	for _, id := range ids {
 		h.end(worker, h.claimOne(worker, id, queue), o)
 		h.advance(time.Millisecond)
@@ -75,7 +76,7 @@ func retainCount(h *harness) {
 		h.keep(q, unbounded)
 		ids := h.endAs(o, q, string(s), 6)
 		k := unbounded
-		k.Count = 4
+		k.Count = h.whole(4)
 		h.keep(q, k)
 		h.maintain()
 		h.wantGone(ids[:2], ids[2:])
@@ -102,7 +103,7 @@ func retainBytes(h *harness) {
 	h.register("w")
 	var ids []string
 	for i := range 5 {
-		id := fmt.Sprint("a-", i)
+		id := h.near(fmt.Sprint("a-", i))
 		h.add(task(id, func(t *driver.Task) { t.Encoding, t.Payload = driver.EncodingRaw, make([]byte, 600) }))
 		c := h.claimOne("w", id)
 		h.endWith("w", driver.Settlement{ID: id, Token: c.Token, Outcome: driver.Complete, Result: make([]byte, 400), ResultEncoding: driver.EncodingRaw})
@@ -110,10 +111,29 @@ func retainBytes(h *harness) {
 		ids = append(ids, id)
 	}
 	k := unbounded
-	k.Bytes = 3500
+	k.Bytes = int64(h.whole(3500))
 	h.keep(driver.DefaultQueue, k)
 	h.maintain()
 	h.wantGone(ids[:2], ids[2:])
+}
+
+// retainSpread: with several shards it is a bound up to one task a shard.
+func retainSpread(h *harness) {
+	const n, most = 60, 8
+	h.keep(driver.DefaultQueue, unbounded)
+	h.add(tasks("a", n)...)
+	h.register("w")
+	for _, c := range h.claim("w", n) {
+		h.end("w", c, driver.Complete)
+	}
+	k := unbounded
+	k.Count = most
+	h.keep(driver.DefaultQueue, k)
+	pruned := h.maintain().Pruned
+	kept, spare := h.queue(driver.DefaultQueue).Counts[driver.Completed], max(h.fixture.Shards-1, 0)
+	if kept+pruned != n || kept > most+spare || kept < 1 || h.caps.Ordered && kept != most {
+		h.Errorf("of %d tasks %d were pruned and %d are kept, want %d and up to %d more", n, pruned, kept, most, spare)
+	}
 }
 
 func retainNone(h *harness) {

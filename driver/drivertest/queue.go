@@ -30,7 +30,7 @@ func queueCounts(h *harness) {
 		want[s] = i + 1
 		for j := range i + 1 {
 			// In a queue of all, a task is claimed to be brought further only if it comes before those put there earlier.
-			h.put(s, task(fmt.Sprintf("%s-%d", s, j), func(t *driver.Task) { t.Queue, t.Priority = "q", -i }))
+			h.put(s, task(h.near(fmt.Sprintf("%s-%d", s, j)), func(t *driver.Task) { t.Queue, t.Priority = "q", -i }))
 		}
 	}
 	if diff := cmp.Diff(want, h.queue("q").Counts); diff != "" {

@@ -62,6 +62,14 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(set.Close()) })
 		ts.Setenv(name, set.URL())
+	case "replicated":
+		master, err := redisserver.Start(context.Background(), nil)
+		ts.Check(err)
+		ts.Defer(func() { ts.Check(master.Close()) })
+		replica, err := redisserver.Start(context.Background(), &redisserver.Options{ReplicaOf: master})
+		ts.Check(err)
+		ts.Defer(func() { ts.Check(replica.Close()) })
+		ts.Setenv(name, master.URL())
 	case "cluster":
 		c, err := redisserver.StartCluster(context.Background(), nil)
 		ts.Check(err)

@@ -30,7 +30,7 @@ func TestSentinelFailover(t *testing.T) {
 			takeTurn(t)
 			set := redistest.StartSentinel(t, &redisserver.SentinelOptions{Node: redisserver.Options{Flavour: f.flavour}})
 			// Both replicas hold what was accepted before; afterwards the old master is missing, so the second wait is for one.
-			url := with(set.URL(), "timeout=3s", "level="+string(f.level))
+			url := with(set.URL(), "timeout=3s", "durability="+string(f.level))
 			if f.level == driver.DurabilityReplicated {
 				url = with(url, "replicas=2")
 			}

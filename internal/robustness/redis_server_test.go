@@ -66,7 +66,7 @@ type serverKill struct {
 func (k serverKill) loop(t *testing.T, enough func(kills int) bool) {
 	takeTurn(t)
 	server := redistest.Start(t, &k.server)
-	url := with(server.URL(), "timeout=3s", "level="+string(k.level))
+	url := with(server.URL(), "timeout=3s", "durability="+string(k.level))
 	c := newRedisCrew(t, url, url)
 	var kills []time.Time
 	for !enough(len(kills)) {

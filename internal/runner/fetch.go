@@ -13,6 +13,14 @@ import (
 // maxFetch is how many claims one call asks for at most.
 const maxFetch = 1000
 
+// Something between worker and store may have executed a fetch twice, and nobody is told of the claims of the first time.
+// So a worker asks what it holds even where no reply was lost: often while it holds nothing that it knows of, when that
+// costs next to nothing, and rarely otherwise, since the answer carries all that it holds.
+const (
+	lookEvery = time.Minute
+	lookBusy  = 10 * time.Minute
+)
+
 // fetcher claims tasks as slots become free, and waits for work when there is none.
 type fetcher struct {
 	s      *session
@@ -21,7 +29,9 @@ type fetcher struct {
 	tr     trouble
 	names  []string
 	unsure bool      // the reply of a fetch was lost: there may be claims that we don't know of
-	look   time.Time // when to look for such claims once more; zero: not
+	look   time.Time // when to look for such claims again
+	again  bool      // that look is the second after a lost reply
+	looked time.Time // when it was looked last
 	busy   bool      // with UntilEmpty: something was held at the last look
 	empty  int       // rounds in a row that found nothing although a wait was cut short
 }
@@ -31,7 +41,28 @@ func newFetcher(s *session) *fetcher {
 	for _, q := range s.cfg.Queues {
 		f.names = append(f.names, q.Name)
 	}
+	f.looked = time.Now()
+	f.lookLater()
 	return f
+}
+
+// lookLater puts the next look off for about a minute.
+func (f *fetcher) lookLater() {
+	f.look, f.again = time.Now().Add(lookEvery+rand.N(lookEvery/4)), false // spread over the workers
+}
+
+// mustLook reports whether it is time to look for claims that this worker does not know of.
+func (f *fetcher) mustLook() bool {
+	switch {
+	case f.unsure:
+		return true
+	case time.Now().Before(f.look):
+		return false
+	case f.again, time.Since(f.looked) >= lookBusy, f.d.clear(f.s):
+		return true
+	}
+	f.lookLater()
+	return false
 }
 
 // run fetches until stop ends or the session does, or nothing is left to run (with UntilEmpty).
@@ -42,12 +73,16 @@ func (f *fetcher) run(stop context.Context) error {
 	for {
 		n := 0
 		if !f.unsure {
-			n = f.d.awaitRoom(idle, f.look)
+			until := time.Time{} // a worker without room has no use for more claims
+			if f.again {
+				until = f.look
+			}
+			n = f.d.awaitRoom(idle, until)
 		}
 		if idle.Err() != nil {
 			return nil
 		}
-		if f.unsure || !f.look.IsZero() && !time.Now().Before(f.look) {
+		if f.mustLook() {
 			f.reconcile(idle)
 			continue
 		}
@@ -83,7 +118,9 @@ func (f *fetcher) fetch(n int) (*driver.FetchResult, error) {
 		return nil, err
 	}
 	now := time.Now()
-	f.s.renew(sent)
+	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
+		f.s.renew(sent)
+	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)
 	f.d.setAhead(f.pace.ahead(f.d.progress(), now, now.Sub(sent)))
@@ -137,10 +174,11 @@ func (f *fetcher) reconcile(idle context.Context) {
 		}
 		return
 	}
+	f.looked = time.Now()
 	if f.unsure {
-		f.look = time.Now().Add(f.s.cfg.Lease)
+		f.look, f.again = f.looked.Add(f.s.cfg.Lease), true
 	} else {
-		f.look = time.Time{}
+		f.lookLater()
 	}
 	f.unsure = false
 	f.d.offer(f.s, claims)
@@ -153,9 +191,7 @@ func (f *fetcher) wait(idle context.Context, res *driver.FetchResult) {
 	if !res.NextDue.IsZero() {
 		wait = min(wait, res.NextDue.Sub(res.Now))
 	}
-	if !f.look.IsZero() {
-		wait = min(wait, max(time.Until(f.look), time.Millisecond))
-	}
+	wait = min(wait, max(time.Until(f.look), time.Millisecond))
 	if len(res.Claims) > 0 {
 		f.empty = 0
 	}

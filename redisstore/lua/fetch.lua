@@ -4,8 +4,8 @@
 -- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
---      tokens live in this slot, payload bytes after which to stop, 1 if the worker serves all types, for each pair in
---      the order of service: number, subject, index of its queue, 1 if its queue is paused.
+--      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
+--      worker serves all types, for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
 --      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record;
@@ -19,7 +19,7 @@
 
 local TASK, RUN, OWN, UNIQ, STAT, EVENTS, WORKERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local HELD, CANCEL, CTL = KEYS[9], KEYS[10], KEYS[11]
-local worker, lease, want, careful, wake_here, room = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10] == '1', tonumber(ARGV[11])
+local worker, lease, want, careful, wake_here, room = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10] ~= '0', tonumber(ARGV[11])
 
 local lease_end = redis.call('ZSCORE', WORKERS, worker)
 if not lease_end or tonumber(lease_end) <= 1 then
@@ -273,7 +273,7 @@ for i, p in ipairs(all) do
     end
   end
 end
-if left == 0 and wake_here and #all > 0 then
+if left == 0 and ARGV[10] == '1' and #all > 0 then
   -- Tokens of pairs in which nothing waits would wake somebody for nothing.
   local tokens = {}
   for i, p in ipairs(all) do

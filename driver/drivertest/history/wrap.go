@@ -34,7 +34,7 @@ func (s *recorded) Enqueue(ctx context.Context, tasks []*driver.Task, opts drive
 
 func (s *recorded) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
 	res, err := s.Store.Fetch(ctx, req)
-	if err == nil {
+	if err == nil && !res.LeaseEnd.IsZero() {
 		s.r.Leased(req.Worker, res.LeaseEnd)
 	}
 	return res, err
