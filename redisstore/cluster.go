@@ -5,15 +5,6 @@ import (
 	"sync"
 )
 
-// after returns the n shards that follow one, round and round.
-func (s *Store) after(number, n int) []*shard {
-	list := make([]*shard, n)
-	for i := range list {
-		list[i] = s.shards[(number+1+i)%len(s.shards)]
-	}
-	return list
-}
-
 // eachShard calls do for every shard that is wanted (nil: all), at once where there are several, and returns the first
 // error by the shards' order.
 func (s *Store) eachShard(ctx context.Context, do func(context.Context, *shard) error, wanted func(*shard) bool) error {

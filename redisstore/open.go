@@ -103,6 +103,8 @@ type Store struct {
 	offset  atomic.Int64 // ms added to the clock, by tests only
 	next    atomic.Uint32
 	workers sync.Map // worker id → driver.WorkerInfo, of those registered here
+	rounds  sync.Map // worker id → *rounds, of those that fetch from several shards
+	awoken  sync.Map // ids of workers whose last wait was ended by a token
 
 	life     context.Context // ends with Close
 	end      context.CancelFunc
@@ -161,6 +163,10 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// pingEvery is how often the client library asks an idle connection for a sign of life. Its default, every second, is a good
+// part of what an idle worker sends.
+const pingEvery = 2 * time.Second
+
 func (s *Store) connect() error {
 	for _, c := range []struct {
 		client *rueidis.Client
@@ -175,6 +181,7 @@ func (s *Store) connect() error {
 	} {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
+		o.Dialer.KeepAlive = pingEvery
 		o.ConnWriteTimeout = 2 * s.timeout
 		if s.watchers != nil {
 			s.watchers.option(&o)
