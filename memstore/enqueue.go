@@ -76,7 +76,7 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 // claimKey makes a new task the owner of its unique key, or returns what its policy says of the conflict.
 func (s *Store) claimKey(t *task) *driver.EnqueueResult {
 	if owner := s.owner(t.Unique.Key); owner != nil {
-		live := !owner.removed && !owner.State.Ended()
+		live := !owner.removed() && !owner.State.Ended()
 		switch policy := t.Unique.OnConflict; {
 		case policy == driver.ConflictReturn:
 			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Existing: true}

@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"slices"
 	"time"
@@ -21,7 +20,7 @@ type worker struct {
 	driver.WorkerInfo
 	since, leaseEnd time.Time
 	lost            bool                    // its recovery has begun
-	held            list.List               // of *task, in the order of claiming
+	held            list                    // in the order of claiming
 	cancels         map[string]driver.Token // held tasks whose cancellation was asked for
 	cancelNews      bool                    // some of them were not delivered yet
 	control         []*waiter
@@ -145,9 +144,9 @@ func (s *Store) Held(ctx context.Context, id string) ([]driver.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims := make([]driver.Claim, 0, w.held.Len())
-	for e := w.held.Front(); e != nil; e = e.Next() {
-		claims = append(claims, e.Value.(*task).claim())
+	claims := make([]driver.Claim, 0, w.held.len)
+	for t := range w.held.all() {
+		claims = append(claims, t.claim())
 	}
 	return claims, nil
 }
