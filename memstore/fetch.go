@@ -124,14 +124,16 @@ func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int
 		t.Attempt++
 		s.freeKey(t, driver.UntilStarted)
 		s.move(t, driver.Active, "")
-		claims = append(claims, t.claim())
+		claims = appendClaim(claims, t)
 	}
 	return claims
 }
 
-func (t *task) claim() driver.Claim {
-	return driver.Claim{Task: *t.Task.Clone(), Token: t.Token, Attempt: t.Attempt, Crashes: t.Crashes,
-		EnqueuedAt: t.EnqueuedAt, ClaimedAt: t.ClaimedAt, CancelRequested: t.CancelRequested}
+func appendClaim(claims []driver.Claim, t *task) []driver.Claim {
+	claims = append(claims, driver.Claim{Task: t.Task, Token: t.Token, Attempt: t.Attempt, Crashes: t.Crashes,
+		EnqueuedAt: t.EnqueuedAt, ClaimedAt: t.ClaimedAt, CancelRequested: t.CancelRequested})
+	claims[len(claims)-1].Detach()
+	return claims
 }
 
 // Held implements [driver.Fetcher]. Claims come in the order in which they were made.
@@ -146,7 +148,7 @@ func (s *Store) Held(ctx context.Context, id string) ([]driver.Claim, error) {
 	}
 	claims := make([]driver.Claim, 0, w.held.len)
 	for t := range w.held.all() {
-		claims = append(claims, t.claim())
+		claims = appendClaim(claims, t)
 	}
 	return claims, nil
 }

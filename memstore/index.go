@@ -281,6 +281,21 @@ func (s *Store) unlink(t *task) {
 	}
 }
 
+// block makes values a few at a time, which costs less than one by one. A piece is in memory as long as one of its
+// values, so it is small.
+type block[T any] []T
+
+// next returns a new value. As many as left will be asked for, with this one.
+func (b *block[T]) next(left int) *T {
+	const most = 16
+	if len(*b) == 0 {
+		*b = make([]T, min(left, most))
+	}
+	v := &(*b)[0]
+	*b = (*b)[1:]
+	return v
+}
+
 // queue returns the queue of that name, made if needed.
 func (s *Store) queue(name string) *queue {
 	q := s.queues[name]
