@@ -111,7 +111,7 @@ func (s *Store) checkTask(a *audit, t *task, places map[any]int) {
 
 func inHeap(h *heap, t *task) bool {
 	i, e := int(t.pos[h.by]), h.by.entry(t)
-	return i < len(h.items) && h.items[i] == e && (i == 0 || !e.less(&h.items[(i-1)/2]))
+	return i < len(h.items) && h.items[i] == e && (i == 0 || !e.less(&h.items[(i-1)/arity]))
 }
 
 // checkQueue checks a queue's counters against what was counted.

@@ -29,6 +29,9 @@ func (t *task) keyEnd() time.Time { return t.EnqueuedAt.Add(t.Unique.TTL) }
 // removed reports whether the task is in the store no more.
 func (t *task) removed() bool { return t.State == "" }
 
+// arity is how many children an entry of a heap has.
+const arity = 4
+
 // ordering says by what a heap is ordered.
 type ordering int
 
@@ -65,7 +68,8 @@ func (by ordering) entry(t *task) entry {
 
 func (e *entry) less(o *entry) bool { return e.key < o.key || e.key == o.key && e.tie < o.tie }
 
-// heap is a binary heap that knows where each task is, so that any can be taken out.
+// heap is a heap that knows where each task is, so that any can be taken out. It is flat, as each step down or up touches
+// a task.
 type heap struct {
 	by    ordering
 	items []entry
@@ -95,7 +99,7 @@ func (h *heap) remove(t *task) {
 
 // up moves the hole at i towards the root until e fits, and puts e there; down towards the leaves.
 func (h *heap) up(i int, e entry) {
-	for parent := (i - 1) / 2; i > 0 && e.less(&h.items[parent]); parent = (i - 1) / 2 {
+	for parent := (i - 1) / arity; i > 0 && e.less(&h.items[parent]); parent = (i - 1) / arity {
 		h.set(i, h.items[parent])
 		i = parent
 	}
@@ -103,9 +107,12 @@ func (h *heap) up(i int, e entry) {
 }
 
 func (h *heap) down(i int, e entry) int {
-	for child := 2*i + 1; child < len(h.items); child = 2*i + 1 {
-		if child+1 < len(h.items) && h.items[child+1].less(&h.items[child]) {
-			child++
+	for begin := arity*i + 1; begin < len(h.items); begin = arity*i + 1 {
+		child := begin
+		for c := begin + 1; c < min(begin+arity, len(h.items)); c++ {
+			if h.items[c].less(&h.items[child]) {
+				child = c
+			}
 		}
 		if !h.items[child].less(&e) {
 			break
