@@ -15,8 +15,10 @@ import (
 // the next one fills. So a lone call pays no delay and a thousand share a round trip.
 //
 // Callers whose batch has landed come back one after another with their next tasks. So that the store need not wait for
-// them, a second batch may be in flight: it leaves when half of the callers that there were of late wait for it. Then two
-// halves take turns; without that bound the first to come back would leave alone, and batches would be small.
+// them, a second batch may be in flight. It leaves when half of the callers that there were of late wait for it, so that
+// two halves take turns: earlier, the first to come back would leave alone, and batches would be small; later, the store
+// would have nothing to do in the meantime. A crowd sends one batch at a time: its batches are work rather than way, and a
+// server that answers two of them at once idles until their callers are back.
 type lane struct {
 	c     *Client
 	level Durability
@@ -31,8 +33,10 @@ type lane struct {
 	idle     []chan struct{} // closed when nothing is waiting or in flight
 }
 
-// maxFlights is how many batches of a lane are in flight at most.
-const maxFlights = 2
+const (
+	maxFlights = 2   // batches of a lane in flight, at most
+	maxCrowd   = 100 // callers up to whom there are two
+)
 
 // flight is a batch in flight.
 type flight struct {
@@ -110,7 +114,7 @@ func (l *lane) run(f *flight) {
 
 // depart makes a batch of all that waits and whose callers still do, if it may leave now. mu is held.
 func (l *lane) depart() *flight {
-	if l.flights == maxFlights || l.flights > 0 && (l.crowd == 0 || 2*len(l.waiting) < l.crowd) {
+	if l.flights == maxFlights || l.flights > 0 && !l.halfWaits() {
 		return nil
 	}
 	l.waiting = slices.DeleteFunc(l.waiting, func(k *call) bool { return k.gone })
@@ -125,6 +129,11 @@ func (l *lane) depart() *flight {
 	l.flights++
 	l.inFlight += len(f.calls)
 	return f
+}
+
+// halfWaits reports whether half of the callers that there were of late wait, and they are no crowd.
+func (l *lane) halfWaits() bool {
+	return l.crowd > 0 && l.crowd <= maxCrowd && 2*len(l.waiting) >= l.crowd
 }
 
 // land ends a flight and returns the next.
