@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"encoding/json"
 	"time"
 	"unicode/utf8"
 )
@@ -112,7 +111,7 @@ func CheckEncoding(what string, e Encoding, b []byte) error {
 	case EncodingRaw:
 		return nil
 	case EncodingJSON:
-		if len(b) > 0 && !json.Valid(b) {
+		if len(b) > 0 && !validJSON(b) {
 			return Invalidf("the %s is not valid JSON", what)
 		}
 		return nil
