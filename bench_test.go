@@ -4,6 +4,7 @@ package waggle_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/driver/drivertest"
 	"github.com/waggleq/waggle/memstore"
 )
 
@@ -98,6 +100,34 @@ func BenchmarkEnqueue(b *testing.B) {
 			}
 		}
 	})
+	report(b, began)
+}
+
+// BenchmarkEnqueueFar has 50 callers enqueue one task at a time into a store that takes 0.3 ms a call.
+func BenchmarkEnqueueFar(b *testing.B) {
+	mem, _ := benchStore(b)
+	far := drivertest.Rule{Method: "Enqueue", Fault: drivertest.Delay, Delay: 300 * time.Microsecond}
+	client, err := waggle.NewClient(drivertest.NewFaulty(mem, &drivertest.FaultPlan{Rules: []drivertest.Rule{far}}), &waggle.ClientOptions{Logger: quiet})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	began := cpu()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range 50 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if _, err := client.Enqueue(b.Context(), "noop", payload, nil); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 	report(b, began)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,17 +13,35 @@ import (
 
 // lane carries tasks of one durability level to the store, the way databases group commits: while one batch is in flight
 // the next one fills. So a lone call pays no delay and a thousand share a round trip.
+//
+// Callers whose batch has landed come back one after another with their next tasks. So that the store need not wait for
+// them, a second batch may be in flight. It leaves when half of the callers that there were of late wait for it, so that
+// two halves take turns: earlier, the first to come back would leave alone, and batches would be small; later, the store
+// would have nothing to do in the meantime. A crowd sends one batch at a time: its batches are work rather than way, and a
+// server that answers two of them at once idles until their callers are back.
 type lane struct {
 	c     *Client
 	level Durability
 
-	mu      sync.Mutex
-	waiting []*call
-	spare   []*call // the buffer of the batch before
-	sending bool
-	free    []*call         // used again; a call is not when its caller gave up
-	idle    []chan struct{} // closed when nothing is waiting or in flight
-	tasks   []*driver.Task  // of the batch in flight; owned by run
+	mu       sync.Mutex
+	waiting  []*call
+	flights  int             // batches in flight
+	inFlight int             // calls in them
+	crowd    int             // calls that waited or were in flight at the landings of late; 0 before the first
+	spare    []*flight       // used again
+	free     []*call         // used again; a call is not when its caller gave up
+	idle     []chan struct{} // closed when nothing is waiting or in flight
+}
+
+const (
+	maxFlights = 2   // batches of a lane in flight, at most
+	maxCrowd   = 100 // callers up to whom there are two
+)
+
+// flight is a batch in flight.
+type flight struct {
+	calls []*call
+	tasks []*driver.Task // of one store call
 }
 
 // call is one task on its way.
@@ -64,9 +83,8 @@ func (l *lane) join(t *driver.Task, chosen bool) *call {
 	}
 	k.task, k.chosen = t, chosen
 	l.waiting = append(l.waiting, k)
-	if !l.sending {
-		l.sending = true
-		go l.run()
+	if f := l.depart(); f != nil {
+		go l.run(f)
 	}
 	return k
 }
@@ -82,43 +100,60 @@ func (l *lane) release(k *call) {
 	l.mu.Unlock()
 }
 
-// run sends batches until nothing waits.
-func (l *lane) run() {
-	for {
-		batch := l.take()
-		if batch == nil {
-			return
-		}
-		for len(batch) > 0 {
+// run sends a batch, and after it what may leave then.
+func (l *lane) run(f *flight) {
+	for f != nil {
+		for batch := f.calls; len(batch) > 0; {
 			n := l.fit(batch)
-			l.send(batch[:n])
+			l.send(f, batch[:n])
 			batch = batch[n:]
 		}
+		f = l.land(f)
 	}
 }
 
-// take takes all that waits and whose callers still do.
-func (l *lane) take() []*call {
+// depart makes a batch of all that waits and whose callers still do, if it may leave now. mu is held.
+func (l *lane) depart() *flight {
+	if l.flights == maxFlights || l.flights > 0 && !l.halfWaits() {
+		return nil
+	}
+	l.waiting = slices.DeleteFunc(l.waiting, func(k *call) bool { return k.gone })
+	if len(l.waiting) == 0 {
+		return nil
+	}
+	f := new(flight)
+	if n := len(l.spare); n > 0 {
+		f, l.spare = l.spare[n-1], l.spare[:n-1]
+	}
+	f.calls, l.waiting = l.waiting, f.calls[:0]
+	l.flights++
+	l.inFlight += len(f.calls)
+	return f
+}
+
+// halfWaits reports whether half of the callers that there were of late wait, and they are no crowd.
+func (l *lane) halfWaits() bool {
+	return l.crowd > 0 && l.crowd <= maxCrowd && 2*len(l.waiting) >= l.crowd
+}
+
+// land ends a flight and returns the next.
+func (l *lane) land(f *flight) *flight {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	batch := l.waiting
-	l.waiting, l.spare = l.spare[:0], batch
-	kept := batch[:0]
-	for _, k := range batch {
-		if !k.gone {
-			kept = append(kept, k)
+	now := len(l.waiting) + l.inFlight
+	l.crowd = max(now, (3*l.crowd+now)/4)
+	l.flights--
+	l.inFlight -= len(f.calls)
+	clear(f.calls)
+	l.spare = append(l.spare, f)
+	next := l.depart()
+	if l.flights == 0 {
+		for _, done := range l.idle {
+			close(done)
 		}
+		l.idle = nil
 	}
-	clear(batch[len(kept):])
-	if len(kept) > 0 {
-		return kept
-	}
-	l.sending = false
-	for _, done := range l.idle {
-		close(done)
-	}
-	l.idle = nil
-	return nil
+	return next
 }
 
 // fit returns how many calls fit into one store call.
@@ -133,14 +168,14 @@ func (l *lane) fit(batch []*call) int {
 	return len(batch)
 }
 
-func (l *lane) send(batch []*call) {
-	l.tasks = l.tasks[:0]
+func (l *lane) send(f *flight, batch []*call) {
+	f.tasks = f.tasks[:0]
 	for _, k := range batch {
-		l.tasks = append(l.tasks, k.task)
+		f.tasks = append(f.tasks, k.task)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), l.c.opts.Timeout)
 	defer cancel()
-	results, tries, err := l.c.put(ctx, l.tasks, l.level)
+	results, tries, err := l.c.put(ctx, f.tasks, l.level)
 	if errors.Is(err, context.DeadlineExceeded) { // ours: the callers have their own
 		err = driver.Errorf(ErrUnavailable, "the store has not answered within %v", l.c.opts.Timeout)
 	}
@@ -152,13 +187,13 @@ func (l *lane) send(batch []*call) {
 		}
 		k.done <- struct{}{} // never blocks: room for one
 	}
-	clear(l.tasks)
+	clear(f.tasks)
 }
 
 // flush waits until nothing is waiting or in flight.
 func (l *lane) flush(ctx context.Context) error {
 	l.mu.Lock()
-	if !l.sending {
+	if l.flights == 0 {
 		l.mu.Unlock()
 		return nil
 	}

@@ -95,6 +95,39 @@ func TestEnqueueCoalesces(t *testing.T) {
 	})
 }
 
+// Callers that come back again and again have two batches in flight, so that not half of them wait for the other half; a
+// crowd sends one batch at a time. A store call takes a second here: one batch at a time makes two seconds a round.
+func TestEnqueueTakesTurns(t *testing.T) {
+	t.Parallel()
+	for callers, seconds := range map[int]float64{1: 1, 2: 1.1, 50: 1.95, 200: 2.1} {
+		t.Run(fmt.Sprint(callers, " callers"), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, c := slowClient(t, driver.Limits{})
+				const rounds = 20
+				began := time.Now()
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for range rounds {
+							if _, err := c.Enqueue(t.Context(), "x", nil, nil); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				if took := time.Since(began).Seconds(); took > rounds*seconds {
+					t.Errorf("%d rounds took %vs, want %vs at most", rounds, took, rounds*seconds)
+				}
+				if mean := callers * rounds / len(s.sizes()); mean < callers/4 {
+					t.Errorf("a batch has %d tasks: %v", mean, s.sizes())
+				}
+			})
+		})
+	}
+}
+
 func TestEnqueueRespectsBytes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -482,6 +482,23 @@ func TestNoHoarding(t *testing.T) {
 	})
 }
 
+// The time that a slot waited for a job is no part of the job's attempt.
+func TestIdleTimeIsNotRunTime(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		running := e.work(&waggle.WorkerOptions{Slots: 2}, func(w *waggle.Worker) {
+			w.HandleFunc("t", func(context.Context, *waggle.Task) error { time.Sleep(time.Second); return nil }, nil)
+		})
+		for range 4 {
+			id := e.enqueue("t", nil, nil)
+			time.Sleep(time.Minute)
+			if a := e.wantState(id, waggle.Completed).Attempts[0]; a.Ended.Sub(a.Started) != time.Second {
+				t.Errorf("a handler that takes a second ran from %v to %v", a.Started, a.Ended)
+			}
+		}
+		running.stop()
+	})
+}
+
 func TestRegistrationMistakes(t *testing.T) {
 	t.Parallel()
 	e := newPlainEnv(t)

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"encoding/json"
 	"time"
 	"unicode/utf8"
 )
@@ -83,20 +82,20 @@ func CheckName(what, name string, maxLen int) error {
 		return Invalidf("the %s is %d bytes long, %d are allowed", what, len(name), maxLen)
 	}
 	for i := range len(name) {
-		if !nameByte(name[i]) {
+		if !nameBytes[name[i]] {
 			return Invalidf("the %s %q has a character that is not allowed at byte %d: use letters, digits and . _ : -", what, name, i)
 		}
 	}
 	return nil
 }
 
-func nameByte(b byte) bool {
-	switch {
-	case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		return true
+// nameBytes are the bytes that names are made of: a table, as each task has three names that are checked.
+var nameBytes = func() (ok [256]bool) {
+	for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-") {
+		ok[b] = true
 	}
-	return b == '.' || b == '_' || b == ':' || b == '-'
-}
+	return ok
+}()
 
 func checkPayload(t *Task, c Capabilities) error {
 	if len(t.Payload) > c.Limit.MaxPayload {
@@ -112,7 +111,7 @@ func CheckEncoding(what string, e Encoding, b []byte) error {
 	case EncodingRaw:
 		return nil
 	case EncodingJSON:
-		if len(b) > 0 && !json.Valid(b) {
+		if len(b) > 0 && !validJSON(b) {
 			return Invalidf("the %s is not valid JSON", what)
 		}
 		return nil

@@ -63,12 +63,12 @@ type Task struct {
 // Clone returns a deep copy of t.
 func (t *Task) Clone() *Task { // small enough to be inlined, so that a copy by value costs no allocation
 	c := *t
-	c.detach()
+	c.Detach()
 	return &c
 }
 
-// detach makes what a plain copy shares its own.
-func (t *Task) detach() {
+// Detach makes t's own what it shares with the task that it was copied from by value.
+func (t *Task) Detach() {
 	t.Payload = slices.Clone(t.Payload)
 	t.Headers = maps.Clone(t.Headers)
 	t.Tags = slices.Clone(t.Tags)

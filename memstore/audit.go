@@ -57,7 +57,7 @@ func (s *Store) check() []driver.Finding {
 		s.checkQueue(&a, q, places, counts)
 	}
 	for _, w := range s.workers {
-		a.expect(w.held.Len() == places[w], "count-held", w.ID, "worker holds %d tasks, its list has %d", places[w], w.held.Len())
+		a.expect(w.held.len == places[w], "count-held", w.ID, "worker holds %d tasks, its list has %d", places[w], w.held.len)
 	}
 	ttl := 0
 	for key, t := range s.keys {
@@ -92,15 +92,15 @@ func (s *Store) checkTask(a *audit, t *task, places map[any]int) {
 		heaps = append(heaps, &l.heaps[byDue])
 	case t.State == driver.Active:
 		w := s.workers[t.Worker]
-		a.expect(w != nil && t.elem != nil, "orphan-active", t.ID, "active, but worker %s does not hold it", t.Worker)
+		a.expect(w != nil && t.in != nil, "orphan-active", t.ID, "active, but worker %s does not hold it", t.Worker)
 		if w != nil {
 			places[w]++
 			_, asked := w.cancels[t.ID]
 			a.expect(asked == t.CancelRequested, "lost-cancel", t.ID, "worker %s is not asked to cancel what it should", t.Worker)
 		}
 	case t.State.Ended():
-		a.expect(t.elem != nil && !t.EndedAt.IsZero(), "orphan-ended", t.ID, "%s, but not in the list of these", t.State)
-		places[l.queue.kept[t.State]]++
+		a.expect(t.in != nil && !t.EndedAt.IsZero(), "orphan-ended", t.ID, "%s, but not in the list of these", t.State)
+		places[l.queue.kept.of(t.State)]++
 	}
 	for _, h := range heaps {
 		a.expect(inHeap(h, t), "missing-index", t.ID, "%s, but not where it should wait", t.State)
@@ -110,8 +110,8 @@ func (s *Store) checkTask(a *audit, t *task, places map[any]int) {
 }
 
 func inHeap(h *heap, t *task) bool {
-	i := t.pos[h.by]
-	return i < len(h.items) && h.items[i] == t && (i == 0 || !h.by.less(t, h.items[(i-1)/2]))
+	i, e := int(t.pos[h.by]), h.by.entry(t)
+	return i < len(h.items) && h.items[i] == e && (i == 0 || !e.less(&h.items[(i-1)/arity]))
 }
 
 // checkQueue checks a queue's counters against what was counted.
@@ -122,19 +122,20 @@ func (s *Store) checkQueue(a *audit, q *queue, places map[any]int, counts map[*l
 			h := &l.heaps[i]
 			a.expect(len(h.items) == places[h], "count-index", "", "%s/%s: %d tasks belong in index %d, it has %d", q.name, l.typ, places[h], i, len(h.items))
 		}
-		for _, state := range driver.States {
+		for i, state := range driver.States {
 			n := counts[l][state]
-			a.expect(l.counts[state] == n, "count-state", "", "%s/%s: %d tasks are %s, %d are counted", q.name, l.typ, n, state, l.counts[state])
+			a.expect(l.counts[i] == n, "count-state", "", "%s/%s: %d tasks are %s, %d are counted", q.name, l.typ, n, state, l.counts[i])
 			if !state.Ended() {
 				live += int64(n)
 			}
 		}
 	}
-	for state, k := range q.kept {
-		a.expect(k.Len() == places[k], "count-kept", "", "%s: %d tasks are %s, %d are listed", q.name, places[k], state, k.Len())
+	for i, state := range driver.States {
+		k := &q.kept[i]
+		a.expect(k.len == places[k], "count-kept", "", "%s: %d tasks are %s, %d are listed", q.name, places[k], state, k.len)
 		bytes := int64(0)
-		for e := k.Front(); e != nil; e = e.Next() {
-			bytes += e.Value.(*task).bytes()
+		for t := range k.all() {
+			bytes += t.bytes()
 		}
 		a.expect(k.bytes == bytes, "count-bytes", "", "%s: %s tasks have %d bytes, %d are counted", q.name, state, bytes, k.bytes)
 	}
@@ -145,14 +146,11 @@ func (s *Store) checkQueue(a *audit, q *queue, places map[any]int, counts map[*l
 // rebuild makes all indexes and counters anew from the records. A task whose worker is gone becomes available.
 func (s *Store) rebuild() {
 	s.journal = journal{tasks: slices.SortedFunc(maps.Values(s.tasks), func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })}
-	for _, t := range s.journal.tasks {
-		t.removed = false
-	}
 	for _, q := range s.queues {
-		q.lines, q.kept = map[string]*line{}, newKept()
+		q.lines, q.kept = map[string]*line{}, byState[kept]{}
 	}
 	for _, w := range s.workers {
-		w.held.Init()
+		w.held = list{}
 		clear(w.cancels)
 	}
 	s.keyEnds.items = nil

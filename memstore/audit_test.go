@@ -46,20 +46,22 @@ func TestAuditFindsAndRepairs(t *testing.T) {
 		"an expiry that is not watched":         {func(s *Store, l *line) { l.heaps[byExpiry].remove(s.tasks["available"]) }, []string{"count-index", "missing-index"}},
 		"a due time that is not watched":        {func(s *Store, l *line) { l.heaps[byDue].remove(s.tasks["retryable"]) }, []string{"count-index", "missing-index"}},
 		"a task in line that is pending":        {func(s *Store, l *line) { l.heaps[byPriority].push(s.tasks["pending"]) }, []string{"count-index"}},
-		"a worker that does not know its task":  {func(s *Store, l *line) { s.workers["w"].held.Init() }, []string{"count-held"}},
+		"a worker that does not know its task":  {func(s *Store, l *line) { s.workers["w"].held = list{} }, []string{"count-held"}},
 		"a cancellation that is not delivered":  {func(s *Store, l *line) { s.tasks["active"].CancelRequested = true }, []string{"lost-cancel"}},
 		"a worker that is gone":                 {func(s *Store, l *line) { delete(s.workers, "w") }, []string{"orphan-active"}},
-		"a wrong counter":                       {func(s *Store, l *line) { l.counts[driver.Completed]++ }, []string{"count-state"}},
+		"a wrong counter":                       {func(s *Store, l *line) { *l.counts.of(driver.Completed)++ }, []string{"count-state"}},
 		"a wrong total":                         {func(s *Store, l *line) { l.queue.totals.Enqueued++ }, []string{"totals"}},
-		"a wrong size":                          {func(s *Store, l *line) { l.queue.kept[driver.Discarded].bytes++ }, []string{"count-bytes"}},
-		"an ended task that is not kept":        {func(s *Store, l *line) { l.queue.kept[driver.Cancelled].Init() }, []string{"count-bytes", "count-kept"}},
+		"a wrong size":                          {func(s *Store, l *line) { l.queue.kept.of(driver.Discarded).bytes++ }, []string{"count-bytes"}},
+		"an ended task that is not kept":        {func(s *Store, l *line) { l.queue.kept.of(driver.Cancelled).list = list{} }, []string{"count-bytes", "count-kept"}},
 		"a unique key without its owner": {func(s *Store, l *line) {
 			s.keys["x"] = s.tasks["completed"]
 			s.tasks["completed"].Unique = &driver.Unique{Key: "x"}
 		}, []string{"orphan-key"}},
 		"an owner without its unique key": {func(s *Store, l *line) { delete(s.keys, "done") }, []string{"lost-key"}},
 		"a unique key that never ends":    {func(s *Store, l *line) { s.keyEnds.remove(s.tasks["available"]) }, []string{"count-key-ends", "missing-key-end"}},
-		"a task that no list shows":       {func(s *Store, l *line) { s.journal.remove(s.tasks["pending"]) }, []string{"count-journal"}},
+		"a task that no list shows": {func(s *Store, l *line) {
+			s.journal.tasks = slices.DeleteFunc(s.journal.tasks, func(t *task) bool { return t.ID == "pending" })
+		}, []string{"count-journal"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

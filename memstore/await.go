@@ -21,27 +21,24 @@ func (w *waiter) wants(l *line) bool {
 
 // wake wakes the longest waiting worker that serves a line, and reports whether there was one.
 func (s *Store) wake(l *line) bool {
-	for e := s.waiters.Front(); e != nil; e = e.Next() {
-		if w := e.Value.(*waiter); w.wants(l) {
-			s.waiters.Remove(e)
-			close(w.woken)
-			return true
-		}
+	i := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.wants(l) })
+	if i < 0 {
+		return false
 	}
-	return false
+	close(s.waiters[i].woken)
+	s.waiters = slices.Delete(s.waiters, i, i+1)
+	return true
 }
 
 // wakeAll ends the waiting of a worker that has left, so that it takes no hint from the others.
 func (s *Store) wakeAll(w *worker) {
 	w.wakeControl()
-	for e := s.waiters.Front(); e != nil; {
-		waiting, next := e.Value.(*waiter), e.Next()
+	s.waiters = slices.DeleteFunc(s.waiters, func(waiting *waiter) bool {
 		if waiting.worker == w.ID {
-			s.waiters.Remove(e)
 			close(waiting.woken)
 		}
-		e = next
-	}
+		return waiting.worker == w.ID
+	})
 }
 
 // wakeControl wakes what waits for cancellations of this worker.
@@ -89,25 +86,18 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*wa
 		return nil, nil, err
 	}
 	waiting := &waiter{req.Worker, slices.Clone(req.Queues), slices.Clone(req.Types), make(chan struct{})}
+	line := &s.waiters
 	if req.For == driver.ForControl {
-		if w.cancelNews {
-			return nil, nil, nil
-		}
-		w.control = append(w.control, waiting)
-		return waiting, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			w.control = slices.DeleteFunc(w.control, func(x *waiter) bool { return x == waiting })
-		}, nil
+		line = &w.control
 	}
-	if s.hasNews(req) {
+	if req.For == driver.ForControl && w.cancelNews || req.For == driver.ForWork && s.hasNews(req) {
 		return nil, nil, nil
 	}
-	elem := s.waiters.PushBack(waiting)
+	*line = append(*line, waiting)
 	return waiting, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.waiters.Remove(elem) // does nothing if it was woken
+		*line = slices.DeleteFunc(*line, func(x *waiter) bool { return x == waiting }) // none if it was woken
 	}, nil
 }
 

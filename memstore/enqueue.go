@@ -17,10 +17,12 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 		return nil, err
 	}
 	results := make([]driver.EnqueueResult, len(tasks))
-	prepared := make([]*task, len(tasks))
+	prepared, records := make([]*task, len(tasks)), block[task]{}
 	now := s.present()
 	for i, in := range tasks { // without the lock: this is half of the work
-		t := &task{Record: driver.Record{Task: *in.Clone()}}
+		t := records.next(len(tasks) - i)
+		t.Task = *in
+		t.Detach()
 		err := driver.Prepare(&t.Task, s.caps, now)
 		prepared[i], results[i] = t, driver.EnqueueResult{ID: t.ID, Err: err}
 		if in.ID == "" { // one that is set is only read: a caller who gave up may be reading it too
@@ -76,7 +78,7 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 // claimKey makes a new task the owner of its unique key, or returns what its policy says of the conflict.
 func (s *Store) claimKey(t *task) *driver.EnqueueResult {
 	if owner := s.owner(t.Unique.Key); owner != nil {
-		live := !owner.removed && !owner.State.Ended()
+		live := !owner.removed() && !owner.State.Ended()
 		switch policy := t.Unique.OnConflict; {
 		case policy == driver.ConflictReturn:
 			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Existing: true}

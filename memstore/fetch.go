@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"slices"
 	"time"
@@ -21,7 +20,7 @@ type worker struct {
 	driver.WorkerInfo
 	since, leaseEnd time.Time
 	lost            bool                    // its recovery has begun
-	held            list.List               // of *task, in the order of claiming
+	held            list                    // in the order of claiming
 	cancels         map[string]driver.Token // held tasks whose cancellation was asked for
 	cancelNews      bool                    // some of them were not delivered yet
 	control         []*waiter
@@ -125,14 +124,16 @@ func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int
 		t.Attempt++
 		s.freeKey(t, driver.UntilStarted)
 		s.move(t, driver.Active, "")
-		claims = append(claims, t.claim())
+		claims = appendClaim(claims, t)
 	}
 	return claims
 }
 
-func (t *task) claim() driver.Claim {
-	return driver.Claim{Task: *t.Task.Clone(), Token: t.Token, Attempt: t.Attempt, Crashes: t.Crashes,
-		EnqueuedAt: t.EnqueuedAt, ClaimedAt: t.ClaimedAt, CancelRequested: t.CancelRequested}
+func appendClaim(claims []driver.Claim, t *task) []driver.Claim {
+	claims = append(claims, driver.Claim{Task: t.Task, Token: t.Token, Attempt: t.Attempt, Crashes: t.Crashes,
+		EnqueuedAt: t.EnqueuedAt, ClaimedAt: t.ClaimedAt, CancelRequested: t.CancelRequested})
+	claims[len(claims)-1].Detach()
+	return claims
 }
 
 // Held implements [driver.Fetcher]. Claims come in the order in which they were made.
@@ -145,9 +146,9 @@ func (s *Store) Held(ctx context.Context, id string) ([]driver.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims := make([]driver.Claim, 0, w.held.Len())
-	for e := w.held.Front(); e != nil; e = e.Next() {
-		claims = append(claims, e.Value.(*task).claim())
+	claims := make([]driver.Claim, 0, w.held.len)
+	for t := range w.held.all() {
+		claims = appendClaim(claims, t)
 	}
 	return claims, nil
 }

@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"cmp"
-	"container/list"
 	"iter"
 	"maps"
 	"slices"
@@ -14,100 +13,62 @@ import (
 // task is a record and its places in the indexes.
 type task struct {
 	driver.Record
-	seq     int64        // order of enqueueing
-	order   int64        // place in the line of its priority
-	settled driver.Token // of the newest accepted settlement
-	removed bool
-	line    *line
-	pos     [4]int        // index in the heap of each ordering
-	elem    *list.Element // in its worker's held or its queue's kept list
+	seq        int64        // order of enqueueing
+	order      int64        // place in the line of its priority
+	settled    driver.Token // of the newest accepted settlement
+	line       *line
+	pos        [4]int32 // index in the heap of each ordering
+	in         *list    // its worker's held or its queue's kept list
+	prev, next *task    // in that list
 }
 
 func (t *task) bytes() int64 { return int64(len(t.Payload) + len(t.Result)) }
 
 func (t *task) keyEnd() time.Time { return t.EnqueuedAt.Add(t.Unique.TTL) }
 
-// ordering says by what a heap is ordered.
-type ordering int
+// removed reports whether the task is in the store no more.
+func (t *task) removed() bool { return t.State == "" }
 
-const (
-	byPriority ordering = iota // available tasks: by priority, then by place
-	byDue                      // scheduled and retryable tasks
-	byExpiry                   // available tasks that expire
-	byKeyEnd                   // owners of unique keys with a TTL
-)
+// list holds tasks in the order in which they came. A task is in one list at most.
+type list struct {
+	first, last *task
+	len         int
+}
 
-func (by ordering) deadline(t *task) time.Time {
-	switch by {
-	case byDue:
-		return t.DueAt
-	case byExpiry:
-		return t.ExpiresAt
-	default:
-		return t.keyEnd()
+func (l *list) push(t *task) {
+	t.in, t.prev, t.next = l, l.last, nil
+	*l.after(t.prev), l.last = t, t
+	l.len++
+}
+
+func (l *list) remove(t *task) {
+	*l.after(t.prev), *l.before(t.next) = t.next, t.prev
+	t.in, t.prev, t.next = nil, nil, nil
+	l.len--
+}
+
+// after is where the list keeps what follows a task, nil for the beginning; before what precedes one, nil for the end.
+func (l *list) after(t *task) **task {
+	if t == nil {
+		return &l.first
 	}
+	return &t.next
 }
 
-func (by ordering) less(a, b *task) bool {
-	if by == byPriority {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.order, b.order)) < 0
+func (l *list) before(t *task) **task {
+	if t == nil {
+		return &l.last
 	}
-	return cmp.Or(by.deadline(a).Compare(by.deadline(b)), cmp.Compare(a.seq, b.seq)) < 0
+	return &t.prev
 }
 
-// heap is a binary heap that knows where each task is, so that any can be taken out.
-type heap struct {
-	by    ordering
-	items []*task
-}
-
-func (h *heap) top() *task {
-	if len(h.items) == 0 {
-		return nil
-	}
-	return h.items[0]
-}
-
-func (h *heap) push(t *task) {
-	h.items = append(h.items, t)
-	h.up(len(h.items)-1, t)
-}
-
-func (h *heap) remove(t *task) {
-	n := len(h.items) - 1
-	i, last := t.pos[h.by], h.items[n]
-	h.items[n] = nil
-	h.items = h.items[:n]
-	if i < n {
-		h.up(h.down(i, last), last)
-	}
-}
-
-// up moves the hole at i towards the root until t fits, and puts t there; down towards the leaves.
-func (h *heap) up(i int, t *task) {
-	for parent := (i - 1) / 2; i > 0 && h.by.less(t, h.items[parent]); parent = (i - 1) / 2 {
-		h.set(i, h.items[parent])
-		i = parent
-	}
-	h.set(i, t)
-}
-
-func (h *heap) down(i int, t *task) int {
-	for child := 2*i + 1; child < len(h.items); child = 2*i + 1 {
-		if child+1 < len(h.items) && h.by.less(h.items[child+1], h.items[child]) {
-			child++
+// all yields the tasks in their order.
+func (l *list) all() iter.Seq[*task] {
+	return func(yield func(*task) bool) {
+		for t := l.first; t != nil && yield(t); t = t.next {
 		}
-		if !h.by.less(h.items[child], t) {
-			break
-		}
-		h.set(i, h.items[child])
-		i = child
 	}
-	h.set(i, t)
-	return i
 }
-
-func (h *heap) set(i int, t *task) { h.items[i], t.pos[h.by] = t, i }
 
 // journal holds all tasks in the order of enqueueing. Removed ones stay until they are half of it.
 type journal struct {
@@ -116,9 +77,9 @@ type journal struct {
 }
 
 func (j *journal) remove(t *task) {
-	t.removed = true
+	t.State = ""
 	if j.removed++; j.removed > len(j.tasks)/2+64 {
-		j.tasks = slices.DeleteFunc(j.tasks, func(t *task) bool { return t.removed })
+		j.tasks = slices.DeleteFunc(j.tasks, func(t *task) bool { return t.removed() })
 		j.removed = 0
 	}
 }
@@ -127,7 +88,7 @@ func (j *journal) remove(t *task) {
 func (j *journal) oldest() iter.Seq[*task] {
 	return func(yield func(*task) bool) {
 		for _, t := range j.tasks {
-			if !t.removed && !yield(t) {
+			if !t.removed() && !yield(t) {
 				return
 			}
 		}
@@ -139,12 +100,17 @@ func (j *journal) before(seq int64) iter.Seq[*task] {
 	return func(yield func(*task) bool) {
 		end, _ := slices.BinarySearchFunc(j.tasks, seq, func(t *task, seq int64) int { return cmp.Compare(t.seq, seq) })
 		for _, t := range slices.Backward(j.tasks[:end]) {
-			if !t.removed && !yield(t) {
+			if !t.removed() && !yield(t) {
 				return
 			}
 		}
 	}
 }
+
+// byState has a value for each state.
+type byState[T any] [8]T
+
+func (b *byState[T]) of(s driver.State) *T { return &b[slices.Index(driver.States, s)] }
 
 // queue is a queue with its lines, one for each type.
 type queue struct {
@@ -152,42 +118,41 @@ type queue struct {
 	config driver.QueueConfig
 	totals driver.Totals
 	lines  map[string]*line
-	kept   map[driver.State]*kept
+	kept   byState[kept] // of the states that end a task
 }
 
 // line is where the tasks of one type wait in a queue.
 type line struct {
 	queue   *queue
 	typ     string
-	counts  map[driver.State]int
+	counts  byState[int]
 	heaps   [3]heap
 	dueNews bool // the earliest due time has changed with no worker waiting to be told
 }
 
 // kept are the ended tasks of one state in a queue, in the order of their ends.
 type kept struct {
-	list.List
+	list
 	bytes int64
-}
-
-func newKept() map[driver.State]*kept {
-	return map[driver.State]*kept{driver.Completed: {}, driver.Cancelled: {}, driver.Discarded: {}}
 }
 
 // first returns the first task of several lines in an ordering, nil if there is none.
 func first(lines []*line, by ordering) *task {
-	var best *task
+	var best *entry
 	for _, l := range lines {
-		if t := l.heaps[by].top(); t != nil && (best == nil || by.less(t, best)) {
-			best = t
+		if items := l.heaps[by].items; len(items) > 0 && (best == nil || items[0].less(best)) {
+			best = &items[0]
 		}
 	}
-	return best
+	if best == nil {
+		return nil
+	}
+	return best.task
 }
 
 // link puts a task where its state belongs; unlink takes it out.
 func (s *Store) link(t *task) {
-	t.line.counts[t.State]++
+	*t.line.counts.of(t.State)++
 	switch t.State {
 	case driver.Available:
 		t.line.heaps[byPriority].push(t)
@@ -197,16 +162,16 @@ func (s *Store) link(t *task) {
 	case driver.Scheduled, driver.Retryable:
 		t.line.heaps[byDue].push(t)
 	case driver.Active:
-		t.elem = s.workers[t.Worker].held.PushBack(t)
+		s.workers[t.Worker].held.push(t)
 	case driver.Completed, driver.Cancelled, driver.Discarded:
-		k := t.line.queue.kept[t.State]
-		t.elem = k.PushBack(t)
+		k := t.line.queue.kept.of(t.State)
+		k.push(t)
 		k.bytes += t.bytes()
 	}
 }
 
 func (s *Store) unlink(t *task) {
-	t.line.counts[t.State]--
+	*t.line.counts.of(t.State)--
 	switch t.State {
 	case driver.Available:
 		t.line.heaps[byPriority].remove(t)
@@ -216,22 +181,36 @@ func (s *Store) unlink(t *task) {
 	case driver.Scheduled, driver.Retryable:
 		t.line.heaps[byDue].remove(t)
 	case driver.Active:
-		w := s.workers[t.Worker]
-		w.held.Remove(t.elem)
-		delete(w.cancels, t.ID)
+		t.in.remove(t)
+		if t.CancelRequested {
+			delete(s.workers[t.Worker].cancels, t.ID)
+		}
 	case driver.Completed, driver.Cancelled, driver.Discarded:
-		k := t.line.queue.kept[t.State]
-		k.Remove(t.elem)
-		k.bytes -= t.bytes()
+		t.in.remove(t)
+		t.line.queue.kept.of(t.State).bytes -= t.bytes()
 	}
-	t.elem = nil
+}
+
+// block makes values a few at a time, which costs less than one by one. A piece is in memory as long as one of its
+// values, so it is small.
+type block[T any] []T
+
+// next returns a new value. As many as left will be asked for, with this one.
+func (b *block[T]) next(left int) *T {
+	const most = 16
+	if len(*b) == 0 {
+		*b = make([]T, min(left, most))
+	}
+	v := &(*b)[0]
+	*b = (*b)[1:]
+	return v
 }
 
 // queue returns the queue of that name, made if needed.
 func (s *Store) queue(name string) *queue {
 	q := s.queues[name]
 	if q == nil {
-		q = &queue{name: name, config: driver.QueueConfig{Retention: driver.DefaultRetention()}, lines: map[string]*line{}, kept: newKept()}
+		q = &queue{name: name, config: driver.QueueConfig{Retention: driver.DefaultRetention()}, lines: map[string]*line{}}
 		s.queues[name] = q
 	}
 	return q
@@ -241,7 +220,7 @@ func (s *Store) queue(name string) *queue {
 func (q *queue) line(typ string) *line {
 	l := q.lines[typ]
 	if l == nil {
-		l = &line{queue: q, typ: typ, counts: map[driver.State]int{}, heaps: [3]heap{{by: byPriority}, {by: byDue}, {by: byExpiry}}}
+		l = &line{queue: q, typ: typ, heaps: [3]heap{{by: byPriority}, {by: byDue}, {by: byExpiry}}}
 		q.lines[typ] = l
 	}
 	return l

@@ -13,7 +13,7 @@ import (
 // copy returns the record as callers may have it.
 func (t *task) copy() *driver.Record {
 	r := t.Record
-	r.Task = *t.Task.Clone()
+	r.Detach()
 	r.Logs, r.Attempts, r.Result = slices.Clone(r.Logs), slices.Clone(r.Attempts), slices.Clone(r.Result)
 	if r.Progress != nil {
 		p := *r.Progress

@@ -63,11 +63,11 @@ func (s *Store) sweep(lines []*line, by ordering, limit int, do func(*task)) (n 
 
 // prune removes ended tasks that are beyond the queue's retention.
 func (s *Store) prune(q *queue, limit int) (n int, more bool) {
-	for state, k := range q.kept {
-		keep := q.config.Retention.Of(state)
-		for k.Len() > 0 {
-			t := k.Front().Value.(*task)
-			if s.now.Sub(t.EndedAt) < keep.Age && (keep.Count < 0 || k.Len() <= keep.Count) && (keep.Bytes < 0 || k.bytes <= keep.Bytes) {
+	for i, state := range driver.States {
+		k, keep := &q.kept[i], q.config.Retention.Of(state)
+		for k.len > 0 {
+			t := k.first
+			if s.now.Sub(t.EndedAt) < keep.Age && (keep.Count < 0 || k.len <= keep.Count) && (keep.Bytes < 0 || k.bytes <= keep.Bytes) {
 				break
 			}
 			if n == limit {
@@ -87,11 +87,11 @@ func (s *Store) recoverLost(limit int) (n int, more bool) {
 			continue
 		}
 		w.lost = true
-		for w.held.Len() > 0 {
+		for w.held.len > 0 {
 			if n == limit {
 				return n, true
 			}
-			s.crash(w.held.Front().Value.(*task), w)
+			s.crash(w.held.first, w)
 			n++
 		}
 		s.bury(w, driver.EventWorkerLost)

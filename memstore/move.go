@@ -95,5 +95,5 @@ func (s *Store) drop(t *task) {
 	s.freeKey(t, driver.UntilDone, driver.UntilStarted)
 	delete(s.tasks, t.ID)
 	s.journal.remove(t)
-	t.State, t.Payload, t.Result, t.Attempts, t.Logs = "", nil, nil, nil, nil // it may still own a unique key for a time
+	t.Payload, t.Result, t.Attempts, t.Logs = nil, nil, nil, nil // it may still own a unique key for a time
 }

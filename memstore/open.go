@@ -9,7 +9,6 @@
 package memstore
 
 import (
-	"container/list"
 	"context"
 	"sync"
 	"time"
@@ -43,7 +42,7 @@ type Store struct {
 	workers map[string]*worker
 	gone    graveyard
 	events  eventLog
-	waiters list.List // of *waiter: idle workers, the longest waiting first
+	waiters []*waiter // idle workers, the longest waiting first
 
 	lastSeq, lastOrder int64
 	lastToken          driver.Token

@@ -66,7 +66,8 @@ func (q *queue) info() driver.QueueInfo {
 	for _, typ := range slices.Sorted(maps.Keys(q.lines)) {
 		l, live := q.lines[typ], 0
 		counts := map[driver.State]int{}
-		for state, n := range l.counts {
+		for i, state := range driver.States {
+			n := l.counts[i]
 			info.Counts[state] += n
 			if n > 0 {
 				counts[state] = n
@@ -78,8 +79,8 @@ func (q *queue) info() driver.QueueInfo {
 		if live > 0 {
 			info.Types = append(info.Types, driver.TypeInfo{Type: typ, Counts: counts})
 		}
-		for _, t := range l.heaps[byPriority].items {
-			info.OldestAvailable = earlier(info.OldestAvailable, t.DueAt)
+		for _, e := range l.heaps[byPriority].items {
+			info.OldestAvailable = earlier(info.OldestAvailable, e.task.DueAt)
 		}
 	}
 	return info

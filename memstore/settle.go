@@ -14,27 +14,33 @@ func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settle
 	}
 	defer s.mu.Unlock()
 	errs := make([]error, len(items))
+	var histories block[[1]driver.Attempt]
 	for i := range items {
-		errs[i] = s.settle(worker, &items[i])
+		item := &items[i]
+		t, err := s.settles(worker, item)
+		if errs[i] = err; t == nil || err != nil {
+			continue
+		}
+		if t.Attempts == nil {
+			t.Attempts = histories.next(len(items) - i)[:0] // most tasks have one attempt
+		}
+		t.settled = item.Token
+		t.record(s.workers[worker], driver.Attempt{Outcome: item.Outcome, Started: s.now.Add(-item.Ran), Ended: s.now, Error: item.Error, Stack: item.Stack})
+		s.conclude(t, item)
 	}
 	return errs, nil
 }
 
-func (s *Store) settle(worker string, item *driver.Settlement) error {
+// settles returns the task that a settlement ends an attempt of; nil without an error if it has done so before.
+func (s *Store) settles(worker string, item *driver.Settlement) (*task, error) {
 	if err := driver.CheckSettlement(item, s.caps); err != nil {
-		return err
+		return nil, err
 	}
 	t, err := s.holds(worker, item.ID, item.Token)
-	if err != nil {
-		if t != nil && t.Worker == worker && t.Token == item.Token && t.settled == item.Token {
-			return nil // a repeat
-		}
-		return err
+	if err != nil && t != nil && t.Worker == worker && t.Token == item.Token && t.settled == item.Token {
+		return nil, nil // a repeat
 	}
-	t.settled = item.Token
-	t.record(s.workers[worker], driver.Attempt{Outcome: item.Outcome, Started: s.now.Add(-item.Ran), Ended: s.now, Error: item.Error, Stack: item.Stack})
-	s.conclude(t, item)
-	return nil
+	return t, err
 }
 
 // conclude does what an outcome says.

@@ -75,8 +75,8 @@ func (s *Store) Unregister(ctx context.Context, id string) error {
 	if err != nil {
 		return nil // unknown, or being recovered
 	}
-	for w.held.Len() > 0 {
-		s.release(w.held.Front().Value.(*task))
+	for w.held.len > 0 {
+		s.release(w.held.first)
 	}
 	s.bury(w, driver.EventWorkerLeft)
 	return nil
@@ -98,7 +98,7 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 	defer s.mu.Unlock()
 	list := make([]driver.WorkerStatus, 0, len(s.workers))
 	for _, w := range s.workers {
-		list = append(list, driver.WorkerStatus{WorkerInfo: copyInfo(w.WorkerInfo), Since: w.since, LeaseEnd: w.leaseEnd, Held: w.held.Len()})
+		list = append(list, driver.WorkerStatus{WorkerInfo: copyInfo(w.WorkerInfo), Since: w.since, LeaseEnd: w.leaseEnd, Held: w.held.len})
 	}
 	slices.SortFunc(list, func(a, b driver.WorkerStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil

@@ -21,9 +21,10 @@ type desk struct {
 	mu      sync.Mutex
 	work    sync.Cond // signalled when a slot may find something to do
 	closed  bool
-	spawned int // slot goroutines
-	parked  int // of those, without a job
-	running int // handlers that have not returned, also those of lost sessions
+	spawned int  // slot goroutines
+	parked  int  // of those, without a job
+	waking  bool // a slot is on its way to its first job
+	running int  // handlers that have not returned, also those of lost sessions
 	stuck   int
 	queue   fifo
 	held    map[string]*Job // by task id: waiting, running or settling
@@ -103,15 +104,24 @@ func (d *desk) offer(s *session, claims []driver.Claim) {
 		d.admit(&jobs[i])
 	}
 	d.clearLine()
-	// A parked slot that was woken for an earlier job is parked until it has the lock: so count all that wait.
-	for range min(d.queue.len(), d.parked) {
+	d.wakeSlot()
+	d.armSweeper()
+}
+
+// wakeSlot has one more slot look for a job, if some wait and no slot is on its way. The one that comes does the same for
+// the next before it runs its job. So jobs that end at once are run by as many slots as there are processors for, and
+// those that take long by all; woken all at once, most slots would come to find nothing.
+func (d *desk) wakeSlot() {
+	switch {
+	case d.waking || d.queue.len() == 0:
+	case d.parked > 0:
+		d.waking = true
 		d.work.Signal()
-	}
-	for range min(d.queue.len()-d.parked, d.slots-d.spawned) {
+	case d.spawned < d.slots:
+		d.waking = true
 		d.spawned++
 		go d.slot()
 	}
-	d.armSweeper()
 }
 
 func (d *desk) admit(j *Job) {

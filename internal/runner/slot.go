@@ -21,13 +21,12 @@ func (d *desk) slot() {
 		d.finish(j, d.handler.Exited(j), time.Since(began))
 		go d.slot()
 	}()
-	j = d.next(nil, driver.Settlement{}, 0)
-	began = time.Now()
+	j, began = d.next(nil, driver.Settlement{}, time.Time{}, time.Time{})
 	for j != nil {
 		st := d.run(j, began)
-		ended, done := time.Now(), j
+		done := j
 		j = nil // so that a slot that waits long does not keep the batch of its last job in memory
-		j, began = d.next(done, st, ended.Sub(began)), ended
+		j, began = d.next(done, st, began, time.Now())
 	}
 }
 
@@ -50,33 +49,40 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 	return d.handler.Run(ctx, j)
 }
 
-// next ends a slot's job, if it has one, and waits for its next. It returns nil when there will be none.
-func (d *desk) next(done *Job, st driver.Settlement, ran time.Duration) *Job {
+// next ends a slot's job, if it has one, and waits for its next, which it returns with the time of its start; nil when
+// there will be none. A job that was waiting starts when the one before has ended, so that the clock is read once a job.
+func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*Job, time.Time) {
 	if done != nil {
 		done.cancel(nil) // frees what the handler may have hung on its context
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if done != nil {
-		d.end(done, st, ran)
+		d.end(done, st, ended.Sub(began))
+	} else {
+		d.waking = false
 	}
-	for {
-		if j := d.pop(); j != nil {
-			j.state = running
-			j.s.active++
-			d.running++
-			d.wantRoom()
-			return j
-		}
-		if d.closed {
-			d.spawned--
-			return nil
-		}
+	start, j := ended, d.pop()
+	for ; j == nil && !d.closed; j = d.pop() {
 		d.wantRoom()
 		d.parked++
 		d.work.Wait()
 		d.parked--
+		d.waking, start = false, time.Time{}
 	}
+	if j == nil {
+		d.spawned--
+		return nil, start
+	}
+	if start.IsZero() { // it has waited
+		start = time.Now()
+	}
+	j.state = running
+	j.s.active++
+	d.running++
+	d.wakeSlot()
+	d.wantRoom()
+	return j, start
 }
 
 // finish ends a job without looking for the next.
