@@ -64,7 +64,7 @@ func hint(ctx context.Context, err error) error {
 // all types will wait.
 func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Duration) (bool, error) {
 	found := make([]bool, len(s.shards))
-	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+	look := func(ctx context.Context, sh *shard) error {
 		return s.refreshed(ctx, sh, func() error {
 			_, known, conf := sh.known.versions()
 			args := []string{req.Worker, "0"}
@@ -89,7 +89,12 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 				}
 			}
 		})
-	}, nil)
+	}
+	// The hub must know of the wait before another shard is found empty: what becomes available there later asks the hub.
+	if err := s.eachShard(ctx, look, func(sh *shard) bool { return sh == s.hub() }); err != nil || found[0] {
+		return found[0], err
+	}
+	err := s.eachShard(ctx, look, func(sh *shard) bool { return sh != s.hub() })
 	return slices.Contains(found, true), err
 }
 

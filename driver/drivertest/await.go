@@ -121,7 +121,11 @@ func awaitOneTaskOneWorker(h *harness) {
 	got := fetches.Load()
 	stop()
 	wg.Wait()
-	if limit := int64(2*n + 2*workers); got > limit {
+	limit := int64(2*n + 2*workers)
+	if !h.caps.Ordered {
+		limit += n // the wake-up follows the task from shard to shard: who looks meanwhile finds it first, and one wakes in vain
+	}
+	if got > limit {
 		h.Errorf("%d workers fetched %d times for %d tasks, want up to %d", workers, got, n, limit)
 	}
 }
