@@ -292,7 +292,9 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	}
 	err := c.stmt("begin_read").exec()
 	if err == nil {
-		err = f(c)
+		if err = s.checkFormat(c); err == nil {
+			err = f(c)
+		}
 		if !c.db.AutocommitEnabled() {
 			c.db.SetInterrupt(nil)
 			_ = c.stmt("rollback").exec() // nothing was written

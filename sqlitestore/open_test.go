@@ -176,20 +176,22 @@ func TestNewFilesArePrivate(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
-	t.Parallel()
-	other := func(t *testing.T, path string, statements ...string) {
-		c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
-		if err != nil {
+// other runs statements as another program would.
+func other(t *testing.T, path string, statements ...string) {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for _, text := range statements {
+		if err := sqlitex.ExecuteTransient(c, text, nil); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = c.Close() }()
-		for _, text := range statements {
-			if err := sqlitex.ExecuteTransient(c, text, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
+}
+
+func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		make  func(t *testing.T, path string)
 		want  error
