@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func FuzzCommandLine(f *testing.F) {
 			return // another store would be a file, and nobody would end the wait
 		}
 		command := fuzzed[int(which)%len(fuzzed)]
-		args := slices.Concat([]string{"--store", "memory:"}, command, strings.Split(words, "\n"))
+		args := slices.Concat([]string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "waggle.db")}, command, strings.Split(words, "\n"))
 		var out, err bytes.Buffer
 		a := &app{in: strings.NewReader(in), out: &out, err: &err, env: func(string) string { return "" }}
 		code := a.run(t.Context(), args)
