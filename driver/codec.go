@@ -122,8 +122,8 @@ func (r *reader) fields(set uint64, t *Task) {
 	if set&envTags != 0 {
 		t.Tags = r.strings()
 	}
-	r.number(set&envAt, func(v uint64) { t.At = time.UnixMilli(int64(v)).UTC() })
-	r.number(set&envExpiresAt, func(v uint64) { t.ExpiresAt = time.UnixMilli(int64(v)).UTC() })
+	r.number(set&envAt, func(v uint64) { t.At = r.time(v) })
+	r.number(set&envExpiresAt, func(v uint64) { t.ExpiresAt = r.time(v) })
 	r.number(set&envMaxAttempts, func(v uint64) { t.MaxAttempts = int(v) })
 	r.number(set&envCrashLimit, func(v uint64) { t.CrashLimit = int(v) })
 	r.number(set&envTimeout, func(v uint64) { t.Timeout = time.Duration(v) })
@@ -216,6 +216,15 @@ func (r *reader) take(n int) []byte {
 	v := r.b[:n]
 	r.b = r.b[n:]
 	return v
+}
+
+// time is a time in milliseconds, one that a task can have.
+func (r *reader) time(ms uint64) time.Time {
+	if ms > uint64(maxTime.UnixMilli()) {
+		r.bad = true
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms)).UTC()
 }
 
 func (r *reader) byte() byte {

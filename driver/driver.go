@@ -150,7 +150,9 @@ type Settler interface {
 	Settle(ctx context.Context, worker string, items []Settlement) ([]error, error)
 
 	// Report stores progress and log lines of running tasks, fenced like Settle: [ErrLeaseLost] where the worker does
-	// not hold the task under that token. Log lines are capped to the newest [MaxLogBytes] a task.
+	// not hold the task under that token. Log lines are capped to the newest [MaxLogBytes] a task, the note of a
+	// progress to [MaxErrorBytes]. Progress that is no finite number and a line whose time is not of the years 1 to 9999
+	// are [ErrInvalid]; nothing of that report is stored.
 	Report(ctx context.Context, worker string, items []Report) ([]error, error)
 }
 

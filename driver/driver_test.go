@@ -271,49 +271,6 @@ func TestErrorClassesAreDistinct(t *testing.T) {
 	}
 }
 
-func FuzzDecodeEnvelope(f *testing.F) {
-	f.Add(AppendEnvelope(nil, full()))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var task Task
-		if DecodeEnvelope(b, &task) != nil {
-			return
-		}
-		var again Task
-		if err := DecodeEnvelope(AppendEnvelope(nil, &task), &again); err != nil {
-			t.Fatalf("what was read can't be written and read again: %v", err)
-		}
-	})
-}
-
-func FuzzDecodeEvents(f *testing.F) {
-	f.Add(AppendEvents(nil, []Event{{Kind: "available", ID: NewID()}, {Kind: "active", ID: "x", Worker: "w"}}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		events, err := DecodeEvents(nil, b)
-		if err == nil && len(events) > len(b) {
-			t.Fatalf("%d bytes gave %d events", len(b), len(events))
-		}
-	})
-}
-
-func FuzzUnpackID(f *testing.F) {
-	f.Add("own-id")
-	f.Add(NewID())
-	f.Fuzz(func(t *testing.T, id string) {
-		if got := UnpackID(PackID(nil, id)); id != "" && got != id {
-			t.Fatalf("%q came back as %q", id, got)
-		}
-	})
-}
-
-func FuzzCheckName(f *testing.F) {
-	f.Add("email.welcome")
-	f.Fuzz(func(t *testing.T, name string) {
-		if CheckName("name", name, 128) == nil && (name == "" || len(name) > 128 || strings.ContainsAny(name, " {}<>/\\\x00\n\"'%")) {
-			t.Fatalf("%q passed", name)
-		}
-	})
-}
-
 // The last two bytes of an id place it in a sharded store: a batch should be in one or two shards, all ids over time in
 // all of them alike.
 func TestNewIDsOfOneMomentShareTheirEnd(t *testing.T) {

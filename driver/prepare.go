@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"math"
 	"time"
 	"unicode/utf8"
 )
@@ -293,6 +294,26 @@ func CheckSettlement(s *Settlement, c Capabilities) error {
 		return nil
 	}
 	return CheckEncoding("result", s.ResultEncoding, s.Result)
+}
+
+// CheckReport returns [ErrInvalid] for what can't be stored of a report, or its progress as it is stored.
+func CheckReport(r *Report) (*Progress, error) {
+	for i := range r.Logs {
+		if y := r.Logs[i].Time.Year(); y < 1 || y > 9999 {
+			return nil, Invalidf("a log line is of the year %d, which is not between 1 and 9999", y)
+		}
+	}
+	if r.Progress == nil {
+		return nil, nil
+	}
+	p := *r.Progress
+	for _, v := range []float64{p.Done, p.Total} {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, Invalidf("the progress has a number that is not finite: done %v of %v", p.Done, p.Total)
+		}
+	}
+	p.Note = CutText(p.Note, MaxErrorBytes)
+	return &p, nil
 }
 
 // CheckLease returns [ErrInvalid] unless the lease is between [MinLease] and [MaxLease].

@@ -95,9 +95,13 @@ func (s *Store) Report(ctx context.Context, worker string, items []driver.Report
 			errs[i] = err
 			continue
 		}
-		if item.Progress != nil {
-			p := *item.Progress
-			t.Progress = &p
+		progress, err := driver.CheckReport(&item)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if progress != nil {
+			t.Progress = progress
 		}
 		t.Logs = driver.AppendLogs(t.Logs, item.Logs)
 		s.emit(driver.Event{Kind: driver.EventProgress, ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: worker})

@@ -19,21 +19,23 @@ func (s *Store) Audit(ctx context.Context, repair bool) ([]driver.Finding, error
 	}
 	var findings []driver.Finding
 	for _, sh := range s.shards {
-		first, err := s.examine(ctx, sh)
+		faults, err := s.examineTwice(ctx, sh)
 		if err != nil {
 			return nil, err
 		}
-		if len(first) == 0 {
-			continue
-		}
-		second, err := s.examine(ctx, sh)
-		if err != nil {
-			return nil, err
-		}
-		for _, found := range second {
-			if !slices.ContainsFunc(first, func(f fault) bool { return f.Finding == found.Finding }) {
-				continue
+		if repair {
+			unreadable, err := s.discardFound(ctx, sh, faults)
+			if err != nil {
+				return nil, err
 			}
+			if len(unreadable) > 0 { // now it can be said what else is wrong
+				findings = append(findings, unreadable...)
+				if faults, err = s.examineTwice(ctx, sh); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for _, found := range faults {
 			if repair {
 				if found.Repaired, err = s.repair(ctx, sh, found); err != nil {
 					return nil, err
@@ -45,10 +47,45 @@ func (s *Store) Audit(ctx context.Context, repair bool) ([]driver.Finding, error
 	return findings, nil
 }
 
+// examineTwice returns what was out of order two times running.
+func (s *Store) examineTwice(ctx context.Context, sh *shard) ([]fault, error) {
+	first, err := s.examine(ctx, sh)
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	second, err := s.examine(ctx, sh)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(second, func(found fault) bool {
+		return !slices.ContainsFunc(first, func(f fault) bool { return f.Finding == found.Finding })
+	}), nil
+}
+
+// discardFound discards the tasks that an audit found unreadable, wherever they stand.
+func (s *Store) discardFound(ctx context.Context, sh *shard, faults []fault) ([]driver.Finding, error) {
+	var findings []driver.Finding
+	for _, f := range faults {
+		if f.Kind != unreadable {
+			continue
+		}
+		if err := s.discardUnreadable(ctx, sh, []string{f.packed}); err != nil {
+			return nil, err
+		}
+		f.Repaired = true
+		findings = append(findings, f.Finding)
+	}
+	return findings, nil
+}
+
+// unreadable is the kind of a finding that is repaired before the others are worked out.
+const unreadable = "unreadable"
+
 // fault is a finding and the writes that put it in order.
 type fault struct {
 	driver.Finding
-	fix *item
+	packed string // the id
+	fix    *item
 }
 
 func (s *Store) repair(ctx context.Context, sh *shard, f fault) (bool, error) {
@@ -201,6 +238,9 @@ func (a *snapshot) run(id string) (runRecord, bool) {
 	return freshRun(&t), ok
 }
 
+// ended reports whether a task has a run that says so.
+func (a *snapshot) ended(id string) bool { return stateOf[a.runs[id].state].Ended() }
+
 func (a *snapshot) at(id string, p place) { a.places[id] = append(a.places[id], p) }
 
 // readLines reads what waits, in all pairs. Entries of a line whose task has moved on since are no faults: they are
@@ -284,12 +324,14 @@ func (s *Store) readKept(ctx context.Context, a *snapshot) error {
 	for _, q := range a.sh.known.queues() {
 		for _, state := range []byte{letterCompleted, letterCancelled, letterDiscarded} {
 			key := a.sh.keptKey(state, q)
+			met := map[string]bool{} // a task that ended twice within a millisecond has two entries that are alike
 			err := s.list(ctx, key, func(list []string) {
 				for _, e := range list {
 					if len(e) <= 6 {
 						continue
 					}
-					if r, ok := a.runs[e[6:]]; ok && r.state == state && r.ended == uint48(e) {
+					if r, ok := a.runs[e[6:]]; ok && r.state == state && r.ended == uint48(e) && !met[e] {
+						met[e] = true
 						a.at(e[6:], place{state, 0, key, []string{"LREM", key, "1", e}})
 					}
 				}
@@ -331,7 +373,7 @@ func (s *Store) readOrder(ctx context.Context, a *snapshot) error {
 
 // report notes a finding and returns the item that its repair is to be put into.
 func (a *snapshot) report(kind, id, detail string) *item {
-	f := fault{driver.Finding{Kind: kind, ID: driver.UnpackID([]byte(id)), Detail: detail}, &item{}}
+	f := fault{driver.Finding{Kind: kind, ID: driver.UnpackID([]byte(id)), Detail: detail}, id, &item{}}
 	if raw, ok := a.rawRuns[id]; ok {
 		f.fix.expect(a.sh.key("run"), id, raw, true)
 	}
@@ -354,8 +396,8 @@ func (a *snapshot) checkRecords() {
 		}
 	}
 	for id, bad := range a.unread {
-		if _, ok := a.tasks[id]; bad && ok && a.runs[id].state != letterDiscarded {
-			a.report("unreadable", id, "the task's record can't be decoded; it will be discarded when its turn comes")
+		if _, ok := a.tasks[id]; bad && ok && !a.ended(id) {
+			a.report(unreadable, id, "the task's record can't be decoded; it will be discarded when its turn comes")
 		}
 	}
 	for id := range a.tasks {
@@ -370,6 +412,9 @@ func (a *snapshot) checkRecords() {
 // checkIndexes looks that every task is in exactly the index of its state.
 func (a *snapshot) checkIndexes() {
 	for id, list := range a.places {
+		if a.unread[id] && !a.ended(id) {
+			continue
+		}
 		r, ok := a.run(id)
 		right := 0
 		for _, p := range list {
@@ -388,11 +433,15 @@ func (a *snapshot) checkIndexes() {
 	}
 	for id := range a.tasks {
 		r, _ := a.run(id)
-		if a.unread[id] {
+		if a.unread[id] && !a.ended(id) {
 			continue
 		}
 		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != 'E' && a.belongs(&r, p) }) {
 			a.reindex(id, &r)
+		}
+		if r.state == letterActive && !a.workers[r.worker] {
+			a.report("leaked-lease", id, "the task is held by a worker that is not registered").
+				do("ZADD", a.sh.key("workers"), "0", r.worker) // so that it is recovered from there
 		}
 		wantsExpiry := r.state == letterAvailable && r.flags&flagExpires != 0
 		hasExpiry := slices.ContainsFunc(a.places[id], func(p place) bool { return p.state == 'E' })
@@ -454,9 +503,6 @@ func (a *snapshot) reindex(id string, r *runRecord) {
 		it.do("SADD", a.sh.key("hold"), id)
 	case letterActive:
 		it.do("SADD", a.sh.heldKey(r.worker), id)
-		if !a.workers[r.worker] {
-			it.do("ZADD", a.sh.key("workers"), "0", r.worker) // then it is recovered from there
-		}
 	default:
 		it.do("RPUSH", a.sh.keptKey(r.state, queue), string(appendUint48(nil, r.ended))+id)
 	}

@@ -25,6 +25,7 @@ type entry struct {
 	news   string // JSON of news, or empty
 	own    string // end of uniqueness and unique key, or empty
 	err    error  // the record can't be read
+	astray bool   // and so nobody knows in which index it is
 }
 
 // news is what running tasks reported.
@@ -64,9 +65,11 @@ func parseEntry(id string, v []rueidis.RedisMessage) *entry {
 		e.hasRun, e.rawRun = true, run
 		var err error
 		if e.run, err = parseRun(run, &e.task); err != nil {
-			e.err = err
+			e.err, e.astray = err, true
+			e.run = freshRun(&e.task)
 		}
 	} else {
+		e.astray = e.err != nil
 		e.run = freshRun(&e.task)
 	}
 	e.hist, _ = v[2].ToString()
@@ -188,6 +191,13 @@ func (m *mover) count(it *item, field string, n int) {
 
 // leave takes an entry out of the index of its state.
 func (m *mover) leave(it *item, e *entry, p *pair) {
+	if e.astray { // out of all; an audit puts the counters right
+		for _, key := range []string{p.back, p.due, p.exp} {
+			it.do("ZREM", key, e.id)
+		}
+		it.do("SREM", m.sh.key("hold"), e.id)
+		return
+	}
 	switch r := &e.run; r.state {
 	case letterAvailable:
 		it.do("ZREM", p.back, e.id)

@@ -24,7 +24,7 @@ var scriptErrors = map[string]error{
 	"WAGGLERETRY":  errRetry,
 	"WAGGLEREMOTE": errRemote,
 	"WAGGLELEASE":  driver.Errorf(driver.ErrLeaseLost, "the worker is not registered, or its lease has run out"),
-	"WAGGLELOST": driver.Errorf(driver.ErrCorrupt, "the store is not the one that was opened: it came back empty or was replaced; "+
+	"WAGGLELOST": driver.Errorf(driver.ErrCorrupt, "the store is not the one that was opened: it came back empty or was replaced, or a newer version of this program has changed its format; "+
 		"check whether the server lost its data (persistence off, flushed, a failover to an empty replica) and open the store again"),
 }
 

@@ -224,7 +224,7 @@ func (l *lister) take(ctx context.Context, list []seqID) (bool, error) {
 			return false, err
 		}
 		for i, e := range entries {
-			if e == nil || e.task.seq != chunk[i].seq {
+			if e == nil || e.err == nil && e.task.seq != chunk[i].seq {
 				continue
 			}
 			r, err := l.s.record(ctx, l.sh, e)
@@ -282,8 +282,10 @@ func (s *Store) places(ctx context.Context, sh *shard, ids []string) ([]int64, e
 	}
 	seqs := make([]int64, len(ids))
 	for i, e := range entries {
-		seqs[i] = -1
-		if e != nil {
+		switch {
+		case e == nil:
+			seqs[i] = -1
+		case e.err == nil: // of one that can't be read nobody knows the place: it comes last
 			seqs[i] = e.task.seq
 		}
 	}

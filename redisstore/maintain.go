@@ -99,8 +99,13 @@ func (s *Store) promote(ctx context.Context, sh *shard, pairs []*pair, max int) 
 		return 0, nil, err
 	}
 	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 3 {
+	if err != nil || len(parts) != 4 {
 		return 0, nil, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	if damaged, _ := parts[3].AsStrSlice(); len(damaged) > 0 {
+		if err := s.discardUnreadable(ctx, sh, damaged); err != nil {
+			return 0, nil, err
+		}
 	}
 	moved, _ := parts[0].AsInt64()
 	woken, _ := parts[1].AsIntSlice()
@@ -148,6 +153,11 @@ func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error
 	return n, nil
 }
 
+// readable reports whether all of a task's record can be read.
+func (e *entry) readable() bool {
+	return e.err == nil && driver.DecodeEnvelope([]byte(e.task.envelope), &driver.Task{}) == nil
+}
+
 // discardUnreadable ends tasks whose record can't be decoded, so that they are seen and hold up nobody.
 func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) error {
 	entries, now, err := s.read(ctx, sh, ids)
@@ -157,15 +167,21 @@ func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) 
 	m := &mover{s: s, sh: sh, now: now}
 	var items []*item
 	for _, e := range entries {
-		if e == nil {
+		if e == nil || !e.astray && stateOf[e.run.state].Ended() {
 			continue
 		}
 		p, err := s.pairOf(ctx, sh, e.run.pair)
 		if err != nil {
 			return err
 		}
-		if p == nil {
+		if p != nil && e.readable() {
 			continue
+		}
+		if p == nil { // nobody knows where it belongs, and it must be seen somewhere
+			if p = sh.known.byNumber(1); p == nil {
+				continue
+			}
+			e.run.pair = p.number
 		}
 		it := m.begin(e)
 		e.run.attempt = max(e.run.attempt-1, 0)

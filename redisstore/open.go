@@ -22,7 +22,8 @@ import (
 )
 
 // schema is the version of the stored format, and oldestSchema the oldest that is read too. Version 2 has the short form of
-// runs. A store is brought to the newest version when it is opened; see lua/open.lua.
+// runs. A store is brought to the newest version when it is opened, and gets another incarnation in the same step, so that
+// the scripts refuse programs that have it open; see lua/open.lua.
 const (
 	schema       = 2
 	oldestSchema = 1
@@ -221,9 +222,8 @@ func (s *Store) openShard(ctx context.Context, sh *shard) error {
 	if err != nil || len(v) != 2 {
 		return driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
 	}
-	if v[1] != strconv.Itoa(schema) {
-		return driver.Errorf(driver.ErrUnsupported, "%s has format version %s, this program reads version %d: use a matching version of Waggle",
-			s.where, v[1], schema)
+	if err := s.checkFormat(v[1]); err != nil {
+		return err
 	}
 	r := &sh.known
 	r.mu.Lock()
@@ -231,6 +231,22 @@ func (s *Store) openShard(ctx context.Context, sh *shard) error {
 	r.configs = map[string]driver.QueueConfig{}
 	r.mu.Unlock()
 	return s.refresh(ctx, sh)
+}
+
+// checkFormat refuses a store whose format this program does not know.
+func (s *Store) checkFormat(text string) error {
+	stored, err := strconv.Atoi(text)
+	switch {
+	case err != nil || stored < 1:
+		return driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
+	case stored > schema:
+		return driver.Errorf(driver.ErrUnsupported, "%s, namespace %q, was made by a newer version of this program (format %d, this one reads %d): update this program",
+			s.where, s.target.namespace, stored, schema)
+	case stored < schema:
+		return driver.Errorf(driver.ErrUnsupported, "%s, namespace %q, was made by an older version of this program (format %d, this one reads %d): "+
+			"finish its tasks with that version, or choose another namespace with ?ns=NAME", s.where, s.target.namespace, stored, schema)
+	}
+	return nil
 }
 
 // Capabilities implements driver.Store.

@@ -110,7 +110,7 @@ func parseTask(s string) (taskRecord, error) {
 	}
 	n := uint24(s[at:])
 	at += 3
-	if n > len(s)-at {
+	if n > len(s)-at || t.pair > maxPairs {
 		return t, errDamaged
 	}
 	t.envelope, t.payload = s[at:at+n], s[at+n:]
@@ -175,7 +175,7 @@ func parseRun(s string, t *taskRecord) (runRecord, error) {
 		due: uint48(s[7:]), order: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
 		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
 	}
-	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) {
+	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) || r.pair > maxPairs {
 		return r, errDamaged
 	}
 	return r, nil
@@ -202,7 +202,7 @@ func parseShortRun(s string, t *taskRecord) (runRecord, error) {
 	if r.state == letterCompleted {
 		r.ended, r.ran = uint48(s[21:]), uint48(s[27:])
 	}
-	if !r.readTail(s[head:]) {
+	if !r.readTail(s[head:]) || r.pair > maxPairs {
 		return r, errDamaged
 	}
 	return r, nil

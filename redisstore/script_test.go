@@ -186,16 +186,3 @@ func TestShortRuns(t *testing.T) {
 		t.Error("a retryable task's run was read in the short form")
 	}
 }
-
-func FuzzParseRecords(f *testing.F) {
-	f.Add("")
-	f.Add(strings.Repeat("\x00", 70))
-	f.Fuzz(func(t *testing.T, s string) {
-		if r, err := parseRun(s, &taskRecord{}); err == nil {
-			if got := string(r.append(nil)); len(got) < runHead {
-				t.Errorf("%q", got)
-			}
-		}
-		_, _ = parseTask(s)
-	})
-}

@@ -408,8 +408,13 @@ func (s *Store) reportOne(ctx context.Context, worker string, r *driver.Report, 
 	if e.news != "" {
 		_ = json.Unmarshal([]byte(e.news), &n) // damaged news are replaced by the next
 	}
-	if r.Progress != nil {
-		n.Progress = r.Progress
+	progress, err := driver.CheckReport(r)
+	if err != nil {
+		*itemErr = err
+		return true, nil
+	}
+	if progress != nil {
+		n.Progress = progress
 	}
 	n.Logs = driver.AppendLogs(n.Logs, r.Logs)
 	b, err := json.Marshal(n)

@@ -229,8 +229,12 @@ func (s *Store) giveBackSome(ctx context.Context, sh *shard, w endedWorker, ids 
 	}
 	m := &mover{s: s, sh: sh, now: now}
 	var items []*item
+	var damaged []string
 	tasks := 0
 	for i, e := range entries {
+		if e != nil && e.astray {
+			damaged = append(damaged, e.id)
+		}
 		if e == nil || e.run.state != letterActive || e.run.worker != w.id {
 			it := &item{} // an entry without its task: nothing holds it, so nothing must keep the worker
 			it.do("SREM", sh.heldKey(w.id), ids[i])
@@ -249,6 +253,11 @@ func (s *Store) giveBackSome(ctx context.Context, sh *shard, w endedWorker, ids 
 		return 0, err
 	}
 	m.wakeElsewhere(ctx)
+	if len(damaged) > 0 {
+		if err := s.discardUnreadable(ctx, sh, damaged); err != nil {
+			return 0, err
+		}
+	}
 	for i, e := range entries {
 		if !done[i] && e != nil {
 			tasks--

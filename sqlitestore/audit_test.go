@@ -2,9 +2,11 @@ package sqlitestore
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/waggleq/waggle/driver"
@@ -120,4 +122,49 @@ func TestDamagedTasksAreSetAsideAndTheRestGoesOn(t *testing.T) {
 	settle(t, s, "w", driver.Complete, claims...)
 	_, err = s.Audit(t.Context(), true) // for the totals: one task was lost outside the store
 	must(t, err)
+}
+
+// TestDamagedTasksInEveryState has a record that can't be read in each index. It is set aside when its turn comes, or by
+// an audit where it has none, and the others go on.
+func TestDamagedTasksInEveryState(t *testing.T) {
+	t.Parallel()
+	for _, index := range []string{"ready", "due", "pending", "held"} {
+		t.Run(index, func(t *testing.T) {
+			t.Parallel()
+			path, shift := dbPath(t), atomic.Int64{}
+			s := open(t, path, &Options{Clock: func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }})
+			mixed(t, s)
+			raw := rawConn(t, path)
+			must(t, sqlitex.ExecuteTransient(raw.db, "UPDATE task SET envelope = x'ff' WHERE seq = (SELECT min(seq) FROM "+index+")", nil))
+			var id string
+			must(t, sqlitex.ExecuteTransient(raw.db, "SELECT id FROM task WHERE envelope = x'ff'", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+				id = driver.UnpackID(columnBytes(s, 0))
+				return nil
+			}}))
+			must(t, raw.close())
+			shift.Store(int64(2 * time.Hour)) // all is due and every lease is over
+			workOff := func() {
+				register(t, s, "heir")
+				_, err := s.Apply(t.Context(), driver.Change{Op: driver.OpRun})
+				must(t, err)
+				for range 3 {
+					_, err := s.Maintain(t.Context(), 0)
+					must(t, err)
+					settle(t, s, "heir", driver.Complete, fetch(t, s, "heir", 100)...)
+				}
+			}
+			workOff()
+			_, err := s.Audit(t.Context(), true)
+			must(t, err)
+			wantSound(t, s)
+			workOff()
+			page, err := s.List(t.Context(), driver.Filter{}, driver.Page{})
+			must(t, err)
+			for _, r := range page.Records {
+				if want := driver.ReasonUndecodable; !r.State.Ended() || r.ID == id && r.Reason != want {
+					t.Errorf("%s is %s because %q; the damaged one is %s", r.ID, r.State, r.Reason, id)
+				}
+			}
+		})
+	}
 }

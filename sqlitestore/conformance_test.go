@@ -15,7 +15,7 @@ import (
 var engine = drivertest.Engine{Name: "sqlite", Open: func(t testing.TB) *drivertest.Fixture {
 	var offset atomic.Int64
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	path := filepath.Join(t.TempDir(), "store", "waggle.db")
+	path := filepath.Join(t.TempDir(), "waggle.db")
 	open := func(t testing.TB) driver.Store {
 		s, err := sqlitestore.Open(t.Context(), path, &sqlitestore.Options{
 			Clock:         func() time.Time { return start.Add(time.Duration(offset.Load())) },

@@ -81,7 +81,6 @@ func identify(ctx context.Context, c *conn, path string) (version int64, err err
 		}
 		return nil
 	})
-	newest := migrations[len(migrations)-1].version
 	switch {
 	case notADatabase(err):
 		return 0, noDatabase(path)
@@ -91,10 +90,27 @@ func identify(ctx context.Context, c *conn, path string) (version int64, err err
 		return 0, driver.Invalidf("%s is the database of another program: choose another path", path)
 	case id == applicationID && (version < 1 || objects == 0):
 		return 0, corruptf("%s says that it is a store, but has no tables: restore the file from a backup", path)
-	case version > newest:
-		return 0, driver.Errorf(driver.ErrUnsupported, "%s was made by a newer version of this program (format %d, this one reads up to %d): update this program", path, version, newest)
+	case version > newestFormat:
+		return 0, newerFormat(path, version)
 	}
 	return version, nil
+}
+
+// newestFormat is the version of the schema that this program writes.
+var newestFormat = migrations[len(migrations)-1].version
+
+func newerFormat(path string, version int64) error {
+	return driver.Errorf(driver.ErrUnsupported, "%s was made by a newer version of this program (format %d, this one reads up to %d): update this program", path, version, newestFormat)
+}
+
+// checkFormat refuses a database that a newer program has migrated while this one had it open. It is to be called in
+// a transaction.
+func (s *Store) checkFormat(c *conn) error {
+	version, err := c.stmt("user_version").one()
+	if err == nil && version > newestFormat {
+		err = newerFormat(s.path, version)
+	}
+	return err
 }
 
 // number runs a statement that is used once and returns its integer.

@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -163,4 +164,33 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
+}
+
+func TestAStoreThatANewerProgramMigratesIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	s := open(t, path, nil)
+	task := &driver.Task{ID: "before", Type: "t"}
+	if _, err := s.Enqueue(t.Context(), []*driver.Task{task}, driver.EnqueueOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	other(t, path, "ALTER TABLE store ADD COLUMN next INTEGER", "PRAGMA user_version="+itoa(newestFormat+1))
+	calls := map[string]func() error{
+		"Enqueue": func() error {
+			_, err := s.Enqueue(t.Context(), []*driver.Task{{Type: "t"}}, driver.EnqueueOptions{})
+			return err
+		},
+		"Get":       func() error { _, err := s.Get(t.Context(), []string{"before"}); return err },
+		"Heartbeat": func() error { _, err := s.Heartbeat(t.Context(), "w", driver.DefaultLease); return err },
+		"Queues":    func() error { _, err := s.Queues(t.Context()); return err },
+	}
+	for name, call := range calls {
+		if err := call(); !errors.Is(err, driver.ErrUnsupported) || !strings.Contains(err.Error(), "update this program") {
+			t.Errorf("%s: got %v, want ErrUnsupported with what to do", name, err)
+		}
+	}
+	other(t, path, "ALTER TABLE store DROP COLUMN next", "PRAGMA user_version="+itoa(newestFormat))
+	if r, err := s.Get(t.Context(), []string{"before"}); err != nil || r[0] == nil || r[0].State != driver.Available {
+		t.Errorf("after all: %v, %v", r, err)
+	}
 }

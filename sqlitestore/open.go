@@ -14,8 +14,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,12 +124,13 @@ type Store struct {
 
 var errClosed = driver.Errorf(driver.ErrClosed, "the sqlite store is closed")
 
-// Open opens the store in the file at path, made if needed with mode 0600 (and its directory with 0700). opts may be
-// nil. It waits for another process that is just making or migrating the file.
+// Open opens the store in the file at path, made if needed with mode 0600, in a directory that is there. opts may be nil.
+// It waits for another process that is just making or migrating the file.
 //
 // Errors: [driver.ErrInvalid] (options; the file is the database of another program; the file system is a network file
 // system), [driver.ErrCorrupt] (the file is no database or is damaged), [driver.ErrUnsupported] (a newer version of
-// this program made it), [driver.ErrUnavailable] (it can't be opened).
+// this program made it), [driver.ErrUnavailable] (there is
+// no such directory, or it can't be opened).
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
@@ -148,6 +151,9 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 		Ordered: true, Shared: true, Limit: o.Limits,
 	}
 	if err := s.start(ctx); err != nil {
+		if strings.HasPrefix(err.Error(), path) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return s, nil
@@ -292,7 +298,9 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	}
 	err := c.stmt("begin_read").exec()
 	if err == nil {
-		err = f(c)
+		if err = s.checkFormat(c); err == nil {
+			err = f(c)
+		}
 		if !c.db.AutocommitEnabled() {
 			c.db.SetInterrupt(nil)
 			_ = c.stmt("rollback").exec() // nothing was written
@@ -304,13 +312,10 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	return err
 }
 
-// dirMode and fileMode keep tasks from other users.
-const (
-	dirMode  os.FileMode = 0o700
-	fileMode os.FileMode = 0o600
-)
+// fileMode keeps tasks from other users.
+const fileMode os.FileMode = 0o600
 
-// preparePath makes the directory and the file if needed, and refuses places where a database can't live.
+// preparePath makes the file if needed, and refuses places where a database can't live.
 func preparePath(path string, statfs func(string) (fsInfo, error)) (string, error) {
 	if path == "" || path == ":memory:" {
 		return "", driver.Invalidf("the sqlite store needs the path of a file; for tasks in memory use the memory store")
@@ -320,8 +325,13 @@ func preparePath(path string, statfs func(string) (fsInfo, error)) (string, erro
 		return "", driver.Errorf(driver.ErrUnavailable, "open %s: %w", path, err)
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return "", driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be made: %w", err)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", driver.Errorf(driver.ErrUnavailable, "there is no directory %s for the database: check the path, or make the directory first", dir)
+	case err != nil:
+		return "", driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be looked at: %w", err)
+	case !info.IsDir():
+		return "", driver.Errorf(driver.ErrUnavailable, "%s is not a directory, so no database can be in it: check the path", dir)
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // the -wal file lies beside the real one
@@ -342,7 +352,7 @@ func preparePath(path string, statfs func(string) (fsInfo, error)) (string, erro
 		return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be read: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", driver.Invalidf("%s is not a file", path)
+		return "", driver.Invalidf("%s is not a file: name a file, such as %s", path, filepath.Join(path, "waggle.db"))
 	}
 	return path, nil
 }

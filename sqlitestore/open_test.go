@@ -162,10 +162,9 @@ func TestOpenRefusesAllBadOptionsAtOnce(t *testing.T) {
 
 func TestNewFilesArePrivate(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "a", "b")
-	path := filepath.Join(dir, "waggle.db")
+	path := dbPath(t)
 	add(t, open(t, path, nil), 1, nil)
-	for name, want := range map[string]os.FileMode{dir: 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600} {
+	for name, want := range map[string]os.FileMode{path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600} {
 		info, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)
@@ -176,20 +175,37 @@ func TestNewFilesArePrivate(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+func TestAMistypedDirectoryIsNotMade(t *testing.T) {
 	t.Parallel()
-	other := func(t *testing.T, path string, statements ...string) {
-		c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
-		if err != nil {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	s, err := Open(t.Context(), filepath.Join(dir, "waggle.db"), nil)
+	if err == nil {
+		_ = s.Close()
+	}
+	if !errors.Is(err, driver.ErrUnavailable) || !strings.Contains(err.Error(), "there is no directory "+dir) {
+		t.Errorf("got %v, want ErrUnavailable with the directory", err)
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory was made: %v", err)
+	}
+}
+
+// other runs statements as another program would.
+func other(t *testing.T, path string, statements ...string) {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for _, text := range statements {
+		if err := sqlitex.ExecuteTransient(c, text, nil); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = c.Close() }()
-		for _, text := range statements {
-			if err := sqlitex.ExecuteTransient(c, text, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
+}
+
+func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		make  func(t *testing.T, path string)
 		want  error

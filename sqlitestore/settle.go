@@ -175,10 +175,12 @@ func (t *tx) report(worker string, item *driver.Report) error {
 	if err != nil {
 		return err
 	}
-	if item.Progress != nil {
-		if progress, err = encodeProgress(item.Progress); err != nil {
-			return err
-		}
+	kept, err := driver.CheckReport(item)
+	if err != nil {
+		return err
+	}
+	if kept != nil {
+		progress = encodeJSON(kept)
 	}
 	if len(item.Logs) > 0 {
 		logs = encodeJSON(driver.AppendLogs(decodeLogs(logs), item.Logs))
@@ -188,15 +190,6 @@ func (t *tx) report(worker string, item *driver.Report) error {
 	}
 	t.event(driver.EventProgress, r.lane, r.id, worker)
 	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).exec()
-}
-
-// encodeProgress refuses what JSON has no words for.
-func encodeProgress(p *driver.Progress) (string, error) {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return "", driver.Invalidf("the progress has a number that is not finite: done %v of %v", p.Done, p.Total)
-	}
-	return string(b), nil
 }
 
 func decodeLogs(text string) []driver.LogLine {

@@ -345,6 +345,9 @@ func (w *writer) refresh() error {
 	if w.st != nil && version == w.version {
 		return nil
 	}
+	if err := w.s.checkFormat(w.c); err != nil {
+		return err
+	}
 	st, err := loadState(w.c)
 	if err != nil {
 		return err

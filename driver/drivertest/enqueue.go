@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -147,6 +148,15 @@ func enqueueMixed(h *harness) {
 	}
 }
 
+// manyHeaders returns a million headers.
+func manyHeaders() map[string]string {
+	headers := make(map[string]string, 1_000_000)
+	for i := range 1_000_000 {
+		headers[strconv.Itoa(i)] = ""
+	}
+	return headers
+}
+
 var badFields = map[string]func(*driver.Task){
 	"no type":             func(t *driver.Task) { t.Type = "" },
 	"type with space":     func(t *driver.Task) { t.Type = "a b" },
@@ -155,9 +165,14 @@ var badFields = map[string]func(*driver.Task){
 	"long id":             func(t *driver.Task) { t.ID = strings.Repeat("a", driver.MaxIDLen+1) },
 	"queue with brace":    func(t *driver.Task) { t.Queue = "{q}" },
 	"queue not UTF-8":     func(t *driver.Task) { t.Queue = "\xff" },
+	"type of a megabyte":  func(t *driver.Task) { t.Type = strings.Repeat("a", 1<<20) },
+	"type with a newline": func(t *driver.Task) { t.Type = "a\nb" },
+	"queue with escapes":  func(t *driver.Task) { t.Queue = "..%2f%0a" },
 	"bad tag":             func(t *driver.Task) { t.Tags = []string{"<b>"} },
 	"too many tags":       func(t *driver.Task) { t.Tags = make([]string, driver.MaxTags+1) },
 	"broken JSON":         func(t *driver.Task) { t.Payload = []byte(`{"a":`) },
+	"nested JSON":         func(t *driver.Task) { t.Payload = []byte(strings.Repeat("[", 400_000) + strings.Repeat("]", 400_000)) },
+	"a million headers":   func(t *driver.Task) { t.Headers = manyHeaders() },
 	"unknown encoding":    func(t *driver.Task) { t.Encoding = "xml" },
 	"empty header name":   func(t *driver.Task) { t.Headers = map[string]string{"": "v"} },
 	"header with NUL":     func(t *driver.Task) { t.Headers = map[string]string{"k": "\x00"} },
@@ -175,6 +190,10 @@ var badFields = map[string]func(*driver.Task){
 	"empty unique key":    func(t *driver.Task) { t.Unique = &driver.Unique{} },
 	"long unique key":     func(t *driver.Task) { t.Unique = &driver.Unique{Key: strings.Repeat("k", driver.MaxUniqueLen+1)} },
 	"ttl of zero":         func(t *driver.Task) { t.Unique = &driver.Unique{Key: "k", Until: driver.UntilTTL} },
+	"negative ttl":        func(t *driver.Task) { t.Unique = &driver.Unique{Key: "k", Until: driver.UntilTTL, TTL: -1} },
+	"ttl over a century": func(t *driver.Task) {
+		t.Unique = &driver.Unique{Key: "k", Until: driver.UntilTTL, TTL: 101 * 365 * 24 * time.Hour}
+	},
 	"unknown until":       func(t *driver.Task) { t.Unique = &driver.Unique{Key: "k", Until: "noon"} },
 	"unknown on conflict": func(t *driver.Task) { t.Unique = &driver.Unique{Key: "k", OnConflict: "fight"} },
 }

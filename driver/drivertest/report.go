@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ var reportCases = []testCase{
 	{"log lines are appended in order", reportLogs},
 	{"log lines are capped to the newest", reportLogCap},
 	{"a line that alone is too long is cut", reportLongLine},
+	{"what is no number or no time is refused", reportInvalid},
+	{"a long note is cut", reportLongNote},
 	{"reports survive the settlement", reportSurvives},
 	{"slices of a report are not retained", reportNotRetained},
 	{"one refused item leaves the others of the call alone", reportMixed},
@@ -58,6 +61,36 @@ func reportProgress(h *harness) {
 		}
 	}
 	h.wantState(driver.Active, "a")
+}
+
+func reportInvalid(h *harness) {
+	c := h.running("w", "a")
+	h.reportOK("w", driver.Report{ID: "a", Token: c.Token, Progress: &driver.Progress{Done: 1, Total: 2}})
+	before := h.get("a")
+	for name, r := range map[string]driver.Report{
+		"done is NaN":       {Progress: &driver.Progress{Done: math.NaN()}},
+		"total is infinite": {Progress: &driver.Progress{Total: math.Inf(1)}},
+		"done is -Inf":      {Progress: &driver.Progress{Done: math.Inf(-1), Total: 1}},
+		"year 10000":        {Logs: []driver.LogLine{{Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), Message: "m"}}},
+		"year 0":            {Logs: []driver.LogLine{{Time: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), Message: "m"}}},
+	} {
+		r.ID, r.Token = "a", c.Token
+		if r.Logs == nil {
+			r.Logs = lines("l", 1, 0)
+		}
+		h.wantErr(name, h.report("w", r)[0], driver.ErrInvalid)
+	}
+	if diff := cmp.Diff(before, h.get("a"), equateEmpty); diff != "" {
+		h.Errorf("a refused report changed the task (-want +got):\n%s", diff)
+	}
+}
+
+func reportLongNote(h *harness) {
+	c := h.running("w", "a")
+	h.reportOK("w", driver.Report{ID: "a", Token: c.Token, Progress: &driver.Progress{Done: 1, Note: strings.Repeat("é\x00", driver.MaxErrorBytes)}})
+	if n := len(h.get("a").Progress.Note); n > driver.MaxErrorBytes || n < driver.MaxErrorBytes/2 {
+		h.Errorf("%d bytes of the note are kept", n)
+	}
 }
 
 func reportKeepsProgress(h *harness) {

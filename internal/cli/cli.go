@@ -42,9 +42,11 @@ type app struct {
 
 	inTerm, outTerm, errTerm terminal
 
-	store  string // --store
-	format string // --output
-	began  bool   // the command itself has begun: errors before are usage errors
+	store       string // --store
+	format      string // --output
+	quietClient bool   // a client's troubles are part of the plot
+
+	began bool // the command itself has begun: errors before are usage errors
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -177,7 +179,7 @@ func (a *app) withClient(ctx context.Context, do func(c *waggle.Client) error) (
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	client, err := waggle.NewClient(store, nil)
+	client, err := waggle.NewClient(store, &waggle.ClientOptions{Logger: a.clientLog()})
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ func (a *app) demo(ctx context.Context, f *demoFlags) (err error) {
 		return err
 	}
 	if cluster != nil {
+		a.quietClient = true // a master dies
 		defer func() { err = errors.Join(err, cluster.Close()) }()
 	}
 	cleanUp, err := a.temporaryStore("waggle-demo-")

@@ -77,7 +77,7 @@ Every command takes ` + "`--store URL`" + `:
 | URL | store |
 |---|---|
 | none | ` + "`waggle/waggle.db`" + ` in ` + "`$XDG_STATE_HOME`" + `, or in ` + "`~/.local/state`" + ` if that is not set; made if needed |
-| ` + "`sqlite:PATH`" + `, ` + "`sqlite:///PATH`" + ` | this SQLite file; made if needed, with its directory |
+| ` + "`sqlite:PATH`" + `, ` + "`sqlite:///PATH`" + ` | this SQLite file; made if needed, in a directory that is there |
 | ` + "`PATH`" + ` | the same, if it has a slash or ends in .db, .sqlite or .sqlite3 |
 | ` + "`redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`" + ` | a Redis or Valkey server; with TLS ` + "`rediss:`" + ` |
 | ` + "`redis-sentinel://HOST,HOST/NAME`" + ` | the master that Sentinel knows by this name; with TLS ` + "`rediss-sentinel:`" + ` |

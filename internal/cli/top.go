@@ -177,7 +177,7 @@ func frame(s, before *snapshot, term terminal, width, height int) string {
 	active := min(len(s.Active), max(rows-queues-workers, 1))
 
 	var b strings.Builder
-	fmt.Fprintln(&b, term.paint(bold, "waggle top")+"  "+visible(s.Store)+"  "+s.Now.Local().Format(time.TimeOnly)+"  "+size(s.Bytes)+ratesText(s, before))
+	fmt.Fprintln(&b, term.paint(bold, "waggle top")+"  "+s.Now.Local().Format(time.TimeOnly)+"  "+size(s.Bytes)+ratesText(s, before)+"  "+visible(s.Store))
 	for _, w := range s.Warn {
 		fmt.Fprintln(&b, term.paint(yellow, visible(w)))
 	}

@@ -25,7 +25,7 @@ func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 
 // OpenStore opens the store that a URL names:
 //
-//	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there, and so is its directory
+//	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there, in a directory that is
 //	memory:                       a store in this process, gone with it
 //	redis://HOST[:PORT]           a Redis server, with TLS rediss:; valkey: and valkeys: are the same for Valkey
 //	redis-sentinel://HOST,…/NAME  the master that Sentinel knows by this name; with TLS rediss-sentinel:

@@ -120,3 +120,30 @@ func FuzzRedact(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCheck hands in any store URL. What is refused is refused in one sentence, without the password.
+func FuzzCheck(f *testing.F) {
+	for _, s := range []string{"", "sqlite:x.db", "sqlite:///x", "sqlite://host/x", "./a:b.db", "redis://u:%s@h", "c:\\x.db", "memory:", "no:such", "\x00"} {
+		f.Add(s)
+	}
+	const secret = "hunter2canary"
+	f.Fuzz(func(t *testing.T, format string) {
+		raw := strings.ReplaceAll(format, "%s", secret)
+		scheme, rest, err := split(raw)
+		if (Check(raw) == nil) != (err == nil || raw == "") {
+			t.Errorf("Check(%q) does not agree with split: %v", raw, err)
+		}
+		switch {
+		case err != nil && !errors.Is(err, driver.ErrInvalid):
+			t.Errorf("%q: %v", raw, err)
+		case err != nil && strings.Contains(err.Error(), secret) && strings.HasPrefix(format, "redis://user:%s@"):
+			t.Errorf("%q is refused with its password: %v", raw, err)
+		case err == nil && engines[scheme] == nil:
+			t.Errorf("%q has the scheme %q, which no engine has", raw, scheme)
+		case err == nil && scheme == "sqlite":
+			if path, err := sqlitePath(rest); err == nil && (path == "" || strings.ContainsRune(path, 0)) {
+				t.Errorf("%q is the path %q", raw, path)
+			}
+		}
+	})
+}

@@ -19,6 +19,9 @@ var outages = map[string]func(p *faultproxy.Proxy) error{
 	"replies lost":   set(faultproxy.ServerToClient, faultproxy.Fault{Mode: faultproxy.Drop}),
 	"requests lost":  set(faultproxy.ClientToServer, faultproxy.Fault{Mode: faultproxy.Drop}),
 	"half open":      set(faultproxy.Both, faultproxy.Fault{Mode: faultproxy.Blackhole}),
+	"half a second":  set(faultproxy.Both, faultproxy.Fault{Delay: 500 * time.Millisecond}),
+	"a thin line":    set(faultproxy.Both, faultproxy.Fault{BytesPerSecond: 8 << 10}),
+	"byte by byte":   set(faultproxy.Both, faultproxy.Fault{Slice: 1}),
 	"slow and jumpy": set(faultproxy.Both, faultproxy.Fault{Delay: 50 * time.Millisecond, Jitter: 100 * time.Millisecond}),
 	"refused": func(p *faultproxy.Proxy) error {
 		err := p.Refuse(true)

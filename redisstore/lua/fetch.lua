@@ -8,7 +8,8 @@
 --      worker serves all types, for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
---      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record;
+--      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record
+--      (empty where it can't be read);
 --      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
 --      run record; the indices of pairs to be woken if the tokens live elsewhere. Or WAGGLELEASE: the worker is not registered.
 --@include head
@@ -181,13 +182,28 @@ local function claim(p, mine, id, task, run, flags)
   room = room - #task
 end
 
+-- recount corrects the counters of pairs whose indexes have been read to their ends: entries that were lost or damaged
+-- are counted but never found, and a worker that looks for them would not come to rest.
+local function recount(q)
+  for _, p in ipairs(q) do
+    local claimed = per[p] and #per[p].ids or 0
+    if p.available > claimed and not p.paused and not p.late then
+      count('A' .. p.number, claimed - p.available)
+      p.available = claimed
+    end
+  end
+end
+
 -- serve claims from one queue until want is met, its line is at its end, or the bound on work is reached.
 local function serve(q)
   local rounds = 0
   while #held < want and room > 0 and rounds < 20 do
     rounds = rounds + 1
     local ids, elements, of = head_of(q, math.min(want - #held, 200))
-    if #ids == 0 then return end
+    if #ids == 0 then
+      recount(q)
+      return
+    end
     local k = math.min(#ids, want - #held, 200)
     local tasks, runs = redis.call('HMGET', TASK, unpack(ids, 1, k)), redis.call('HMGET', RUN, unpack(ids, 1, k))
     for i = 1, k do
@@ -205,7 +221,14 @@ local function serve(q)
         p.back_at = p.back_at + 1
         table.insert(mine.back, id)
       end
-      local there = task and #task >= 20 and (not run or byte(run, 1) == 65)
+      local moved_on = run and byte(run, 1) ~= 65 and not broken(nil, run)
+      if not moved_on and broken(task, run) then
+        damaged[#damaged + 1] = id
+        p.available = p.available - 1
+        count('A' .. p.number, -1)
+        task = false
+      end
+      local there = task and (not run or byte(run, 1) == 65)
       if there and element then
         -- An entry of a line counts only if it stands for the task's present place.
         there = sub(element, 1, 6) == (run and sub(run, 14, 19) or sub(task, 7, 12))
@@ -213,6 +236,7 @@ local function serve(q)
       if there then
         local flags = byte(task, 13)
         local late = flags % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
+        p.late = p.late or late
         if not late then
           claim(p, mine, id, task, run, flags)
         elseif element then
@@ -256,6 +280,11 @@ if #gone > 0 then
     if keys[i] then redis.call('HDEL', UNIQ, string.sub(keys[i], 2)) end
   end
   redis.call('HDEL', OWN, unpack(gone))
+end
+
+for _, id in ipairs(damaged) do
+  claims[#claims + 1] = id
+  claims[#claims + 1] = ''
 end
 
 local left, woken = 0, {}

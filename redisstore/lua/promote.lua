@@ -5,7 +5,7 @@
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- ARGV head, most tasks to move, 1 if wake tokens live in this slot, for each pair: number, subject.
 -- RETURNS tasks moved; the indices of pairs to be woken if the tokens live elsewhere; then for each pair up to that
---      many packed ids of available tasks whose expiry has passed, in one list.
+--      many packed ids of available tasks whose expiry has passed, in one list; the ids of tasks that can't be read.
 --@include head
 --@include events
 --@include stat
@@ -38,4 +38,4 @@ for p = 1, (#ARGV - 7) / 2 do
 end
 flush_stat(KEYS[3])
 flush_events(KEYS[4])
-return {moved, woken, expired}
+return {moved, woken, expired, damaged}

@@ -46,17 +46,19 @@ local function prune_state(KEPT, state, age, most, bytes_most)
     local ids = {}
     for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
     local runs = redis.call('HMGET', KEYS[3], unpack(ids))
-    local at, gone, freed = 0, {}, 0
+    local at, gone, freed, met = 0, {}, 0, {}
     for i, e in ipairs(list) do
       local run = runs[i]
       local r = run and (seen[run] or look(run))
       local ended6 = string.sub(e, 1, 6)
-      if r and r.state == state and r.ended == ended6 then
+      -- A task that was retried and ended again within a millisecond has two entries that are alike.
+      if r and r.state == state and r.ended == ended6 and not met[ids[i]] then
         local over = (most >= 0 and kept > most) or (bytes_most >= 0 and bytes > bytes_most)
           or struct.unpack('>I6', ended6) <= oldest
         if not over then break end
         kept, bytes, freed = kept - 1, bytes - r.size, freed + r.size
         gone[#gone + 1] = ids[i]
+        met[ids[i]] = true
         r.removed = r.removed + 1
       end
       at = i

@@ -1,3 +1,18 @@
+-- damaged are the ids of tasks that were found in an index and whose records can't be read. They are taken out of it, so
+-- that they hold up nobody; the caller discards them.
+local damaged = {}
+
+-- broken tells records that this script could not take apart: the task's, if it is not nil, and the run's.
+local function broken(task, run)
+  if task and (#task < 20 or (string.byte(task, 13) % 2 == 1 and #task < 26)) then return true end
+  if not run then return false end
+  local letter = string.sub(run, 1, 1)
+  if #run > 1 and math.floor(string.byte(run, 2) / 32) % 2 == 1 then -- the short form
+    return #run <= 21 or not string.find('RC', letter, 1, true)
+  end
+  return #run <= 61 or not string.find('ASPRTCXD', letter, 1, true)
+end
+
 -- promote moves due tasks of pairs into their lines. Needs head, events, stat.
 --
 -- pairs is a list of {number =, due = key, line = key, back = key, exp = key, subject =}; at most limit tasks are moved.
@@ -10,7 +25,10 @@ local function promote(RUN, pairs_due, limit)
       local runs = redis.call('HMGET', RUN, unpack(ids))
       for i = 1, #ids do
         local run = runs[i]
-        if run then
+        if not run or broken(nil, run) then
+          redis.call('ZREM', p.due, ids[i])
+          damaged[#damaged + 1] = ids[i]
+        else
           local due, order = struct.unpack('>I6I6', run, 8)
           found[#found + 1] = {id = ids[i], run = run, order = order, due = due, p = p}
         end
