@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/driver/drivertest"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/redisstore"
 )
@@ -273,10 +274,11 @@ func TestEndsWithinAMillisecond(t *testing.T) {
 	}
 	change(driver.OpCancel)
 	drivertest.Audit(t, s)
-	none := driver.Keep{Age: time.Hour, Count: 0, Bytes: -1}
-	if _, err := s.SetQueue(t.Context(), driver.DefaultQueue, driver.QueuePatch{Retention: &driver.Retention{Completed: none, Cancelled: none, Discarded: none}}); err != nil {
+	hour := driver.Keep{Age: time.Hour, Count: -1, Bytes: -1}
+	if _, err := s.SetQueue(t.Context(), driver.DefaultQueue, driver.QueuePatch{Retention: &driver.Retention{Completed: hour, Cancelled: hour, Discarded: hour}}); err != nil {
 		t.Fatal(err)
 	}
+	redisstore.SetOffset(s, 2*time.Hour)
 	for {
 		r, err := s.Maintain(t.Context(), 0)
 		if err != nil {
