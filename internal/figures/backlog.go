@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle"
-	"github.com/waggleq/waggle/driver"
 )
 
 const (
@@ -19,64 +18,69 @@ const (
 	drainLimit   = 5 * time.Minute
 )
 
-// backlog compares the rate with few tasks queued to that with many, in worker processes of their own. A worker runs
-// through windows of ten thousand tasks; half of those are gone when the queue has the depth that it is about.
+// backlog compares the rate on one store to that on another that is harder to work on, by worker processes of their own:
+// many tasks queued against few, many queues against one. A worker runs through windows of ten thousand tasks; half of
+// those are gone when the store holds as many as it is about.
 type backlog struct {
 	*lab
-	shallow, deep *queued
+	easy, hard *queued
+	stop       func(context.Context) error // after the last check; may be nil
 }
 
 // queued is a store with a number of tasks in it, which are counted.
 type queued struct {
-	path      string
-	depth     int
-	enqueued  int
-	handled   int
-	emptySize int64
+	store    string // its URL, or the path of its file
+	id       string // of the figure
+	depth    int
+	queues   int // among which the tasks are spread; fewer than two: the default queue
+	enqueued int
+	handled  int
 }
 
 func startBacklog(ctx context.Context, l *lab) (probe, error) {
 	b := &backlog{
-		lab:     l,
-		shallow: &queued{path: filepath.Join(l.dir, "shallow.db"), depth: shallowDepth},
-		deep:    &queued{path: filepath.Join(l.dir, "deep.db"), depth: l.sizes.backlog},
+		lab:  l,
+		easy: &queued{store: filepath.Join(l.dir, "shallow.db"), id: shallow, depth: shallowDepth},
+		hard: &queued{store: filepath.Join(l.dir, "deep.db"), id: deep, depth: l.sizes.backlog},
 	}
-	l.board.backlog = b.deep.depth
-	for _, q := range []*queued{b.shallow, b.deep} {
-		if err := q.create(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.deep.fill(ctx, b.deep.depth); err != nil {
+	l.board.backlog = b.hard.depth
+	if err := b.hard.fill(ctx, 0); err != nil { // it does its first writes
 		return nil, err
 	}
-	size, err := fileSize(b.deep.path)
+	before, err := fileSize(b.hard.store)
 	if err != nil {
 		return nil, err
 	}
-	l.board.add(diskBytes, float64(size-b.deep.emptySize)/float64(b.deep.depth)-payloadSize)
+	if err := b.fill(ctx); err != nil {
+		return nil, err
+	}
+	after, err := fileSize(b.hard.store)
+	if err != nil {
+		return nil, err
+	}
+	l.board.add(diskBytes, float64(after-before)/float64(b.hard.depth)-payloadSize)
 	return b, nil
 }
 
-// create makes the store, and has it do its first writes.
-func (q *queued) create(ctx context.Context) error {
-	if err := q.fill(ctx, 0); err != nil {
-		return err
+// fill gives both stores the tasks that they are about.
+func (b *backlog) fill(ctx context.Context) error {
+	for _, q := range []*queued{b.easy, b.hard} {
+		if err := q.fill(ctx, q.depth); err != nil {
+			return err
+		}
 	}
-	size, err := fileSize(q.path)
-	q.emptySize = size
-	return err
+	return nil
 }
 
 // fill adds tasks until so many are there. The store is closed then, so that all is in its file.
 func (q *queued) fill(ctx context.Context, want int) (err error) {
-	s, err := openStore(ctx, q.path)
+	s, err := openStore(ctx, q.store)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	n := max(0, want-(q.enqueued-q.handled))
-	if err := s.fill(ctx, q.enqueued, n); err != nil {
+	if err := s.spread(ctx, q.enqueued, n, q.queues); err != nil {
 		return err
 	}
 	q.enqueued += n
@@ -101,26 +105,24 @@ func fileSize(path string) (int64, error) {
 }
 
 func (b *backlog) round(ctx context.Context) error {
-	var few, many []float64
+	rates := map[*queued][]float64{}
 	for range b.windows {
-		for _, q := range []*queued{b.shallow, b.deep} {
+		for _, q := range []*queued{b.easy, b.hard} {
 			if err := q.fill(ctx, q.depth+warmUp+windowSize/2); err != nil {
 				return err
 			}
-			e, err := q.run(ctx, job{Path: q.path, Warm: warmUp, Count: windowSize})
+			e, err := q.run(ctx, job{Store: q.store, Warm: warmUp, Count: windowSize, Queues: q.queues})
 			if err != nil {
 				return err
 			}
-			if q == b.shallow {
-				few = append(few, e.PerS)
-				continue
+			rates[q] = append(rates[q], e.PerS)
+			if q.id == deep {
+				b.board.add(workerMemory, e.PeakMiB)
 			}
-			many = append(many, e.PerS)
-			b.board.add(workerMemory, e.PeakMiB)
 		}
 	}
-	b.board.add(shallow, few...)
-	b.board.add(deep, many...)
+	b.board.add(b.easy.id, rates[b.easy]...)
+	b.board.add(b.hard.id, rates[b.hard]...)
 	return nil
 }
 
@@ -140,17 +142,20 @@ func (q *queued) run(ctx context.Context, j job) (event, error) {
 }
 
 // close runs all that is left, in one worker process for each store, and checks that every task has run once.
-func (b *backlog) close(ctx context.Context) error {
-	if len(b.board.samples[deep]) < b.rounds {
+func (b *backlog) close(ctx context.Context) (err error) {
+	if b.stop != nil {
+		defer func() { err = errors.Join(err, b.stop(ctx)) }()
+	}
+	if len(b.board.samples[b.hard.id]) < b.rounds {
 		return nil // it was broken off
 	}
-	for _, q := range []*queued{b.shallow, b.deep} {
-		b.say("backlog: running the other %d of %d tasks", q.enqueued-q.handled, q.enqueued)
-		e, err := q.run(ctx, job{Path: q.path})
+	for _, q := range []*queued{b.easy, b.hard} {
+		b.say("%s: running the other %d of %d tasks", q.id, q.enqueued-q.handled, q.enqueued)
+		e, err := q.run(ctx, job{Store: q.store, Queues: q.queues})
 		if err != nil {
 			return err
 		}
-		if q == b.deep {
+		if q.id == deep {
 			b.board.add(workerMemory, e.PeakMiB)
 		}
 		if err := q.check(ctx); err != nil {
@@ -163,16 +168,20 @@ func (b *backlog) close(ctx context.Context) error {
 
 // check returns an error unless all that was enqueued is completed and there were as many runs.
 func (q *queued) check(ctx context.Context) (err error) {
-	s, err := openStore(ctx, q.path)
+	s, err := openStore(ctx, q.store)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	info, err := s.client.Queue(ctx, driver.DefaultQueue)
+	queues, err := s.client.Queues(ctx)
 	if err != nil {
 		return err
 	}
-	if n := info.Totals.Completed; n != int64(q.enqueued) || q.handled != q.enqueued {
+	n := int64(0)
+	for _, info := range queues {
+		n += info.Totals.Completed
+	}
+	if n != int64(q.enqueued) || q.handled != q.enqueued {
 		return fmt.Errorf("%d tasks were enqueued, %d runs started, %d completed", q.enqueued, q.handled, n)
 	}
 	return nil
@@ -180,7 +189,7 @@ func (q *queued) check(ctx context.Context) (err error) {
 
 // runWindow is the child: a worker that runs some tasks, or all.
 func runWindow(ctx context.Context, j *job) (err error) {
-	s, err := openStore(ctx, j.Path)
+	s, err := openStore(ctx, j.Store)
 	if err != nil {
 		return err
 	}
@@ -189,7 +198,7 @@ func runWindow(ctx context.Context, j *job) (err error) {
 	defer stop()
 	var began, ended time.Time
 	book := new(ledger) // counts only: its numbers are checked by the parent
-	w, err := s.worker(&waggle.WorkerOptions{UntilEmpty: j.Count == 0}, func(*waggle.Task) {
+	w, err := s.worker(&waggle.WorkerOptions{Queues: queuesOf(j.Queues), UntilEmpty: j.Count == 0}, func(*waggle.Task) {
 		switch n := book.total.Add(1); int(n) {
 		case j.Warm + 1:
 			began = time.Now()

@@ -49,61 +49,17 @@ func (l limit) String() string {
 	return "≤ " + number(l.value)
 }
 
-// The ids of the figures.
-const (
-	bareEnqueue   = "bare_enqueue"
-	bareProcess   = "bare_process"
-	bulk          = "enqueue_bulk"
-	single        = "enqueue_single"
-	process       = "process"
-	shallow       = "process_at_10000"
-	deep          = "process_at_backlog"
-	workerMemory  = "worker_memory"
-	diskBytes     = "disk_bytes"
-	hereMedian    = "pickup_same_p50"
-	hereTail      = "pickup_same_p99"
-	thereMedian   = "pickup_other_p50"
-	thereTail     = "pickup_other_p99"
-	lateness      = "lateness_p99"
-	recoverLong   = "recovery_default"
-	recoverShort  = "recovery_1s"
-	idleCPU       = "idle_cpu"
-	idleMemory    = "idle_memory"
-	memoryLoop    = "memory_loop"
-	memoryProcess = "memory_end_to_end"
-)
-
-var figures = []figure{
-	{id: bareEnqueue, what: "bare SQLite: insert, batches of 500", unit: "tasks/s"},
-	{id: bareProcess, what: "bare SQLite: claim and delete, batches of 500", unit: "tasks/s"},
-	{id: bulk, what: "enqueue, batches of 500", unit: "tasks/s", goal: atLeast(60_000), of: bareEnqueue},
-	{id: single, what: "enqueue, 50 single callers", unit: "tasks/s", goal: atLeast(25_000), of: bareEnqueue},
-	{id: process, what: "process, one worker, 100 slots", unit: "tasks/s", goal: atLeast(40_000), of: bareProcess, ratio: atLeast(0.4)},
-	{id: shallow, what: "process with 10 000 queued", unit: "tasks/s"},
-	{id: deep, what: "process with %s queued, against 10 000", unit: "tasks/s", of: shallow, ratio: atLeast(0.8)},
-	{id: workerMemory, what: "that worker's memory at its peak", unit: "MiB", goal: atMost(150), worst: true},
-	{id: diskBytes, what: "disk for a queued task, without its payload", unit: "bytes", goal: atMost(350)},
-	{id: hereMedian, what: "idle pick-up, same process, p50", unit: "ms", goal: atMost(2), pool: 0.5},
-	{id: hereTail, what: "idle pick-up, same process, p99", unit: "ms", goal: atMost(10), pool: 0.99},
-	{id: thereMedian, what: "idle pick-up, another process, p50", unit: "ms", goal: atMost(10), pool: 0.5},
-	{id: thereTail, what: "idle pick-up, another process, p99", unit: "ms", goal: atMost(30), pool: 0.99},
-	{id: lateness, what: "lateness of scheduled tasks, p99", unit: "ms", goal: atMost(20), pool: 0.99},
-	{id: recoverLong, what: "recovery after SIGKILL, default lease, worst", unit: "s", goal: atMost(11), worst: true},
-	{id: recoverShort, what: "recovery after SIGKILL, lease 1s, worst", unit: "s", goal: atMost(2), worst: true},
-	{id: idleCPU, what: "idle worker, share of a core", unit: "%", goal: atMost(1)},
-	{id: idleMemory, what: "idle worker's memory at its peak", unit: "MiB", goal: atMost(40), worst: true},
-	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
-	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
-}
-
 // board collects what is measured.
 type board struct {
+	figures []figure
 	samples map[string][][]float64 // by figure, by round
 	tasks   int                    // that were counted
 	backlog int
 }
 
-func newBoard() *board { return &board{samples: make(map[string][][]float64)} }
+func newBoard(figures []figure) *board {
+	return &board{figures: figures, samples: make(map[string][][]float64)}
+}
 
 // add notes the samples of one round.
 func (b *board) add(id string, samples ...float64) {
@@ -127,8 +83,8 @@ type row struct {
 
 func (b *board) rows() []row {
 	var rows []row
-	for i := range figures {
-		if f := &figures[i]; len(b.samples[f.id]) > 0 {
+	for i := range b.figures {
+		if f := &b.figures[i]; len(b.samples[f.id]) > 0 {
 			rows = append(rows, b.row(f))
 		}
 	}

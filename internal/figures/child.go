@@ -31,11 +31,12 @@ const (
 
 // job is what a child is to do.
 type job struct {
-	Path  string        `json:"path"`
-	Warm  int           `json:"warm"`  // window: tasks before the clock starts
-	Count int           `json:"count"` // window: tasks on the clock; 0: all there are
-	Lease time.Duration `json:"lease"` // worker; 0: the default
-	Hang  bool          `json:"hang"`  // worker: its handlers never return
+	Store  string        `json:"store"`  // a URL, or the path of a file
+	Warm   int           `json:"warm"`   // window: tasks before the clock starts
+	Count  int           `json:"count"`  // window: tasks on the clock; 0: all there are
+	Queues int           `json:"queues"` // window: how many to serve; fewer than two: the default queue
+	Lease  time.Duration `json:"lease"`  // worker; 0: the default
+	Hang   bool          `json:"hang"`   // worker: its handlers never return
 }
 
 // event is a line of a child's output.

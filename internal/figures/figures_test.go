@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,7 +48,7 @@ func TestPayload(t *testing.T) {
 
 func TestRows(t *testing.T) {
 	t.Parallel()
-	b := newBoard()
+	b := newBoard(sqliteFigures)
 	for i, v := range []float64{50_000, 100_000, 200_000} {
 		b.add(bareProcess, v)
 		b.add(process, v/[]float64{2, 4, 5}[i]) // 25 000, 25 000, 40 000
@@ -81,7 +79,7 @@ func TestRows(t *testing.T) {
 
 func TestBothGoalsCount(t *testing.T) {
 	t.Parallel()
-	b := newBoard()
+	b := newBoard(sqliteFigures)
 	b.add(bareProcess, 200_000)
 	b.add(process, 50_000) // enough a second, too little of the bare loop
 	r := &report{Rows: b.rows()}
@@ -101,32 +99,34 @@ func TestNumber(t *testing.T) {
 
 func TestPageHasEveryRow(t *testing.T) {
 	t.Parallel()
-	b := newBoard()
-	for _, f := range figures {
-		b.add(f.id, 1)
-	}
-	path := filepath.Join(t.TempDir(), "figures.md")
-	r := &report{Rows: b.rows(), Settings: describe(&settings{sizes: full})}
-	if err := r.write(path); err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range r.Rows {
-		if !strings.Contains(string(page), "| "+row.What+" |") {
-			t.Errorf("the page says nothing of %q", row.What)
+	for name, suite := range suites {
+		b := newBoard(suite.figures)
+		for _, f := range suite.figures {
+			b.add(f.id, 1)
 		}
-	}
-	if strings.Contains(string(page), "%!") {
-		t.Errorf("a part of the page was not filled in:\n%s", page)
+		set := &settings{suite: suite, sizes: suite.full, server: "redis"}
+		how, err := suite.describe(t.Context(), set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &report{Rows: b.rows(), Settings: how}
+		page := suite.page(r, set)
+		for _, row := range r.Rows {
+			if !strings.Contains(page, "| "+row.What+" |") {
+				t.Errorf("%s: the page says nothing of %q", name, row.What)
+			}
+		}
+		if strings.Contains(page, "%!") {
+			t.Errorf("%s: a part of the page was not filled in:\n%s", name, page)
+		}
 	}
 }
 
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"-o", "xml"}, {"-only", "nothing"}, {"bulk"}, {"-quick", "-write", "x.md"}, {"-only", "bulk", "-write", "x.md"}} {
+	for _, args := range [][]string{{"-o", "xml"}, {"-only", "nothing"}, {"bulk"}, {"-quick", "-write", "x.md"}, {"-only", "bulk", "-write", "x.md"},
+		{"-engine", "paper"}, {"-engine", "redis", "-only", "bulk"}, {"-server", "keydb"},
+	} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%q was taken", args)
 		}

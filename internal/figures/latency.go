@@ -56,7 +56,7 @@ func (p *pickup) here(ctx context.Context, path string) (ms []float64, err error
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	starts := make(chan event, 1)
-	stop, err := s.background(ctx, func(t *waggle.Task) {
+	stop, err := s.background(ctx, &waggle.WorkerOptions{}, func(t *waggle.Task) {
 		n, _ := numberOf(t.Payload) // a payload that is not ours has a number that nobody waits for
 		starts <- event{At: time.Now(), Number: n}
 	})
@@ -81,7 +81,7 @@ func (p *pickup) there(ctx context.Context, path string) (ms []float64, err erro
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	c, err := startChild(roleWorker, job{Path: path})
+	c, err := startChild(roleWorker, job{Store: path})
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,8 @@ func (p *pickup) sample(ctx context.Context, client *waggle.Client, started func
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // background starts a worker; stop ends it and returns its error.
-func (s *site) background(ctx context.Context, run func(*waggle.Task)) (stop func() error, err error) {
-	w, err := s.worker(&waggle.WorkerOptions{}, run)
+func (s *site) background(ctx context.Context, o *waggle.WorkerOptions, run func(*waggle.Task)) (stop func() error, err error) {
+	w, err := s.worker(o, run)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (l *late) round(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	starts := make(chan event, l.scheduled)
-	stop, err := s.background(ctx, func(t *waggle.Task) {
+	stop, err := s.background(ctx, &waggle.WorkerOptions{}, func(t *waggle.Task) {
 		n, _ := numberOf(t.Payload) // as above
 		starts <- event{At: time.Now(), Number: n}
 	})

@@ -25,6 +25,11 @@ type machine struct {
 	Driver  string  `json:"sqlite_module"`
 }
 
+// text describes the hardware and the system.
+func (m *machine) text() string {
+	return fmt.Sprintf("%d cores (%s), %.0f GiB of memory, %s", m.Cores, m.CPU, m.Memory, m.System)
+}
+
 func describeMachine(dir string) (machine, error) {
 	m := machine{
 		CPU: "unknown", Cores: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,

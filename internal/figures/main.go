@@ -1,8 +1,9 @@
-// Command figures measures what Waggle promises on one machine, and says of each figure whether it was met: `make bench`.
+// Command figures measures what Waggle promises, and says of each figure whether it was met.
 //
-// It works on package sqlitestore with its default options, so with fsync, through package waggle, with payloads of 100
-// bytes. What is given as a rate is measured in rounds that take turns with a loop over a bare SQLite file; every task's
-// run is counted, and one that did not run, or ran twice, makes the command fail.
+// With the default engine, package sqlitestore with its default options and so with fsync, that is `make bench`; with
+// -engine redis it is what package redisstore promises, on servers that this program starts and stops: `make
+// figures-redis`. All of it goes through package waggle, with payloads of 100 bytes. What is given as a ratio is measured
+// in rounds that take turns; every task's run is counted, and one that did not run, or ran twice, makes the command fail.
 package main
 
 import (
@@ -19,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/waggleq/waggle/internal/redisserver"
 )
 
 func main() {
@@ -42,6 +45,8 @@ const timeLimit = 20 * time.Minute
 
 // settings are what the flags say.
 type settings struct {
+	suite  *suite
+	server string // the product that package redisstore is measured on
 	quick  bool
 	strict bool
 	only   []string
@@ -51,10 +56,21 @@ type settings struct {
 	sizes
 }
 
-// sizes are how much is measured.
+// suite is what is measured of one engine.
+type suite struct {
+	figures     []figure
+	groups      []group // in the order of the report
+	full, quick sizes
+	describe    func(context.Context, *settings) (any, error) // how much is measured, and on what
+	page        func(*report, *settings) string
+}
+
+var suites = map[string]*suite{"sqlite": sqliteSuite, "redis": redisSuite}
+
+// sizes are how much is measured. A suite uses some of them.
 type sizes struct {
 	rounds    int // of everything that takes turns
-	rate      int // tasks a round, of each rate over SQLite
+	rate      int // tasks a round, of each rate
 	memory    int // tasks a round, in memory
 	backlog   int // tasks queued in the deep queue
 	windows   int // processed a round at each depth, of windowSize tasks
@@ -63,20 +79,25 @@ type sizes struct {
 	short     int // recoveries with a lease of a second
 	long      int // recoveries with the default lease
 	idle      time.Duration
+	watches   int // of rounds in which idle workers are watched
+	queues    int // that one worker serves
+	spread    int // tasks queued in those
+	workers   int // that wait for one task
+	wakes     int // of such tasks, a round
+	alone     int // tasks a round that find the store empty
+	failovers int
 }
 
-var (
-	full  = sizes{5, 100_000, 400_000, 1_000_000, 4, 80, 80, 5, 2, 2 * time.Second}
-	quick = sizes{3, 20_000, 100_000, 100_000, 1, 30, 30, 2, 1, time.Second}
-)
-
 func parse(args []string) (*settings, error) {
-	s := &settings{sizes: full}
+	s := new(settings)
 	flags := flag.NewFlagSet("figures", flag.ContinueOnError)
-	only := flags.String("only", "", "the groups to measure, comma-separated (default all): "+strings.Join(groupNames(), ","))
-	flags.BoolVar(&s.quick, "quick", false, "less of everything, in under a minute: good for a look, not for the record")
+	engine := flags.String("engine", "sqlite", "sqlite or redis")
+	flags.StringVar(&s.server, "server", string(redisserver.Redis), "the servers to start for -engine redis: redis or valkey; the level disk is measured on both")
+	only := flags.String("only", "", "the groups to measure, comma-separated (default all); sqlite: "+
+		strings.Join(sqliteSuite.groupNames(), ",")+"; redis: "+strings.Join(redisSuite.groupNames(), ","))
+	flags.BoolVar(&s.quick, "quick", false, "less of everything, in about a minute: good for a look, not for the record")
 	flags.BoolVar(&s.strict, "strict", false, "fail if a goal was missed")
-	flags.StringVar(&s.dir, "dir", "", "where the databases are put (default: the system's directory for temporary files)")
+	flags.StringVar(&s.dir, "dir", "", "where databases and servers keep their files (default: the system's directory for temporary files)")
 	flags.StringVar(&s.format, "o", "table", "table or json")
 	flags.StringVar(&s.write, "write", "", "write the report to this `file` as well, such as docs/figures.md")
 	if err := flags.Parse(args); err != nil {
@@ -85,10 +106,16 @@ func parse(args []string) (*settings, error) {
 	if *only != "" {
 		s.only = strings.Split(*only, ",")
 	}
+	if s.suite = suites[*engine]; s.suite == nil {
+		return nil, fmt.Errorf("-engine is sqlite or redis, not %q", *engine)
+	}
+	s.sizes = s.suite.full
 	if s.quick {
-		s.sizes = quick
+		s.sizes = s.suite.quick
 	}
 	switch {
+	case !slices.Contains(redisserver.Flavours(), redisserver.Flavour(s.server)):
+		return nil, fmt.Errorf("-server is redis or valkey, not %q", s.server)
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("there are no arguments, only flags: got %q", flags.Arg(0))
 	case s.format != "table" && s.format != "json":
@@ -97,8 +124,8 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("-write is for a whole run: leave -quick and -only out")
 	}
 	for _, name := range s.only {
-		if !slices.Contains(groupNames(), name) {
-			return nil, fmt.Errorf("there is no group %q: take some of %s", name, strings.Join(groupNames(), ", "))
+		if names := s.suite.groupNames(); !slices.Contains(names, name) {
+			return nil, fmt.Errorf("there is no group %q: take some of %s", name, strings.Join(names, ", "))
 		}
 	}
 	return s, nil
@@ -109,14 +136,20 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	l := &lab{settings: s, board: newBoard()}
+	l := &lab{settings: s, board: newBoard(s.suite.figures)}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("not done within %v", timeLimit))
 	defer cancel()
 	if l.dir, err = os.MkdirTemp(s.dir, "waggle-figures-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(l.dir)) }()
-	r := &report{Settings: describe(s)}
+	if err := os.Setenv("TMPDIR", l.dir); err != nil { // servers make their directories there
+		return err
+	}
+	r := &report{}
+	if r.Settings, err = s.suite.describe(ctx, s); err != nil {
+		return err
+	}
 	if r.Machine, err = describeMachine(l.dir); err != nil {
 		return err
 	}
@@ -129,7 +162,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if s.write != "" {
-		if err := r.write(s.write); err != nil {
+		if err := os.WriteFile(s.write, []byte(s.suite.page(r, s)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -160,16 +193,9 @@ type probe interface {
 	close(ctx context.Context) error
 }
 
-// groups are in the order of the report. Those that need a quiet machine and those that load it are never at work at the
-// same time.
-var groups = []group{
-	{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
-	{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle},
-}
-
-func groupNames() []string {
-	names := make([]string, len(groups))
-	for i, g := range groups {
+func (s *suite) groupNames() []string {
+	names := make([]string, len(s.groups))
+	for i, g := range s.groups {
 		names[i] = g.name
 	}
 	return names
@@ -186,7 +212,7 @@ func (l *lab) measure(ctx context.Context) (err error) {
 			err = errors.Join(err, named(name, probes[name].close(context.WithoutCancel(ctx))))
 		}
 	}()
-	for _, g := range groups {
+	for _, g := range l.suite.groups {
 		family := g.family()
 		if !l.wants(g.name) || probes[family] != nil {
 			continue

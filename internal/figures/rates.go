@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/bareloop"
-	"github.com/waggleq/waggle/sqlitestore"
+	"github.com/waggleq/waggle/internal/config"
 )
 
 const (
@@ -112,6 +113,18 @@ func (r rates) single(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	total := r.rate / 2
+	perS, err := s.singly(ctx, total, nil)
+	if err != nil {
+		return err
+	}
+	r.board.add(single, perS)
+	r.board.tasks += total
+	return s.drain(ctx, newLedger(total))
+}
+
+// singly has 50 callers enqueue that many tasks one by one, and returns how many a second. Each receipt must be for the
+// level that was asked for.
+func (s *site) singly(ctx context.Context, total int, o *waggle.EnqueueOptions) (perS float64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var taken atomic.Int64
@@ -119,20 +132,19 @@ func (r rates) single(ctx context.Context, path string) (err error) {
 	began := time.Now()
 	for range callers {
 		all.Go(func() {
-			for n := int(taken.Add(1)); n <= total; n = int(taken.Add(1)) {
-				if _, err := s.client.Enqueue(ctx, taskType, payloadOf(n-1), nil); err != nil {
+			for n := int(taken.Add(1)); n <= total && ctx.Err() == nil; n = int(taken.Add(1)) {
+				receipt, err := s.client.Enqueue(ctx, taskType, payloadOf(n-1), o)
+				if err == nil && o != nil && receipt.Durability != o.Durability {
+					err = fmt.Errorf("a task that was to be stored at level %s is at %s", o.Durability, receipt.Durability)
+				}
+				if err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	r.board.add(single, perSecond(total, began))
-	r.board.tasks += total
-	return s.drain(ctx, newLedger(total))
+	return perSecond(total, began), context.Cause(ctx)
 }
 
 func perSecond(n int, began time.Time) float64 { return float64(n) / time.Since(began).Seconds() }
@@ -143,8 +155,9 @@ type site struct {
 	client *waggle.Client
 }
 
-func openStore(ctx context.Context, path string) (*site, error) {
-	store, err := sqlitestore.Open(ctx, path, nil)
+// openStore opens a store by its URL, or a SQLite file by its path.
+func openStore(ctx context.Context, where string) (*site, error) {
+	store, err := config.OpenStore(ctx, where)
 	if err != nil {
 		return nil, err
 	}
@@ -164,12 +177,15 @@ func (s *site) close(ctx context.Context) error {
 }
 
 // fill enqueues the tasks with the numbers from first on, in batches.
-func (s *site) fill(ctx context.Context, first, n int) error {
+func (s *site) fill(ctx context.Context, first, n int) error { return s.spread(ctx, first, n, 1) }
+
+// spread does the same into so many queues in turn; one is the default queue.
+func (s *site) spread(ctx context.Context, first, n, queues int) error {
 	batch := make([]waggle.NewTask, 0, batchSize)
 	for end := first + n; first < end; first += len(batch) {
 		batch = batch[:0]
 		for i := range min(end-first, batchSize) {
-			batch = append(batch, waggle.NewTask{Type: taskType, Payload: payloadOf(first + i)})
+			batch = append(batch, waggle.NewTask{Type: taskType, Payload: payloadOf(first + i), Options: inQueue(first+i, queues)})
 		}
 		results, err := s.client.EnqueueBatch(ctx, batch)
 		if err != nil {
@@ -184,9 +200,31 @@ func (s *site) fill(ctx context.Context, first, n int) error {
 	return nil
 }
 
-// worker returns a worker with default options whose handlers call run.
+// inQueue returns the options of a task that goes into its queue of several.
+func inQueue(n, queues int) *waggle.EnqueueOptions {
+	if queues < 2 {
+		return nil
+	}
+	return &waggle.EnqueueOptions{Queue: queueName(n % queues)}
+}
+
+func queueName(n int) string { return fmt.Sprintf("queue-%05d", n) }
+
+// queuesOf returns so many queues for a worker to serve; one is the default queue.
+func queuesOf(n int) []waggle.Queue {
+	if n < 2 {
+		return nil
+	}
+	queues := make([]waggle.Queue, n)
+	for i := range queues {
+		queues[i].Name = queueName(i)
+	}
+	return queues
+}
+
+// worker returns a worker with these options, by default with a hundred slots, whose handlers call run.
 func (s *site) worker(o *waggle.WorkerOptions, run func(*waggle.Task)) (*waggle.Worker, error) {
-	o.Slots, o.Logger = slots, quiet
+	o.Slots, o.Logger = cmp.Or(o.Slots, slots), quiet
 	w, err := waggle.NewWorker(s.store, o)
 	if err != nil {
 		return nil, err

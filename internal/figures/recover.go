@@ -36,7 +36,7 @@ func (r *recovery) round(ctx context.Context) error {
 		if r.n > kind.runs {
 			continue
 		}
-		took, err := r.once(ctx, filepath.Join(r.dir, fmt.Sprintf("%s-%d.db", kind.id, r.n)), kind.lease)
+		took, err := takeOver(ctx, filepath.Join(r.dir, fmt.Sprintf("%s-%d.db", kind.id, r.n)), kind.lease)
 		if err != nil {
 			return err
 		}
@@ -46,8 +46,9 @@ func (r *recovery) round(ctx context.Context) error {
 	return nil
 }
 
-func (r *recovery) once(ctx context.Context, path string, lease time.Duration) (took time.Duration, err error) {
-	s, err := openStore(ctx, path)
+// takeOver kills the process that runs a task and returns how long it took another one to start it.
+func takeOver(ctx context.Context, store string, lease time.Duration) (took time.Duration, err error) {
+	s, err := openStore(ctx, store)
 	if err != nil {
 		return 0, err
 	}
@@ -56,7 +57,7 @@ func (r *recovery) once(ctx context.Context, path string, lease time.Duration) (
 	if err != nil {
 		return 0, err
 	}
-	victim, err := startChild(roleWorker, job{Path: path, Lease: lease, Hang: true})
+	victim, err := startChild(roleWorker, job{Store: store, Lease: lease, Hang: true})
 	if err != nil {
 		return 0, err
 	}
@@ -64,7 +65,7 @@ func (r *recovery) once(ctx context.Context, path string, lease time.Duration) (
 	if _, err := victim.next(ctx, pickupLimit); err != nil {
 		return 0, err
 	}
-	heir, err := startChild(roleWorker, job{Path: path, Lease: lease})
+	heir, err := startChild(roleWorker, job{Store: store, Lease: lease})
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +109,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // runWorker is the child: a worker that tells of every start of a handler.
 func runWorker(ctx context.Context, j *job) (err error) {
-	s, err := openStore(ctx, j.Path)
+	s, err := openStore(ctx, j.Store)
 	if err != nil {
 		return err
 	}

@@ -18,12 +18,15 @@ const (
 	clusterSlots   = 16384
 )
 
-// ClusterOptions describe a cluster of three masters with one replica each. The zero value is useful.
+// ClusterOptions describe a cluster of three masters, with one replica each unless NoReplicas is set. The zero value is
+// useful.
 type ClusterOptions struct {
 	// Node describes every node. ReplicaOf must be unset.
 	Node Options
 	// NodeTimeout is cluster-node-timeout, after which a silent node counts as failed; 0 means 2 s.
 	NodeTimeout time.Duration
+	// NoReplicas leaves the replicas out: three servers, for measurements in which replication would count.
+	NoReplicas bool
 }
 
 func (o *ClusterOptions) withDefaults() *ClusterOptions {
@@ -53,7 +56,7 @@ type Cluster struct {
 	ids map[*Server]string
 }
 
-// StartCluster starts six servers, joins them, spreads the slots evenly, and returns when WaitOK holds. The context
+// StartCluster starts the servers, joins them, spreads the slots evenly, and returns when WaitOK holds. The context
 // bounds the start only.
 func StartCluster(ctx context.Context, o *ClusterOptions) (*Cluster, error) {
 	c := &Cluster{o: o.withDefaults(), ids: map[*Server]string{}}
@@ -61,6 +64,9 @@ func StartCluster(ctx context.Context, o *ClusterOptions) (*Cluster, error) {
 		return nil, err
 	}
 	c.Nodes = make([]*Server, 2*clusterMasters)
+	if c.o.NoReplicas {
+		c.Nodes = c.Nodes[:clusterMasters]
+	}
 	err := each(c.Nodes, func(i int, _ *Server) (err error) {
 		c.Nodes[i], err = c.startNode(ctx)
 		return err

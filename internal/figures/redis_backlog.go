@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/waggleq/waggle/internal/redisserver"
+)
+
+// startRedisBacklog compares two million tasks queued with ten thousand.
+func startRedisBacklog(ctx context.Context, l *lab) (probe, error) {
+	b := &backlog{lab: l, easy: &queued{id: shallow, depth: shallowDepth}, hard: &queued{id: deep, depth: l.sizes.backlog}}
+	l.board.backlog = b.hard.depth
+	hard, err := b.startServers(ctx, backlogSlow)
+	if err != nil {
+		return nil, err
+	}
+	before, err := memoryOf(ctx, hard)
+	if err == nil {
+		err = b.fill(ctx)
+	}
+	after, err2 := memoryOf(ctx, hard)
+	if err = errors.Join(err, err2); err != nil {
+		return nil, errors.Join(err, b.stop(ctx))
+	}
+	l.board.add(taskMemory, float64(after-before)/float64(b.hard.depth))
+	return b, nil
+}
+
+// startQueues compares one worker that serves ten thousand queues with one that serves one.
+func startQueues(ctx context.Context, l *lab) (probe, error) {
+	b := &backlog{lab: l, easy: &queued{id: oneQueue, depth: l.sizes.spread}, hard: &queued{id: manyQueues, depth: l.sizes.spread, queues: l.sizes.queues}}
+	if _, err := b.startServers(ctx, queuesSlow); err != nil {
+		return nil, err
+	}
+	if err := b.fill(ctx); err != nil {
+		return nil, errors.Join(err, b.stop(ctx))
+	}
+	return b, nil
+}
+
+// startServers starts a server for each side, which stop reads the slow log of, and returns that of the harder one.
+func (b *backlog) startServers(ctx context.Context, slow string) (*redisserver.Server, error) {
+	var servers []*redisserver.Server
+	b.stop = func(ctx context.Context) (err error) {
+		entries := 0
+		for _, s := range servers {
+			n, readErr := b.readSlow(ctx, s)
+			entries += n
+			err = errors.Join(err, readErr, s.Close())
+		}
+		b.board.add(slow, float64(entries))
+		return err
+	}
+	for _, q := range []*queued{b.easy, b.hard} {
+		s, err := redisserver.Start(ctx, &redisserver.Options{Flavour: b.flavour(), Config: slowConfig})
+		if err != nil {
+			return nil, errors.Join(err, b.stop(ctx))
+		}
+		servers = append(servers, s)
+		q.store = s.URL()
+	}
+	return servers[1], nil
+}
+
+// readSlow returns how many commands were slow, and says which.
+func (b *backlog) readSlow(ctx context.Context, s *redisserver.Server) (int, error) {
+	v, err := s.Do(ctx, "SLOWLOG", "GET", "-1")
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range v.Elems {
+		if len(entry.Elems) < 4 {
+			return 0, fmt.Errorf("an entry of SLOWLOG has %d parts", len(entry.Elems))
+		}
+		var words []string
+		for _, word := range entry.Elems[3].Elems[:min(len(entry.Elems[3].Elems), 3)] {
+			words = append(words, word.Text[:min(len(word.Text), 48)])
+		}
+		b.say("slow: %d µs: %s … (%d arguments)", entry.Elems[2].Int, strings.Join(words, " "), len(entry.Elems[3].Elems))
+	}
+	return len(v.Elems), nil
+}
+
+// memoryOf returns how much memory a server's data takes.
+func memoryOf(ctx context.Context, s *redisserver.Server) (int64, error) {
+	info, err := s.Info(ctx, "memory")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(info["used_memory"], 10, 64)
+}

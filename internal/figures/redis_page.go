@@ -1,0 +1,3 @@
+package main
+
+func redisPage(r *report, s *settings) string { return "" }

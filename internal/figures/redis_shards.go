@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/internal/redisserver"
+)
+
+// shards measures the processor time of servers and client together, for the same tasks spread over more and more shards
+// of a Cluster of three masters.
+type shards struct {
+	*lab
+	cluster *redisserver.Cluster
+	n       int
+}
+
+var shardCounts = []struct {
+	shards        int
+	loaded, alone string
+}{{1, cpuOne, aloneOne}, {16, cpuSixteen, aloneSixteen}, {64, cpuMany, aloneMany}}
+
+func startShards(ctx context.Context, l *lab) (probe, error) {
+	c, err := redisserver.StartCluster(ctx, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: l.flavour()}, NoReplicas: true})
+	return &shards{lab: l, cluster: c}, err
+}
+
+func (s *shards) close(context.Context) error { return s.cluster.Close() }
+
+func (s *shards) round(ctx context.Context) error {
+	s.n++
+	var loaded []float64
+	for _, kind := range shardCounts {
+		perTask, alone, err := s.once(ctx, kind.shards)
+		if err != nil {
+			return fmt.Errorf("%d shards: %w", kind.shards, err)
+		}
+		loaded = append(loaded, perTask)
+		s.board.add(kind.loaded, perTask)
+		s.board.add(kind.alone, alone)
+		s.board.tasks += s.loadedTasks() + s.alone + 1
+	}
+	s.board.add(cpuApart, slices.Max(loaded)/slices.Min(loaded))
+	return nil
+}
+
+// loadedTasks is how many tasks go through with the servers at their limit.
+func (s *shards) loadedTasks() int { return shardRounds * s.rate }
+
+const shardRounds = 3
+
+// once returns the processor time of a task in µs, with all at their limit and for tasks that find the store empty.
+func (s *shards) once(ctx context.Context, n int) (loaded, alone float64, err error) {
+	site, err := openStore(ctx, fmt.Sprintf("%s?shards=%d&ns=shards-%d-%d", s.cluster.URL(), n, n, s.n))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, site.close(ctx)) }()
+	total := s.loadedTasks()
+	loaded, err = s.perTask(total, func() error {
+		if err := site.fill(ctx, 0, total); err != nil {
+			return err
+		}
+		return site.drain(ctx, newLedger(total))
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	alone, err = s.oneByOne(ctx, site)
+	return loaded, alone, err
+}
+
+// oneByOne enqueues each task when the one before it has run.
+func (s *shards) oneByOne(ctx context.Context, site *site) (perTask float64, err error) {
+	ran := make(chan struct{}, 1)
+	stop, err := site.background(ctx, &waggle.WorkerOptions{}, func(*waggle.Task) { ran <- struct{}{} })
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	next := func() error {
+		if _, err := site.client.Enqueue(ctx, taskType, payloadOf(0), nil); err != nil {
+			return err
+		}
+		select {
+		case <-ran:
+			return nil
+		case <-time.After(pickupLimit):
+			return fmt.Errorf("a task was not started within %v", pickupLimit)
+		}
+	}
+	if err := next(); err != nil { // the worker comes up
+		return 0, err
+	}
+	return s.perTask(s.alone, func() error {
+		for range s.alone {
+			if err := next(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// perTask returns the processor time of this process and the servers for each of n tasks, in µs.
+func (s *shards) perTask(n int, do func() error) (float64, error) {
+	before, err := s.used()
+	if err != nil {
+		return 0, err
+	}
+	if err := do(); err != nil {
+		return 0, err
+	}
+	after, err := s.used()
+	return float64((after - before).Microseconds()) / float64(n), err
+}
+
+// used returns the processor time that this process and the servers have used.
+func (s *shards) used() (time.Duration, error) {
+	sum, err := cpuTime(os.Getpid())
+	for _, server := range s.cluster.Nodes {
+		used, err2 := cpuTime(server.PID())
+		sum, err = sum+used, errors.Join(err, err2)
+	}
+	return sum, err
+}
