@@ -21,7 +21,7 @@ export FUZZTIME
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PKGS=$(PKGS) BENCH=$(BENCH) COUNT=$(COUNT) TIMEOUT=$(TIMEOUT) FUZZTIME=$(FUZZTIME) SOAKTIME=$(SOAKTIME)"
 
@@ -75,6 +75,14 @@ bench-quick: ## Measure less of the same, in about a minute
 .PHONY: figures
 figures: ## Measure as make bench does and write docs/figures.md
 	$(GO) run ./internal/figures -write docs/figures.md
+
+.PHONY: figures-redis
+figures-redis: ## Measure what Redis and Valkey are to bear; writes docs/scaling.md in under ten minutes
+	$(GO) run ./internal/figures -engine redis -write docs/scaling.md
+
+.PHONY: figures-redis-quick
+figures-redis-quick: ## Measure less of the same, in about a minute, and print it
+	$(GO) run ./internal/figures -engine redis -quick
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks COUNT times and print medians and spread

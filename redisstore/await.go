@@ -27,17 +27,17 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 		return driver.Invalidf("waiting for work needs at least one queue")
 	}
 	deadline := time.Now().Add(req.Max)
-	for {
-		left := time.Until(deadline)
+	for left := req.Max; ; {
 		if ready, err := s.ready(ctx, req, max(left, 0)); err != nil || ready {
 			return hint(ctx, err)
 		}
-		if left <= 0 || ctx.Err() != nil {
+		// When the time is over nobody is asked again: the caller is about to fetch, which looks at the same.
+		if left = time.Until(deadline); left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		hub := s.hub()
 		woken, err := s.block(ctx, wakeKeys(hub, req), min(left, maxBlock), false)
-		if err != nil || woken {
+		if left = time.Until(deadline); err != nil || woken || left <= 0 {
 			return hint(ctx, err)
 		}
 	}

@@ -294,7 +294,8 @@ type tended struct {
 	keyCursor atomic.Uint64 // where the next look for expired unique keys begins
 }
 
-const pruneEvery = time.Second
+// pruneEvery is how often a queue is looked at that is not known to keep more than it should.
+const pruneEvery = 5 * time.Second
 
 // toPrune returns those of the queues that are to be looked at now.
 func (t *tended) toPrune(s *Store, queues []string) []string {

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"crypto/sha1" // the server names scripts by it
 	"embed"
 	"encoding/hex"
@@ -46,6 +47,9 @@ var (
 	dropScript     = loadScript("intake_drop")
 )
 
+// scriptNames tells the scripts by their SHA-1.
+var scriptNames = map[string]string{}
+
 // loadScript reads a script and its header. A file that is missing or malformed is a mistake in this package, found by
 // any test, hence the panic.
 func loadScript(name string) *script {
@@ -66,6 +70,7 @@ func loadScript(name string) *script {
 	}
 	sum := sha1.Sum([]byte(s.text))
 	s.sha = hex.EncodeToString(sum[:])
+	scriptNames[s.sha] = name
 	return s
 }
 
@@ -87,4 +92,10 @@ func readLua(name string) string {
 		panic(fmt.Sprintf("redisstore: %v", err))
 	}
 	return string(b)
+}
+
+// ScriptName returns the name of the script with that SHA-1, as the server's slow log and statistics show it; the SHA-1
+// itself if it is none of this package's.
+func ScriptName(sha string) string {
+	return cmp.Or(scriptNames[sha], sha)
 }

@@ -22,31 +22,28 @@ type figure struct {
 
 // limit is a goal: at least or at most so much; the zero value is none.
 type limit struct {
-	least bool
+	sign  string
 	value float64
 }
 
-func atLeast(v float64) limit { return limit{true, v} }
-func atMost(v float64) limit  { return limit{false, v} }
+func atLeast(v float64) limit { return limit{"≥", v} }
+func atMost(v float64) limit  { return limit{"≤", v} }
 
 func (l limit) met(v float64) bool {
-	switch {
-	case l == limit{}:
-		return true
-	case l.least:
+	switch l.sign {
+	case "≥":
 		return v >= l.value
+	case "≤":
+		return v <= l.value
 	}
-	return v <= l.value
+	return true
 }
 
 func (l limit) String() string {
-	switch {
-	case l == limit{}:
+	if l.sign == "" {
 		return ""
-	case l.least:
-		return "≥ " + number(l.value)
 	}
-	return "≤ " + number(l.value)
+	return l.sign + " " + number(l.value)
 }
 
 // board collects what is measured.
@@ -55,6 +52,7 @@ type board struct {
 	samples map[string][][]float64 // by figure, by round
 	tasks   int                    // that were counted
 	backlog int
+	notes   []string // sentences for the report
 }
 
 func newBoard(figures []figure) *board {

@@ -157,7 +157,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := l.measure(ctx); err != nil {
 		return err
 	}
-	r.Seconds, r.Tasks, r.Rows = int(time.Since(began).Seconds()), l.board.tasks, l.board.rows()
+	r.Seconds, r.Tasks, r.Rows, r.Notes = int(time.Since(began).Seconds()), l.board.tasks, l.board.rows(), l.board.notes
 	if err := r.print(os.Stdout, s.format); err != nil {
 		return err
 	}

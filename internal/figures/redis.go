@@ -41,6 +41,8 @@ const (
 	cpuSixteen    = "cpu_16_shards"
 	cpuMany       = "cpu_64_shards"
 	cpuApart      = "cpu_apart"
+	cpuServers    = "cpu_16_shards_servers"
+	cpuClient     = "cpu_16_shards_client"
 	aloneOne      = "alone_1_shard"
 	aloneSixteen  = "alone_16_shards"
 	aloneMany     = "alone_64_shards"
@@ -66,6 +68,8 @@ var redisFigures = []figure{
 	{id: wakeSixteen, what: "100 idle workers, one task, 16 shards: fetches, worst", unit: "fetches", goal: atMost(2), worst: true},
 	{id: cpuOne, what: "processor time a task, 1 shard", unit: "µs"},
 	{id: cpuSixteen, what: "processor time a task, 16 shards, against 1", unit: "µs", of: cpuOne},
+	{id: cpuServers, what: "of that, in the servers", unit: "µs"},
+	{id: cpuClient, what: "of that, in the client and worker", unit: "µs"},
 	{id: cpuMany, what: "processor time a task, 64 shards, against 1", unit: "µs", of: cpuOne},
 	{id: cpuApart, what: "the most of these three by the least", unit: "×", goal: atMost(1.25)},
 	{id: aloneOne, what: "processor time of a task on its own, 1 shard", unit: "µs"},

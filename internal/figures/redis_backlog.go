@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/waggleq/waggle/internal/redisserver"
+	"github.com/waggleq/waggle/internal/resp"
+	"github.com/waggleq/waggle/redisstore"
 )
 
 // startRedisBacklog compares two million tasks queued with ten thousand.
@@ -44,11 +48,11 @@ func startQueues(ctx context.Context, l *lab) (probe, error) {
 
 // startServers starts a server for each side, which stop reads the slow log of, and returns that of the harder one.
 func (b *backlog) startServers(ctx context.Context, slow string) (*redisserver.Server, error) {
-	var servers []*redisserver.Server
+	var servers []*measured
 	b.stop = func(ctx context.Context) (err error) {
 		entries := 0
 		for _, s := range servers {
-			n, readErr := b.readSlow(ctx, s)
+			n, readErr := b.readSlow(ctx, s.Server, s.id)
 			entries += n
 			err = errors.Join(err, readErr, s.Close())
 		}
@@ -60,29 +64,48 @@ func (b *backlog) startServers(ctx context.Context, slow string) (*redisserver.S
 		if err != nil {
 			return nil, errors.Join(err, b.stop(ctx))
 		}
-		servers = append(servers, s)
+		servers = append(servers, &measured{s, q.id})
 		q.store = s.URL()
 	}
-	return servers[1], nil
+	return servers[1].Server, nil
 }
 
-// readSlow returns how many commands were slow, and says which.
-func (b *backlog) readSlow(ctx context.Context, s *redisserver.Server) (int, error) {
+// readSlow returns how many commands were slow, and notes which.
+func (b *backlog) readSlow(ctx context.Context, s *redisserver.Server, id string) (int, error) {
 	v, err := s.Do(ctx, "SLOWLOG", "GET", "-1")
 	if err != nil {
 		return 0, err
 	}
+	type kind struct {
+		count int
+		worst int64
+	}
+	kinds := map[string]kind{}
 	for _, entry := range v.Elems {
-		if len(entry.Elems) < 4 {
+		if len(entry.Elems) < 4 || len(entry.Elems[3].Elems) == 0 {
 			return 0, fmt.Errorf("an entry of SLOWLOG has %d parts", len(entry.Elems))
 		}
-		var words []string
-		for _, word := range entry.Elems[3].Elems[:min(len(entry.Elems[3].Elems), 3)] {
-			words = append(words, word.Text[:min(len(word.Text), 48)])
-		}
-		b.say("slow: %d µs: %s … (%d arguments)", entry.Elems[2].Int, strings.Join(words, " "), len(entry.Elems[3].Elems))
+		name := commandName(entry.Elems[3].Elems)
+		k := kinds[name]
+		kinds[name] = kind{k.count + 1, max(k.worst, entry.Elems[2].Int)}
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		list = append(list, fmt.Sprintf("%s %d times, up to %.1f ms", name, kinds[name].count, float64(kinds[name].worst)/1000))
+	}
+	if len(list) > 0 {
+		b.board.notes = append(b.board.notes, fmt.Sprintf("In SLOWLOG for `%s`: %s.", id, strings.Join(list, "; ")))
 	}
 	return len(v.Elems), nil
+}
+
+// commandName is the command of an entry, or the script that it calls.
+func commandName(words []resp.Value) string {
+	name := strings.ToUpper(words[0].Text)
+	if name == "EVALSHA" && len(words) > 1 {
+		return redisstore.ScriptName(words[1].Text) + ".lua"
+	}
+	return name
 }
 
 // memoryOf returns how much memory a server's data takes.

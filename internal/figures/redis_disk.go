@@ -14,10 +14,11 @@ import (
 // second and WAITAOF, on Redis with one that is synced before each reply.
 type disk struct {
 	*lab
-	servers []*diskServer
+	servers []*measured
 }
 
-type diskServer struct {
+// measured is a server with the figure that it is for.
+type measured struct {
 	*redisserver.Server
 	id string
 }
@@ -33,7 +34,7 @@ func startDisk(ctx context.Context, l *lab) (probe, error) {
 		if err != nil {
 			return nil, errors.Join(err, d.close(ctx))
 		}
-		d.servers = append(d.servers, &diskServer{s, kind.id})
+		d.servers = append(d.servers, &measured{s, kind.id})
 	}
 	return d, nil
 }
@@ -54,7 +55,7 @@ func (d *disk) round(ctx context.Context) error {
 	return nil
 }
 
-func (d *disk) once(ctx context.Context, server *diskServer) (err error) {
+func (d *disk) once(ctx context.Context, server *measured) (err error) {
 	s, err := openStore(ctx, server.URL())
 	if err != nil {
 		return err

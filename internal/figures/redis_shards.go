@@ -40,10 +40,14 @@ func (s *shards) round(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%d shards: %w", kind.shards, err)
 		}
-		loaded = append(loaded, perTask)
-		s.board.add(kind.loaded, perTask)
-		s.board.add(kind.alone, alone)
-		s.board.tasks += s.loadedTasks() + s.alone + 1
+		loaded = append(loaded, perTask.sum())
+		s.board.add(kind.loaded, perTask.sum())
+		s.board.add(kind.alone, alone.sum())
+		if kind.shards == 16 { // as many as a Cluster has by default
+			s.board.add(cpuServers, perTask.servers)
+			s.board.add(cpuClient, perTask.client)
+		}
+		s.board.tasks += s.loadedTasks() + s.sizes.alone + 1
 	}
 	s.board.add(cpuApart, slices.Max(loaded)/slices.Min(loaded))
 	return nil
@@ -54,33 +58,37 @@ func (s *shards) loadedTasks() int { return shardRounds * s.rate }
 
 const shardRounds = 3
 
-// once returns the processor time of a task in µs, with all at their limit and for tasks that find the store empty.
-func (s *shards) once(ctx context.Context, n int) (loaded, alone float64, err error) {
+// used is processor time, of the servers and of this process, in µs a task.
+type used struct{ servers, client float64 }
+
+func (u used) sum() float64 { return u.servers + u.client }
+
+// once returns what a task takes, with all at their limit and for tasks that find the store empty.
+func (s *shards) once(ctx context.Context, n int) (loaded, alone used, err error) {
 	site, err := openStore(ctx, fmt.Sprintf("%s?shards=%d&ns=shards-%d-%d", s.cluster.URL(), n, n, s.n))
 	if err != nil {
-		return 0, 0, err
+		return loaded, alone, err
 	}
 	defer func() { err = errors.Join(err, site.close(ctx)) }()
-	total := s.loadedTasks()
-	loaded, err = s.perTask(total, func() error {
-		if err := site.fill(ctx, 0, total); err != nil {
+	loaded, err = s.perTask(s.loadedTasks(), func() error {
+		if err := site.fill(ctx, 0, s.loadedTasks()); err != nil {
 			return err
 		}
-		return site.drain(ctx, newLedger(total))
+		return site.drain(ctx, newLedger(s.loadedTasks()))
 	})
 	if err != nil {
-		return 0, 0, err
+		return loaded, alone, err
 	}
 	alone, err = s.oneByOne(ctx, site)
 	return loaded, alone, err
 }
 
 // oneByOne enqueues each task when the one before it has run.
-func (s *shards) oneByOne(ctx context.Context, site *site) (perTask float64, err error) {
+func (s *shards) oneByOne(ctx context.Context, site *site) (perTask used, err error) {
 	ran := make(chan struct{}, 1)
 	stop, err := site.background(ctx, &waggle.WorkerOptions{}, func(*waggle.Task) { ran <- struct{}{} })
 	if err != nil {
-		return 0, err
+		return perTask, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	next := func() error {
@@ -95,10 +103,10 @@ func (s *shards) oneByOne(ctx context.Context, site *site) (perTask float64, err
 		}
 	}
 	if err := next(); err != nil { // the worker comes up
-		return 0, err
+		return perTask, err
 	}
-	return s.perTask(s.alone, func() error {
-		for range s.alone {
+	return s.perTask(s.sizes.alone, func() error {
+		for range s.sizes.alone {
 			if err := next(); err != nil {
 				return err
 			}
@@ -107,25 +115,27 @@ func (s *shards) oneByOne(ctx context.Context, site *site) (perTask float64, err
 	})
 }
 
-// perTask returns the processor time of this process and the servers for each of n tasks, in µs.
-func (s *shards) perTask(n int, do func() error) (float64, error) {
+// perTask returns the processor time for each of n tasks.
+func (s *shards) perTask(n int, do func() error) (used, error) {
 	before, err := s.used()
 	if err != nil {
-		return 0, err
+		return used{}, err
 	}
 	if err := do(); err != nil {
-		return 0, err
+		return used{}, err
 	}
 	after, err := s.used()
-	return float64((after - before).Microseconds()) / float64(n), err
+	return used{(after.servers - before.servers) / float64(n), (after.client - before.client) / float64(n)}, err
 }
 
-// used returns the processor time that this process and the servers have used.
-func (s *shards) used() (time.Duration, error) {
-	sum, err := cpuTime(os.Getpid())
+// used returns the processor time that was used so far, in µs.
+func (s *shards) used() (used, error) {
+	mine, err := cpuTime(os.Getpid())
+	u := used{client: float64(mine.Microseconds())}
 	for _, server := range s.cluster.Nodes {
-		used, err2 := cpuTime(server.PID())
-		sum, err = sum+used, errors.Join(err, err2)
+		theirs, err2 := cpuTime(server.PID())
+		u.servers += float64(theirs.Microseconds())
+		err = errors.Join(err, err2)
 	}
-	return sum, err
+	return u, err
 }

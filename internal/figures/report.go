@@ -17,6 +17,18 @@ type report struct {
 	Seconds  int     `json:"seconds"`
 	Tasks    int     `json:"tasks"` // each of which has run once
 	Rows     []row   `json:"figures"`
+
+	Notes []string `json:"notes,omitzero"`
+}
+
+// value is what was measured of a figure; 0 if it was not.
+func (r *report) value(id string) float64 {
+	for i := range r.Rows {
+		if r.Rows[i].ID == id {
+			return r.Rows[i].Value
+		}
+	}
+	return 0
 }
 
 // missed returns the figures that fell short of their goals.
@@ -41,7 +53,13 @@ func (r *report) print(w io.Writer, format string) error {
 	for _, row := range r.Rows {
 		fmt.Fprintln(t, strings.Join(row.cells(), "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, note)
+	}
+	return nil
 }
 
 var headings = []string{"figure", "goal", "measured", "unit", "spread", "ratio", "met"}
@@ -85,7 +103,11 @@ func (r *report) table() string {
 		}
 		b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
 	}
-	return b.String() + "\n" + r.summary() + "\n"
+	b.WriteString("\n" + r.summary() + "\n")
+	for _, note := range r.Notes {
+		b.WriteString("\n" + note + "\n")
+	}
+	return b.String()
 }
 
 func (r *report) summary() string {
