@@ -313,3 +313,38 @@ func FuzzCheckName(f *testing.F) {
 		}
 	})
 }
+
+// The last two bytes of an id place it in a sharded store: a batch should be in one or two shards, all ids over time in
+// all of them alike.
+func TestNewIDsOfOneMomentShareTheirEnd(t *testing.T) {
+	t.Parallel()
+	const shards, spans = 16, 16_000
+	var count [shards]int
+	for i := range uint64(spans) {
+		count[home(i<<homeShift)%shards]++
+		if a, b := home(i<<homeShift), home(i<<homeShift+1<<homeShift-1); a != b {
+			t.Fatalf("span %d has the ends %d and %d", i, a, b)
+		}
+	}
+	for i, n := range count {
+		if n < spans/shards*8/10 || n > spans/shards*12/10 {
+			t.Errorf("shard %d gets %d of %d spans", i, n, spans)
+		}
+	}
+	// 32 at a time, as a producer with a regular rhythm would: these too go everywhere.
+	seen := map[uint16]bool{}
+	for i := range uint64(1000) {
+		seen[home(i*32<<homeShift)%shards] = true
+	}
+	if len(seen) != shards {
+		t.Errorf("a producer with a regular rhythm reaches %d of %d shards", len(seen), shards)
+	}
+	ends := map[string]bool{}
+	for range 500 {
+		id := NewID()
+		ends[id[32:]] = true
+	}
+	if len(ends) > 100 { // a machine under load may take its time
+		t.Errorf("500 ids have %d ends", len(ends))
+	}
+}

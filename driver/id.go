@@ -14,6 +14,9 @@ var lastID atomic.Uint64
 // NewID returns a UUIDv7 (RFC 9562) whose first 60 bits grow with every call in this process: milliseconds, then the
 // fraction of the millisecond (the RFC's method 3), moved on where the clock gives the same or an earlier value.
 // The worker's clock is used for nothing but this order.
+//
+// The last two bytes are the same for ids that a process makes within about two milliseconds, and any at other times:
+// stores that are spread over shards put a task where these bytes say, and so most of a batch goes to one shard.
 func NewID() string {
 	now := time.Now()
 	stamp := uint64(now.UnixMilli())<<12 | uint64(now.Nanosecond()%1_000_000)*4096/1_000_000
@@ -25,11 +28,33 @@ func NewID() string {
 		}
 	}
 	var b [16]byte
-	_, _ = rand.Read(b[8:]) // never fails: it crashes the program instead
+	_, _ = rand.Read(b[8:14]) // never fails: it crashes the program instead
+	binary.BigEndian.PutUint16(b[14:], home(stamp))
 	binary.BigEndian.PutUint64(b[:8], stamp>>12<<16|stamp&0xfff)
 	b[6] |= 0x70
 	b[8] = b[8]&0x3f | 0x80
 	return formatUUID(b)
+}
+
+// homeShift makes a span of time of a stamp: two milliseconds.
+const homeShift = 13
+
+// homeSalt keeps the processes that make ids at the same time apart.
+var homeSalt = func() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // as above
+	return binary.BigEndian.Uint64(b[:])
+}()
+
+// home returns what ids of about this time end with. Spans that follow each other have nothing in common, so that no
+// rhythm of a producer prefers a shard.
+func home(stamp uint64) uint16 {
+	x := stamp>>homeShift + homeSalt // the finalizer of MurmurHash3
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return uint16(x >> 48)
 }
 
 func formatUUID(b [16]byte) string {
