@@ -96,7 +96,7 @@ func (s *Store) examine(ctx context.Context, sh *shard) ([]fault, error) {
 		}
 	}
 	var err error
-	if a.stat, err = s.stats(ctx, sh); err != nil {
+	if a.stat, err = s.allStats(ctx, sh); err != nil {
 		return nil, err
 	}
 	a.checkRecords()

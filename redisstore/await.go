@@ -15,6 +15,9 @@ import (
 // maxBlock bounds one blocking command, so that a connection that died silently is found out.
 const maxBlock = 30 * time.Second
 
+// readyPairs is about how many pairs one script is asked for, so that none takes long.
+const readyPairs = 1000
+
 // Await implements driver.Fetcher.
 func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 	if s.closed() {
@@ -27,6 +30,10 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 		return driver.Invalidf("waiting for work needs at least one queue")
 	}
 	deadline := time.Now().Add(req.Max)
+	keys := wakeKeys(s.hub(), req)
+	if err := s.dropTokens(ctx, req.Worker, keys); err != nil {
+		return hint(ctx, err)
+	}
 	for left := req.Max; ; {
 		if ready, err := s.ready(ctx, req, max(left, 0)); err != nil || ready {
 			return hint(ctx, err)
@@ -35,8 +42,10 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 		if left = time.Until(deadline); left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		hub := s.hub()
-		woken, err := s.block(ctx, wakeKeys(hub, req), min(left, maxBlock), false)
+		woken, err := s.block(ctx, keys, min(left, maxBlock), false)
+		if woken {
+			s.awoken.Store(req.Worker, true)
+		}
 		if left = time.Until(deadline); err != nil || woken || left <= 0 {
 			return hint(ctx, err)
 		}
@@ -62,24 +71,43 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 			if len(req.Types) == 0 && sh.number == 0 {
 				args[1] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
 			}
-			for i, q := range req.Queues {
-				if slices.Contains(req.Queues[:i], q) || sh.known.config(q).Paused {
-					continue
+			for pairs := sh.serve(req.Queues, req.Types); ; {
+				args = args[:2]
+				for !pairs.done() && len(args) < 2+readyPairs {
+					if p, _ := pairs.next(); !sh.known.config(p.queue).Paused {
+						args = append(args, p.digits)
+					}
 				}
-				for _, p := range sh.known.ofQueue(q, req.Types) {
-					args = append(args, p.digits)
+				reply, err := s.script(ctx, s.control, sh, readyScript, sh.keysOf(readyScript, ""), s.head(sh, known, conf), args)
+				if err != nil {
+					return err
+				}
+				n, err := reply.AsInt64()
+				found[sh.number] = n == 1
+				if err != nil || n == 1 || pairs.done() {
+					return err
 				}
 			}
-			reply, err := s.script(ctx, s.control, sh, readyScript, sh.keysOf(readyScript, ""), s.head(sh, known, conf), args)
-			if err != nil {
-				return err
-			}
-			n, err := reply.AsInt64()
-			found[sh.number] = n == 1
-			return err
 		})
 	}, nil)
 	return slices.Contains(found, true), err
+}
+
+// dropTokens removes the tokens of many pairs before a worker that was woken by one of them looks whether there is work: of
+// each that waits for a task which has been taken it would be woken again for nothing. Who has few pairs fetches from all
+// of them, which does the same.
+func (s *Store) dropTokens(ctx context.Context, worker string, keys []string) error {
+	if _, woken := s.awoken.LoadAndDelete(worker); !woken || len(keys) <= directPairs {
+		return nil
+	}
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	for some := range slices.Chunk(keys, readyPairs) {
+		if err := s.control.Do(ctx, s.control.B().Del().Key(some...).Build()).Error(); err != nil {
+			return s.ended(ctx, err)
+		}
+	}
+	return nil
 }
 
 func wakeKeys(hub *shard, req driver.AwaitRequest) []string {

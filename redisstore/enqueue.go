@@ -22,6 +22,8 @@ type newTask struct {
 	unique *driver.Unique // of a task that has reserved its key in another shard
 }
 
+func (t *newTask) pairName() [2]string { return [2]string{t.task.Queue, t.task.Type} }
+
 // Enqueue implements driver.Enqueuer.
 func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.EnqueueOptions) ([]driver.EnqueueResult, error) {
 	if s.closed() {
@@ -49,8 +51,10 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	}
 	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		for part := range segments(batches[sh.number]) {
-			if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
-				return err
+			for part := range fewPairs(part, (*newTask).pairName) {
+				if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
+					return err
+				}
 			}
 		}
 		return nil

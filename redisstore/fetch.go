@@ -21,6 +21,10 @@ const (
 	fetchBytes = 16 << 20
 	// directPairs is up to how many pairs of queue and type a fetch names all; with more it asks first which have tasks.
 	directPairs = 16
+	// mostPairs bounds the pairs that one script looks into, so that none takes long.
+	mostPairs = 128
+	// askFirst and askMore are about how many pairs is asked at a time, while those before have too few tasks.
+	askFirst, askMore = mostPairs, 1024
 )
 
 // Fetch implements driver.Fetcher.
@@ -56,94 +60,154 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 		pruning.Go(func() { _, _, _ = s.prune(ctx, sh, queues, 1000) }) // the next fetch tries again
 	}
 	defer pruning.Wait()
+	most += len(result.Claims)
 	return s.refreshed(ctx, sh, func() error {
-		f := &fetchCall{s: s, sh: sh, req: &req, most: most}
-		if err := f.choosePairs(ctx); err != nil {
-			return err
-		}
-		for round := 0; ; round++ {
-			// Tending may bring up more to tend, such as a recovered task that has expired; a busy store is left at that.
-			reply, err := f.send(ctx, round < 5)
-			if err != nil {
+		f := newFetchCall(s, sh, &req)
+		for {
+			f.most = most - len(result.Claims)
+			if err := f.choosePairs(ctx); err != nil {
 				return err
 			}
-			parts, err := reply.ToArray()
-			if err != nil || len(parts) < 3 {
-				return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+			if err := f.claim(ctx, result); err != nil {
+				return err
 			}
-			if word, _ := parts[0].ToString(); word == "tend" {
-				if err := f.tend(ctx, parts); err != nil {
-					return err
-				}
-				continue
+			if !f.left() {
+				return nil
 			}
-			return f.read(ctx, parts, result)
+			if len(result.Claims) >= most {
+				result.More = true
+				return nil
+			}
 		}
 	})
 }
 
-// fetchCall is one call of the fetch script.
+// fetchCall is a fetch from one shard: one call of the script, or some where there are many pairs.
 type fetchCall struct {
 	s      *Store
 	sh     *shard
 	req    *driver.FetchRequest
 	most   int
-	pairs  []*pair
-	queue  []string // of each pair: the index of its queue
-	paused []string // of each pair: "1" if its queue is
 	conf   string
 	known  string
-	left   bool // pairs that were not named have tasks
+	served *served
+	asked  bool     // for a part of the pairs
+	busy   []choice // pairs in which something waits, which no script has looked into yet
+	pairs  []choice // those that the next script looks into
 }
 
-// choosePairs lists the pairs that the worker serves, in order. The versions that are sent along make sure that no queue
-// was paused or created since.
+// choice is a pair that a script may look into.
+type choice struct {
+	*pair
+	order   int // the index of its queue
+	paused  bool
+	waiting int // tasks that could be claimed, if that was asked
+}
+
+// newFetchCall begins with the first of the pairs that the worker serves. The versions that are sent along make sure that
+// no queue was paused or created since.
+func newFetchCall(s *Store, sh *shard, req *driver.FetchRequest) *fetchCall {
+	f := &fetchCall{s: s, sh: sh, req: req}
+	_, f.known, f.conf = sh.known.versions()
+	f.served = sh.serve(req.Queues, req.Types)
+	return f
+}
+
+// left reports whether there are pairs that no script has looked into although something may wait in them.
+func (f *fetchCall) left() bool { return len(f.busy) > 0 || !f.served.done() }
+
+// choosePairs lists the next of the pairs that the worker serves, in order: all if there are few, else those in which
+// something waits, as many as it takes to claim what is wanted.
 func (f *fetchCall) choosePairs(ctx context.Context) error {
-	_, f.known, f.conf = f.sh.known.versions()
-	f.pairs, f.queue, f.paused = f.pairs[:0], f.queue[:0], f.paused[:0]
-	for i, q := range f.req.Queues {
-		if slices.Contains(f.req.Queues[:i], q) {
-			continue
+	if !f.asked {
+		f.asked = true
+		first := f.gather(directPairs + 1)
+		if len(first) <= directPairs {
+			f.pairs = first
+			return nil
 		}
-		paused := bit(f.sh.known.config(q).Paused)
-		for _, p := range f.sh.known.ofQueue(q, f.req.Types) {
-			f.pairs = append(f.pairs, p)
-			f.queue = append(f.queue, strconv.Itoa(i+1))
-			f.paused = append(f.paused, paused)
+		if err := f.keepBusy(ctx, append(first, f.gather(askFirst)...)); err != nil {
+			return err
 		}
 	}
-	if len(f.pairs) <= directPairs {
+	for len(f.busy) < mostPairs && f.waiting() <= f.most && !f.served.done() {
+		if err := f.keepBusy(ctx, f.gather(askMore)); err != nil {
+			return err
+		}
+	}
+	n, waiting := 0, 0
+	for n < min(len(f.busy), mostPairs) && (waiting <= f.most || n < directPairs) {
+		waiting += f.busy[n].waiting
+		n++
+	}
+	f.pairs, f.busy = f.busy[:n], f.busy[n:]
+	return nil
+}
+
+func (f *fetchCall) waiting() int {
+	n := 0
+	for _, c := range f.busy {
+		n += c.waiting
+	}
+	return n
+}
+
+// gather returns the next n pairs that the worker serves.
+func (f *fetchCall) gather(n int) []choice {
+	var list []choice
+	for len(list) < n && !f.served.done() {
+		p, order := f.served.next()
+		list = append(list, choice{pair: p, order: order, paused: f.sh.known.config(p.queue).Paused})
+	}
+	return list
+}
+
+// keepBusy asks for the numbers of tasks in these pairs and keeps those in which something waits.
+func (f *fetchCall) keepBusy(ctx context.Context, list []choice) error {
+	if len(list) == 0 {
 		return nil
 	}
-	return f.dropEmpty(ctx)
-}
-
-// dropEmpty leaves out the pairs in which nothing waits.
-func (f *fetchCall) dropEmpty(ctx context.Context) error {
-	fields := make([]string, 0, 3*len(f.pairs))
-	for _, p := range f.pairs {
-		fields = append(fields, "A"+p.digits, "S"+p.digits, "T"+p.digits)
+	fields := make([]string, 0, 3*len(list))
+	for _, c := range list {
+		fields = append(fields, "A"+c.digits, "S"+c.digits, "T"+c.digits)
 	}
 	values, err := f.s.hashFields(ctx, f.sh, "stat", fields)
 	if err != nil {
 		return err
 	}
-	n, waiting := 0, 0
-	for i := range f.pairs {
+	for i, c := range list {
 		available, _ := strconv.Atoi(values[3*i])
 		if available <= 0 && zero(values[3*i+1]) && zero(values[3*i+2]) {
 			continue
 		}
-		if waiting > f.most && n > directPairs {
-			f.left = true // what is named already has more than can be claimed
-			break
+		if !c.paused {
+			c.waiting = max(available, 0)
 		}
-		waiting += max(available, 0)
-		f.pairs[n], f.queue[n], f.paused[n] = f.pairs[i], f.queue[i], f.paused[i]
-		n++
+		f.busy = append(f.busy, c)
 	}
-	f.pairs, f.queue, f.paused = f.pairs[:n], f.queue[:n], f.paused[:n]
 	return nil
+}
+
+// claim calls the script for the chosen pairs, and does what it wants done before.
+func (f *fetchCall) claim(ctx context.Context, result *driver.FetchResult) error {
+	for round := 0; ; round++ {
+		// Tending may bring up more to tend, such as a recovered task that has expired; a busy store is left at that.
+		reply, err := f.send(ctx, round < 5)
+		if err != nil {
+			return err
+		}
+		parts, err := reply.ToArray()
+		if err != nil || len(parts) < 3 {
+			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
+		}
+		if word, _ := parts[0].ToString(); word == "tend" {
+			if err := f.tend(ctx, parts); err != nil {
+				return err
+			}
+			continue
+		}
+		return f.read(ctx, parts, result)
+	}
 }
 
 // bit is a flag as scripts get it.
@@ -162,14 +226,14 @@ func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessag
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
 		f.s.isHub(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
-	last, index := "", 0
-	for i, p := range f.pairs {
-		keys = f.sh.pairKeys(keys, p)
-		if f.queue[i] != last {
-			last = f.queue[i]
+	last, index := -1, 0
+	for _, c := range f.pairs {
+		keys = f.sh.pairKeys(keys, c.pair)
+		if c.order != last {
+			last = c.order
 			index++
 		}
-		args = append(args, p.digits, p.subject, strconv.Itoa(index), f.paused[i])
+		args = append(args, c.digits, c.subject, strconv.Itoa(index), bit(c.paused))
 	}
 	return f.s.call(ctx, f.s.data, f.sh, fetchScript, keys, args)
 }
@@ -199,7 +263,7 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at
 	}
-	result.More = result.More || left == 1 || f.left
+	result.More = result.More || left == 1
 	cancels, err := parts[4].AsStrSlice()
 	if err != nil {
 		return f.s.asError(err)
@@ -209,7 +273,7 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 		return err
 	}
 	if woken, _ := parts[8].AsIntSlice(); len(woken) > 0 {
-		f.s.signal(ctx, []*pair{f.pairs[woken[0]-1]})
+		f.s.signal(ctx, []*pair{f.pairs[woken[0]-1].pair})
 	}
 	return nil
 }
@@ -289,13 +353,19 @@ type tended struct {
 	mu   sync.Mutex
 	at   map[string]time.Time
 	over map[string]bool
-	seen int64 // the offset of the clock then: tests move it
+	last time.Time // when queues were last looked at as a matter of routine
+	seen int64     // the offset of the clock then: tests move it
 
 	keyCursor atomic.Uint64 // where the next look for expired unique keys begins
 }
 
-// pruneEvery is how often a queue is looked at that is not known to keep more than it should.
-const pruneEvery = 5 * time.Second
+const (
+	// pruneEvery is how often a queue is looked at that is not known to keep more than it should.
+	pruneEvery = 5 * time.Second
+	// pruneMost is how many queues are looked at at once, and pruneGap the least time between two such looks as a matter
+	// of routine: with thousands of queues they would be all that a fetch waits for.
+	pruneMost, pruneGap = 64, 100 * time.Millisecond
+)
 
 // toPrune returns those of the queues that are to be looked at now.
 func (t *tended) toPrune(s *Store, queues []string) []string {
@@ -307,17 +377,26 @@ func (t *tended) toPrune(s *Store, queues []string) []string {
 	}
 	if offset != t.seen {
 		clear(t.at)
-		t.seen = offset
+		t.last, t.seen = time.Time{}, offset
 	}
 	var list []string
+	routine := 0
+	if now.Sub(t.last) >= pruneGap {
+		routine = pruneMost
+	}
 	for _, q := range queues {
-		if len(list) == 64 {
-			break
+		over := t.over[q]
+		if !over && (routine == 0 || now.Sub(t.at[q]) < pruneEvery) {
+			continue
 		}
-		if t.over[q] || now.Sub(t.at[q]) >= pruneEvery {
-			t.at[q] = now
-			delete(t.over, q)
-			list = append(list, q)
+		if !over {
+			routine--
+			t.last = now
+		}
+		t.at[q] = now
+		delete(t.over, q)
+		if list = append(list, q); len(list) == pruneMost {
+			break
 		}
 	}
 	return list

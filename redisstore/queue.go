@@ -15,6 +15,20 @@ import (
 func (s *Store) stats(ctx context.Context, sh *shard) (map[string]int, error) {
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
+	n, err := s.control.Do(ctx, s.control.B().Hlen().Key(sh.key("stat")).Build()).AsInt64()
+	if err != nil {
+		return nil, s.ended(ctx, err)
+	}
+	if n > mostStats {
+		return s.statsInParts(ctx, sh)
+	}
+	return s.allStats(ctx, sh)
+}
+
+// allStats reads all counters by one command, also those that belong to nothing.
+func (s *Store) allStats(ctx context.Context, sh *shard) (map[string]int, error) {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
 	m, err := s.control.Do(ctx, s.control.B().Hgetall().Key(sh.key("stat")).Build()).AsStrMap()
 	if err != nil {
 		return nil, s.ended(ctx, err)
@@ -22,6 +36,56 @@ func (s *Store) stats(ctx context.Context, sh *shard) (map[string]int, error) {
 	stat := make(map[string]int, len(m))
 	for k, v := range m {
 		stat[k], _ = strconv.Atoi(v)
+	}
+	return stat, nil
+}
+
+// statLetters are the counters that each pair has: its tasks by state, those that expire, and totals. keptLetters are
+// those that each queue has for each of the states that end a task.
+const (
+	statLetters = "SPARTCXDEecfklyxd"
+	keptLetters = "nb"
+	endLetters  = "CXD"
+)
+
+// mostStats is how many counters are read by one command: more would hold up the server.
+const mostStats = 5000
+
+// statsInParts reads the counters of a shard with many pairs. Those of one pair, and those of one queue, are of one moment.
+func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, error) {
+	stat := map[string]int{}
+	read := func(fields []string) error {
+		values, err := s.hashFields(ctx, sh, "stat", fields)
+		for i, v := range values {
+			if v != "" {
+				stat[fields[i]], _ = strconv.Atoi(v)
+			}
+		}
+		return err
+	}
+	for some := range slices.Chunk(sh.known.all(), mostStats/len(statLetters)) {
+		var fields []string
+		for _, p := range some {
+			for i := range statLetters {
+				fields = append(fields, statLetters[i:i+1]+p.digits)
+			}
+		}
+		if err := read(fields); err != nil {
+			return nil, err
+		}
+	}
+	for some := range slices.Chunk(sh.known.queues(), mostStats/len(keptLetters)/len(endLetters)) {
+		var fields []string
+		for _, q := range some {
+			for _, kind := range keptLetters {
+				for _, state := range endLetters {
+					fields = append(fields, string(kind)+string(state)+q)
+				}
+			}
+		}
+		if err := read(fields); err != nil {
+			return nil, err
+		}
 	}
 	return stat, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,79 @@ func (r *registry) ofQueue(queue string, types []string) []*pair {
 		}
 	}
 	return list
+}
+
+// served walks through the pairs that a worker serves, in the order of its queues, each once.
+type served struct {
+	sh            *shard
+	queues, types []string
+	at            int     // the next queue
+	rest          []*pair // of the queue before it
+	seen          []bool  // by number; nil if there is one queue
+}
+
+func (sh *shard) serve(queues, types []string) *served {
+	w := &served{sh: sh, queues: queues, types: types}
+	if len(queues) > 1 {
+		w.seen = make([]bool, len(sh.known.all())+1)
+	}
+	w.step()
+	return w
+}
+
+// step goes to the next pair if there is one.
+func (w *served) step() {
+	for {
+		for len(w.rest) == 0 {
+			if w.at == len(w.queues) {
+				return
+			}
+			w.rest = w.sh.known.ofQueue(w.queues[w.at], w.types)
+			w.at++
+		}
+		n := w.rest[0].number
+		if w.seen == nil || n < len(w.seen) && !w.seen[n] { // one that came meanwhile is for the next time
+			return
+		}
+		w.rest = w.rest[1:]
+	}
+}
+
+func (w *served) done() bool { return len(w.rest) == 0 }
+
+// next returns the next pair and the index of its queue. There must be one.
+func (w *served) next() (p *pair, queue int) {
+	p, queue = w.rest[0], w.at-1
+	if w.seen != nil {
+		w.seen[p.number] = true
+	}
+	w.rest = w.rest[1:]
+	w.step()
+	return p, queue
+}
+
+// fewPairs cuts a list where it gets to more than mostPairs different pairs, so that no script takes long.
+func fewPairs[T any, P comparable](list []T, pairOf func(T) P) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		from, seen := 0, make(map[P]struct{}, 4)
+		for i, t := range list {
+			p := pairOf(t)
+			if _, again := seen[p]; again {
+				continue
+			}
+			if len(seen) == mostPairs {
+				if !yield(list[from:i]) {
+					return
+				}
+				from = i
+				clear(seen)
+			}
+			seen[p] = struct{}{}
+		}
+		if from < len(list) {
+			yield(list[from:])
+		}
+	}
 }
 
 func (r *registry) all() []*pair {

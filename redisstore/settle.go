@@ -64,8 +64,10 @@ func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Se
 	}
 	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		for chunk := range slices.Chunk(quick[sh.number], 1000) {
-			if err := s.settleCompleted(ctx, sh, worker, items, chunk, errs); err != nil {
-				return err
+			for few := range fewPairs(chunk, func(i int) int { _, pair := splitToken(items[i].Token); return pair }) {
+				if err := s.settleCompleted(ctx, sh, worker, items, few, errs); err != nil {
+					return err
+				}
 			}
 		}
 		if len(slow[sh.number]) == 0 {

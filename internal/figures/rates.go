@@ -179,6 +179,9 @@ func (s *site) close(ctx context.Context) error {
 // fill enqueues the tasks with the numbers from first on, in batches.
 func (s *site) fill(ctx context.Context, first, n int) error { return s.spread(ctx, first, n, 1) }
 
+// inARow is how many tasks in a row go into one of several queues.
+const inARow = 50
+
 // spread does the same into so many queues in turn; one is the default queue.
 func (s *site) spread(ctx context.Context, first, n, queues int) error {
 	batch := make([]waggle.NewTask, 0, batchSize)
@@ -205,7 +208,7 @@ func inQueue(n, queues int) *waggle.EnqueueOptions {
 	if queues < 2 {
 		return nil
 	}
-	return &waggle.EnqueueOptions{Queue: queueName(n % queues)}
+	return &waggle.EnqueueOptions{Queue: queueName(n / inARow % queues)}
 }
 
 func queueName(n int) string { return fmt.Sprintf("queue-%05d", n) }

@@ -20,16 +20,20 @@ type fetcher struct {
 	pace   pace
 	tr     trouble
 	names  []string
-	unsure bool      // the reply of a fetch was lost: there may be claims that we don't know of
-	look   time.Time // when to look for such claims once more; zero: not
-	busy   bool      // with UntilEmpty: something was held at the last look
-	empty  int       // rounds in a row that found nothing although a wait was cut short
+	served map[string]bool // the same
+	even   bool            // all queues have the same weight
+	unsure bool            // the reply of a fetch was lost: there may be claims that we don't know of
+	look   time.Time       // when to look for such claims once more; zero: not
+	busy   bool            // with UntilEmpty: something was held at the last look
+	empty  int             // rounds in a row that found nothing although a wait was cut short
 }
 
 func newFetcher(s *session) *fetcher {
-	f := &fetcher{s: s, d: s.desk, tr: trouble{log: s.cfg.Logger, op: "fetch", limit: s.cfg.Lease}}
+	f := &fetcher{s: s, d: s.desk, tr: trouble{log: s.cfg.Logger, op: "fetch", limit: s.cfg.Lease}, served: map[string]bool{}, even: true}
 	for _, q := range s.cfg.Queues {
 		f.names = append(f.names, q.Name)
+		f.served[q.Name] = true
+		f.even = f.even && max(q.Weight, 1) == max(s.cfg.Queues[0].Weight, 1)
 	}
 	return f
 }
@@ -95,6 +99,11 @@ func (f *fetcher) fetch(n int) (*driver.FetchResult, error) {
 func (f *fetcher) order() []string {
 	if f.s.cfg.Strict || len(f.names) == 1 {
 		return f.names
+	}
+	if f.even { // the same as below, at a fraction of the price: it counts with thousands of queues
+		names := slices.Clone(f.names)
+		rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		return names
 	}
 	type ticket struct {
 		name string
@@ -207,7 +216,7 @@ func (f *fetcher) finished(idle context.Context) bool {
 		return false
 	}
 	for _, q := range queues {
-		if slices.Contains(f.names, q.Name) && f.left(q) > 0 {
+		if f.served[q.Name] && f.left(q) > 0 {
 			return false
 		}
 	}
