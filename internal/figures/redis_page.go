@@ -83,8 +83,11 @@ empty nothing that is done for a task depends on N. That was not measured: two c
   the masters need are paid for by idle workers, not by busy ones.
 - *Clients.* One client's connection to a node carries one command after the other. What a process can do is bounded by its
   cores long before the Cluster is: add processes.
-- *Uneven shards.* Tasks go round robin by batch; own ids and unique keys go by their hash. One queue that is all one
-  unique key, or one shard's master on a slower machine, is as fast as that shard.
+- *Uneven shards.* What one client makes within two milliseconds goes to one shard, the next to another, at random; own ids
+  and unique keys go by their hash. A shard whose master is on a slower machine, or has the busiest clients by chance, is
+  emptied later than the others.
+- *Short batches.* What is done for a batch is shared by its tasks. Many small clients, and many queues with a task or
+  two in each, have short ones.
 - *The network.* Everything here went over loopback. A round trip of half a millisecond slows a single caller, not many:
   calls that overlap share it.
 - *Durability.* On a Cluster, ` + "`disk`" + ` and ` + "`replicated`" + ` are waited for once a batch and shard; replicas take the processor time of
@@ -106,7 +109,7 @@ measurement with an error.
   that is left. Memory is the growth of ` + "`used_memory`" + ` by those tasks. The slow log of both servers (10 ms) is counted over
   all of it: filling, windows, emptying. It is by the clock on the wall, so a server that was not let run counts as well.
 - **Many queues**: the same with %s queues, all served by each worker, on one server, and one queue on another, with
-  %s tasks on each.
+  %s tasks on each, fifty in a row into the same queue.
 - **The idle worker** is watched for %g s, %d times, after 1.5 s to come up, by MONITOR on every server. What scripts call
   inside the server is not a command to it; the client library's PINGs are.
 - **A hundred idle workers** of one process wait, a task is enqueued, and it is counted how many workers fetch within 100 ms
