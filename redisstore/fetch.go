@@ -36,20 +36,12 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return nil, err
 	}
 	req.Max = min(req.Max, maxClaims)
+	if len(s.shards) > 1 {
+		return s.fetchFromShards(ctx, req)
+	}
 	result := &driver.FetchResult{}
-	first := int(s.next.Add(1))
-	for i := range s.shards {
-		sh := s.shards[(first+i)%len(s.shards)]
-		if err := s.fetchShard(ctx, sh, req, req.Max-len(result.Claims), result); err != nil {
-			if len(result.Claims) > 0 {
-				return result, nil // they are this worker's; the shard that failed is asked again next time
-			}
-			return nil, err
-		}
-		if len(result.Claims) >= req.Max && req.Max > 0 {
-			result.More = result.More || i+1 < len(s.shards)
-			break
-		}
+	if err := s.fetchShard(ctx, s.shards[0], req, req.Max, result); err != nil {
+		return nil, err
 	}
 	return result, nil
 }

@@ -93,6 +93,7 @@ type Store struct {
 	offset  atomic.Int64 // ms added to the clock, by tests only
 	next    atomic.Uint32
 	workers sync.Map // worker id → driver.WorkerInfo, of those registered here
+	rounds  sync.Map // worker id → *rounds, of those that fetch from several shards
 	awoken  sync.Map // ids of workers whose last wait was ended by a token
 
 	life     context.Context // ends with Close

@@ -133,7 +133,7 @@ func (s *Store) Unregister(ctx context.Context, worker string) error {
 	if s.closed() {
 		return driver.ErrClosed
 	}
-	defer s.workers.Delete(worker)
+	defer s.forgetWorker(worker)
 	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		ended, err := s.reap(ctx, sh, worker, 1)
 		if err != nil {
@@ -282,8 +282,15 @@ func (m *mover) giveBack(e *entry, p *pair, w endedWorker, host, build string) *
 func (s *Store) bury(ctx context.Context, sh *shard, worker string) error {
 	_, err := s.script(ctx, s.control, sh, buryScript, sh.keysOf(buryScript, worker), s.head(sh, "", ""),
 		[]string{worker, strconv.FormatInt(idMemory.Milliseconds(), 10), s.isHub(sh)})
-	s.workers.Delete(worker)
+	s.forgetWorker(worker)
 	return err
+}
+
+// forgetWorker drops what this program remembers of a worker whose life has ended.
+func (s *Store) forgetWorker(worker string) {
+	s.workers.Delete(worker)
+	s.rounds.Delete(worker)
+	s.awoken.Delete(worker)
 }
 
 // Workers implements driver.Inspector.

@@ -1,0 +1,189 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// lookEvery is how often a busy worker looks into all shards at least, not only into those that it knows to have tasks.
+const lookEvery = time.Second
+
+// rounds is what a worker that fetches from several shards remembers from one fetch to the next.
+type rounds struct {
+	mu     sync.Mutex
+	busy   []*shard // in which tasks were left, in the order in which they are to be asked
+	looked time.Time
+	offset int64 // of the clock then: tests move it
+	lost   error // of a call whose claims may have been made, while other shards answered
+}
+
+func (s *Store) roundsOf(worker string) *rounds {
+	r, ok := s.rounds.Load(worker)
+	if !ok {
+		r, _ = s.rounds.LoadOrStore(worker, &rounds{})
+	}
+	return r.(*rounds)
+}
+
+// next takes the shard that is to be asked next, nil if none is known to have tasks.
+func (r *rounds) next() *shard {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.busy) == 0 {
+		return nil
+	}
+	sh := r.busy[0]
+	r.busy = r.busy[1:]
+	return sh
+}
+
+// leave notes that a shard has tasks left.
+func (r *rounds) leave(sh *shard) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.busy, sh) {
+		r.busy = append(r.busy, sh)
+	}
+}
+
+func (r *rounds) none() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.busy) == 0
+}
+
+// mustLook reports whether all shards are to be asked before any is taken from.
+func (r *rounds) mustLook(lease time.Duration, offset int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.busy) == 0 || r.offset != offset || time.Since(r.looked) > min(lookEvery, lease/4)
+}
+
+func (r *rounds) found(busy []*shard, at time.Time, offset int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy, r.looked, r.offset = busy, at, offset
+}
+
+// setLost and takeLost carry an error to the worker's next call.
+func (r *rounds) setLost(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = err
+}
+
+func (r *rounds) takeLost() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.lost
+	r.lost = nil
+	return err
+}
+
+// fetchFromShards claims from the shards that are known to have tasks, one after the other, and asks all of them at once
+// which have some when too few are known, or after a while. So a worker at its limit pays for the shards that it takes
+// from, and one that finds little waits for a few round trips, not for as many as there are shards.
+func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
+	r := s.roundsOf(req.Worker)
+	if err := r.takeLost(); err != nil {
+		return nil, err
+	}
+	result := &driver.FetchResult{}
+	look, looked := req.Max == 0 || r.mustLook(req.Lease, s.offset.Load()), false
+	var lookErr error
+	for {
+		if look {
+			looked, lookErr = true, s.look(ctx, req, r, result)
+		}
+		enough, err := s.takeFromBusy(ctx, req, r, result)
+		if err != nil && len(result.Claims) == 0 {
+			return nil, err
+		}
+		if err != nil { // what came is the worker's; that there may be more it hears at its next call
+			r.setLost(err)
+			looked = false
+			break
+		}
+		if enough || looked {
+			break
+		}
+		look = true
+	}
+	if lookErr != nil && len(result.Claims) == 0 {
+		return nil, lookErr
+	}
+	result.More = !r.none()
+	if !looked || lookErr != nil { // the others did not renew the lease
+		result.More, result.LeaseEnd = true, time.Time{}
+	}
+	slices.SortFunc(result.Cancels, func(a, b driver.Ref) int { return cmp.Compare(a.ID, b.ID) })
+	result.Cancels = slices.Compact(result.Cancels)
+	return result, nil
+}
+
+// look does all that a fetch does but claim, in all shards at once, and notes which have tasks. One that does not answer
+// does not keep it from the others.
+func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) error {
+	req.Max = 0
+	began, offset := time.Now(), s.offset.Load()
+	parts, errs := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		errs[sh.number] = s.fetchShard(ctx, sh, req, 0, &parts[sh.number])
+		return errs[sh.number]
+	}, nil)
+	var busy []*shard
+	first := int(s.next.Add(1))
+	for i := range s.shards {
+		sh := s.shards[(first+i)%len(s.shards)]
+		if errs[sh.number] != nil {
+			continue
+		}
+		merge(result, &parts[sh.number])
+		if parts[sh.number].More {
+			busy = append(busy, sh)
+		}
+	}
+	r.found(busy, began, offset)
+	return err
+}
+
+// takeFromBusy claims until there is enough, or none of the shards is known to have tasks any more.
+func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) (enough bool, err error) {
+	for len(result.Claims) < req.Max {
+		sh := r.next()
+		if sh == nil {
+			return false, nil
+		}
+		want := req.Max - len(result.Claims)
+		var part driver.FetchResult
+		if err := s.fetchShard(ctx, sh, req, want, &part); err != nil {
+			result.Claims = append(result.Claims, part.Claims...)
+			return false, err
+		}
+		merge(result, &part)
+		if part.More && len(part.Claims) > 0 {
+			r.leave(sh)
+			if len(part.Claims) < want {
+				return true, nil // its payloads are as much as one reply should carry
+			}
+		}
+	}
+	return true, nil
+}
+
+// merge adds what one shard has answered. The clock is that of the shard whose is the furthest behind.
+func merge(result, part *driver.FetchResult) {
+	result.Claims = append(result.Claims, part.Claims...)
+	result.Cancels = append(result.Cancels, part.Cancels...)
+	if result.Now.IsZero() || part.Now.Before(result.Now) {
+		result.Now, result.LeaseEnd = part.Now, part.LeaseEnd
+	}
+	if !part.NextDue.IsZero() && (result.NextDue.IsZero() || part.NextDue.Before(result.NextDue)) {
+		result.NextDue = part.NextDue
+	}
+}
