@@ -345,7 +345,7 @@ type tended struct {
 	mu   sync.Mutex
 	at   map[string]time.Time
 	over map[string]bool
-	last time.Time // when queues were last looked at as a matter of routine
+	last time.Time // when queues were last looked at
 	seen int64     // the offset of the clock then: tests move it
 
 	keyCursor atomic.Uint64 // where the next look for expired unique keys begins
@@ -354,8 +354,8 @@ type tended struct {
 const (
 	// pruneEvery is how often a queue is looked at that is not known to keep more than it should.
 	pruneEvery = 5 * time.Second
-	// pruneMost is how many queues are looked at at once, and pruneGap the least time between two such looks as a matter
-	// of routine: with thousands of queues they would be all that a fetch waits for.
+	// pruneMost is how many queues are looked at at once, and pruneGap the least time between two such looks on behalf of
+	// a worker that serves more.
 	pruneMost, pruneGap = 64, 100 * time.Millisecond
 )
 
@@ -372,24 +372,20 @@ func (t *tended) toPrune(s *Store, queues []string) []string {
 		t.last, t.seen = time.Time{}, offset
 	}
 	var list []string
-	routine := 0
-	if now.Sub(t.last) >= pruneGap {
-		routine = pruneMost
-	}
+	// With thousands of queues there would be some to look at in every fetch, and they would be all that it waits for.
+	pause := len(queues) > pruneMost && now.Sub(t.last) < pruneGap
 	for _, q := range queues {
-		over := t.over[q]
-		if !over && (routine == 0 || now.Sub(t.at[q]) < pruneEvery) {
-			continue
-		}
-		if !over {
-			routine--
-			t.last = now
-		}
-		t.at[q] = now
-		delete(t.over, q)
-		if list = append(list, q); len(list) == pruneMost {
+		if len(list) == pruneMost {
 			break
 		}
+		if t.over[q] || !pause && now.Sub(t.at[q]) >= pruneEvery {
+			t.at[q] = now
+			delete(t.over, q)
+			list = append(list, q)
+		}
+	}
+	if !pause {
+		t.last = now
 	}
 	return list
 }
