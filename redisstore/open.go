@@ -144,6 +144,10 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// pingEvery is how often the client library asks an idle connection for a sign of life. Its default, every second, is a good
+// part of what an idle worker sends.
+const pingEvery = 2 * time.Second
+
 func (s *Store) connect() error {
 	for _, c := range []struct {
 		client *rueidis.Client
@@ -158,6 +162,7 @@ func (s *Store) connect() error {
 	} {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
+		o.Dialer.KeepAlive = pingEvery
 		o.ConnWriteTimeout = 2 * s.timeout
 		c.shape(&o)
 		client, err := rueidis.NewClient(o)

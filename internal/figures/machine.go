@@ -20,6 +20,7 @@ type machine struct {
 	Memory  float64 `json:"memory_gib"`
 	System  string  `json:"system"`
 	FsyncMS float64 `json:"fsync_ms"` // median of writing 4 KiB to the end of a file and fsync
+	Load    float64 `json:"load"`     // average of the last minute before the start
 	Go      string  `json:"go"`
 	SQLite  string  `json:"sqlite"`
 	Driver  string  `json:"sqlite_module"`
@@ -28,6 +29,14 @@ type machine struct {
 // text describes the hardware and the system.
 func (m *machine) text() string {
 	return fmt.Sprintf("%d cores (%s), %.0f GiB of memory, %s", m.Cores, m.CPU, m.Memory, m.System)
+}
+
+// alone says whether the machine had something else to do.
+func (m *machine) alone() string {
+	if m.Load > float64(m.Cores)/2 {
+		return fmt.Sprintf("It was not quiet: the load average before the start was %s. These figures are not for the record.", number(m.Load))
+	}
+	return "It had nothing else to do."
 }
 
 func describeMachine(dir string) (machine, error) {
@@ -44,6 +53,10 @@ func describeMachine(dir string) (machine, error) {
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		kernel, _, _ := strings.Cut(strings.TrimSpace(string(b)), "-")
 		m.System += ", kernel " + kernel
+	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		first, _, _ := strings.Cut(string(b), " ")
+		m.Load, _ = strconv.ParseFloat(first, 64) // 0: unknown
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dep := range info.Deps {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,11 +91,14 @@ func (b *backlog) readSlow(ctx context.Context, s *redisserver.Server, id string
 		kinds[name] = kind{k.count + 1, max(k.worst, entry.Elems[2].Int)}
 	}
 	var list []string
-	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+	names := slices.SortedFunc(maps.Keys(kinds), func(a, b string) int {
+		return cmp.Or(cmp.Compare(kinds[b].count, kinds[a].count), strings.Compare(a, b))
+	})
+	for _, name := range names[:min(len(names), 5)] {
 		list = append(list, fmt.Sprintf("%s %d times, up to %.1f ms", name, kinds[name].count, float64(kinds[name].worst)/1000))
 	}
 	if len(list) > 0 {
-		b.board.notes = append(b.board.notes, fmt.Sprintf("In SLOWLOG for `%s`: %s.", id, strings.Join(list, "; ")))
+		b.board.notes = append(b.board.notes, fmt.Sprintf("In SLOWLOG for `%s`, the most frequent: %s.", id, strings.Join(list, "; ")))
 	}
 	return len(v.Elems), nil
 }

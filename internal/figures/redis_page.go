@@ -13,7 +13,7 @@ func redisPage(r *report, s *settings) string {
 		server = "Valkey " + how.Valkey
 	}
 	machine := fmt.Sprintf("%s; Go %s. Appending 4 KiB to a file and fsync took %s ms there.", r.Machine.text(), r.Machine.Go, number(r.Machine.FsyncMS))
-	return fmt.Sprintf(redisIntroduction, server, how.Redis, how.Valkey, machine, r.Seconds) + "\n" + r.table() + extrapolate(r) +
+	return fmt.Sprintf(redisIntroduction, server, how.Redis, how.Valkey, machine, r.Machine.alone(), r.Seconds) + "\n" + r.table() + extrapolate(r) +
 		fmt.Sprintf(redisMethod, s.rounds, number(float64(s.rate)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
 			number(float64(s.sizes.queues)), number(float64(s.spread)), s.sizes.idle.Seconds(), s.watches, s.rounds*s.wakes, number(float64(shardRounds*s.rate)),
 			s.rounds*s.sizes.alone, s.long, s.failovers)
@@ -54,7 +54,7 @@ What the Redis engine is to bear, and what it does on more than one machine as f
 written by ` + "`make figures-redis`" + ` on servers that it starts itself: %s, and for the level ` + "`disk`" + ` Redis %s and Valkey %s,
 all with their defaults otherwise, clients and servers on the same cores, over loopback.
 
-The machine: %s It had nothing else to do. The run took %d seconds.
+The machine: %s %s The run took %d seconds.
 `
 
 const inference = `
