@@ -95,31 +95,26 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 		return nil, err
 	}
 	result := &driver.FetchResult{}
-	look, looked := req.Max == 0 || r.mustLook(req.Lease, s.offset.Load()), false
+	looked := req.Max == 0 || r.mustLook(req.Lease, s.offset.Load())
 	var lookErr error
-	for {
-		if look {
-			looked, lookErr = true, s.look(ctx, req, r, result)
-		}
-		enough, err := s.takeFromBusy(ctx, req, r, result)
-		if err != nil && len(result.Claims) == 0 {
-			return nil, err
-		}
-		if err != nil { // what came is the worker's; that there may be more it hears at its next call
-			r.setLost(err)
-			looked = false
-			break
-		}
-		if enough || looked {
-			break
-		}
-		look = true
+	if looked {
+		lookErr = s.look(ctx, req, r, result)
 	}
-	if lookErr != nil && len(result.Claims) == 0 {
-		return nil, lookErr
+	enough, err := s.takeFromBusy(ctx, req, r, result)
+	if err == nil && !enough && !looked {
+		looked = true
+		lookErr = s.look(ctx, req, r, result)
+		_, err = s.takeFromBusy(ctx, req, r, result)
+	}
+	if err = cmp.Or(err, lookErr); err != nil && len(result.Claims) == 0 {
+		return nil, err
+	}
+	if err != nil && err != lookErr { // what came is the worker's; that there may be more it hears at its next call
+		r.setLost(err)
+		looked = false
 	}
 	rest := r.rest()
-	if len(rest) > 0 && !result.More && req.Max > 0 { // else the script of the shard in which more was left did so
+	if len(rest) > 0 && !result.More && req.Max > 0 { // else the script of a shard in which more was left has woken somebody
 		s.wakeForRest(ctx, req, rest)
 	}
 	result.More = len(rest) > 0

@@ -1,0 +1,57 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/redisserver"
+	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
+)
+
+// A worker gets the tasks of all shards, each once, also those of shards that it did not know to have some, and hears
+// when there are no more.
+func TestFetchFromManyShards(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, &redisserver.ClusterOptions{NoReplicas: true})
+	store, err := redisstore.Open(t.Context(), c.URL()+"?shards=16", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.Register(t.Context(), driver.WorkerInfo{ID: "w"}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	enqueue := func(from int) {
+		tasks := make([]*driver.Task, n)
+		for i := range tasks {
+			tasks[i] = &driver.Task{ID: fmt.Sprintf("task-%d", from+i), Type: "a"} // its hash is its shard
+		}
+		mustEnqueue(t, store, tasks)
+	}
+	enqueue(0)
+	seen := map[string]bool{}
+	req := driver.FetchRequest{Worker: "w", Lease: time.Minute, Queues: []string{driver.DefaultQueue}, Max: 30}
+	for calls := 0; len(seen) < 2*n; calls++ {
+		if calls == 3 {
+			enqueue(n)
+		}
+		claims := fetchOnce(t, store, req)
+		if want := min(req.Max, 2*n-len(seen)); len(claims) != want {
+			t.Fatalf("call %d: %d tasks, want %d", calls, len(claims), want)
+		}
+		for _, claim := range claims {
+			if seen[claim.ID] {
+				t.Fatalf("%s was fetched twice", claim.ID)
+			}
+			seen[claim.ID] = true
+		}
+	}
+	res, err := store.Fetch(t.Context(), req)
+	if err != nil || len(res.Claims) > 0 || res.More || res.LeaseEnd.IsZero() {
+		t.Errorf("when all is fetched: %+v, error %v", res, err)
+	}
+}
