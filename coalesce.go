@@ -170,12 +170,14 @@ func (l *lane) fit(batch []*call) int {
 
 func (l *lane) send(f *flight, batch []*call) {
 	f.tasks = f.tasks[:0]
+	own := true
 	for _, k := range batch {
 		f.tasks = append(f.tasks, k.task)
+		own = own && !k.chosen
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), l.c.opts.Timeout)
 	defer cancel()
-	results, tries, err := l.c.put(ctx, f.tasks, l.level)
+	results, tries, err := l.c.put(ctx, f.tasks, l.level, own)
 	if errors.Is(err, context.DeadlineExceeded) { // ours: the callers have their own
 		err = driver.Errorf(ErrUnavailable, "the store has not answered within %v", l.c.opts.Timeout)
 	}
@@ -212,10 +214,10 @@ func (l *lane) flush(ctx context.Context) error {
 const putTries = 3
 
 // put stores tasks, repeating the call with the same ids while the store is unavailable: whatever an earlier try has
-// done, no task is stored twice. It returns how many tries were made.
-func (c *Client) put(ctx context.Context, tasks []*driver.Task, level Durability) ([]driver.EnqueueResult, int, error) {
+// done, no task is stored twice. own says that all ids were made here. It returns how many tries were made.
+func (c *Client) put(ctx context.Context, tasks []*driver.Task, level Durability, own bool) ([]driver.EnqueueResult, int, error) {
 	for try := 1; ; try++ {
-		results, err := c.store.Enqueue(ctx, tasks, driver.EnqueueOptions{Durability: level})
+		results, err := c.store.Enqueue(ctx, tasks, driver.EnqueueOptions{Durability: level, NewIDs: own && try == 1})
 		if err == nil || try == putTries || !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
 			return results, try, err
 		}

@@ -227,11 +227,12 @@ func (b *batch) send(ctx context.Context, level Durability, indexes []int) error
 }
 
 func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) error {
-	tasks := make([]*driver.Task, len(indexes))
+	tasks, own := make([]*driver.Task, len(indexes)), true
 	for k, i := range indexes {
 		tasks[k] = &b.tasks[i]
+		own = own && b.own[i]
 	}
-	results, tries, err := b.c.put(ctx, tasks, level)
+	results, tries, err := b.c.put(ctx, tasks, level, own)
 	if err != nil {
 		return err
 	}
