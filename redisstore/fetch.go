@@ -238,8 +238,12 @@ func (f *fetchCall) tend(ctx context.Context, parts []rueidis.RedisMessage) erro
 		}
 	}
 	expired, _ := parts[2].AsStrSlice()
-	_, err := f.s.expire(ctx, f.sh, expired)
-	return err
+	if _, err := f.s.expire(ctx, f.sh, expired); err != nil {
+		return err
+	}
+	// What has just ended may be more than its queue keeps.
+	_, _, _ = f.s.prune(ctx, f.sh, f.sh.tended.toPrune(f.s, f.req.Queues), 1000) // the next fetch tries again
+	return nil
 }
 
 func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, result *driver.FetchResult) error {
