@@ -70,7 +70,7 @@ const maxEvents = 5_000
 
 // fixture opens the store at a URL; all its handles share one moved clock.
 func fixture(t testing.TB, url string) *drivertest.Fixture {
-	var mu sync.Mutex
+	var mu sync.RWMutex
 	var handles []*redisstore.Store
 	var offset time.Duration
 	open := func(t testing.TB) driver.Store {
@@ -87,7 +87,7 @@ func fixture(t testing.TB, url string) *drivertest.Fixture {
 		defer mu.Unlock()
 		redisstore.SetOffset(s, offset)
 		handles = append(handles, s)
-		return s
+		return &movedStore{s, &mu}
 	}
 	advance := func(d time.Duration) {
 		mu.Lock()

@@ -14,6 +14,7 @@ var concurrencyCases = []testCase{
 	{"many producers and workers: every task is done exactly once", concurrentWork},
 	{"all methods at once leave a sound store", concurrentAll},
 	{"several handles at once: every task is done exactly once", concurrentHandles},
+	{"the clock never goes back, however moves of it and calls overlap", clockUnderCalls},
 }
 
 // crew is a group of producers and workers on one store, or on several handles of it.
@@ -148,6 +149,43 @@ func concurrentHandles(h *harness) {
 		c.work(stores[i%2], fmt.Sprint("w-", i), size)
 	}
 	c.check()
+}
+
+// clockUnderCalls moves the clock while tasks are enqueued: what came later into the line must not be stamped earlier. All
+// that is concluded from the times of records, as by the checker of histories, relies on that.
+func clockUnderCalls(h *harness) {
+	stores := []driver.Store{h.store, h.store}
+	if h.caps.Shared {
+		stores[1] = h.reopen().store
+	}
+	const producers, each = 4, 50
+	var wg sync.WaitGroup
+	for i := range producers {
+		list := h.line(fmt.Sprint("p-", i), each)
+		wg.Go(func() {
+			for _, t := range list {
+				if _, err := stores[i%2].Enqueue(h.limit, []*driver.Task{t}, driver.EnqueueOptions{}); err != nil {
+					h.Errorf("enqueue: %v", err)
+					return
+				}
+				h.advance(time.Second)
+			}
+		})
+	}
+	wg.Wait()
+	h.register("w")
+	claims := h.claim("w", producers*each)
+	if len(claims) != producers*each {
+		h.Errorf("%d tasks are in the line, want %d", len(claims), producers*each)
+	}
+	var last *driver.Record
+	for _, c := range claims {
+		r := h.get(c.ID)
+		if last != nil && r.EnqueuedAt.Before(last.EnqueuedAt) {
+			h.Errorf("%s was enqueued at %v, and %s after it at %v", last.ID, last.EnqueuedAt, r.ID, r.EnqueuedAt)
+		}
+		last = r
+	}
 }
 
 // concurrentAll calls everything at once. What each call should return depends on the others; what must hold is that

@@ -34,7 +34,8 @@ type Engine struct {
 type Fixture struct {
 	Store driver.Store
 	// Advance moves the store's clock forward, in whole milliseconds. Between calls the clock stands still or runs, as
-	// the engine likes: the suite copes with both.
+	// the engine likes: the suite copes with both. It never goes back, not even for a call that was under way when it
+	// was moved: what is done after Advance has returned is done at the new time.
 	Advance func(d time.Duration)
 	// Reopen opens another handle on the same data, as another process would have it, and has t close it in the end.
 	// It is nil unless Capabilities.Shared. Advance moves the clock of all handles.
