@@ -38,8 +38,6 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
-	c, done := s.alone(ctx, c)
-	defer done()
 	m, err := c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
 	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
 		m, err = c.Do(ctx, eval(c, sc, keys, args)).ToMessage()
@@ -48,31 +46,6 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 		return m, nil
 	}
 	return m, s.ended(ctx, err)
-}
-
-// maxAlone is how many calls have a connection to themselves at the same time; more share one and are pipelined.
-const maxAlone = 8
-
-// alone returns a connection for one call of the data client, and what gives it back. On a shared connection a command
-// passes through two goroutines of the client library on its way there and back; alone it is written and read by the
-// caller, which saves a few wake-ups where a batch is a call anyway. In a Cluster the shared connections are used, since
-// they follow a slot that moves.
-func (s *Store) alone(ctx context.Context, c rueidis.CoreClient) (rueidis.CoreClient, func()) {
-	if c != rueidis.CoreClient(s.data) || s.target.mode == cluster {
-		return c, func() {}
-	}
-	select {
-	case s.aloneCalls <- struct{}{}:
-	default:
-		return c, func() {}
-	}
-	d, release := s.data.Dedicate()
-	stop := context.AfterFunc(ctx, d.Close) // its reader heeds deadlines only
-	return d, func() {
-		stop()
-		release()
-		<-s.aloneCalls
-	}
 }
 
 // evalsha calls a script by its digest. One that only reads is sent as such, so that the client library may ask another
@@ -129,9 +102,6 @@ func (s *Store) ended(ctx context.Context, err error) error {
 		}
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			<-ctx.Done() // the connection's deadline is the context's, and comes a moment before it
-		}
-		if errors.Is(err, rueidis.ErrClosing) && ctx.Err() != nil {
-			err = ctx.Err() // see alone
 		}
 		if cause := context.Cause(ctx); cause == errTimeout {
 			return driver.Errorf(driver.ErrUnavailable, "%s did not answer within %v", s.where, s.timeout)

@@ -87,8 +87,6 @@ type Store struct {
 	control rueidis.Client // leases, inspection: never behind a queue of large batches
 	waiting rueidis.Client // calls that block
 
-	aloneCalls chan struct{} // holds one for each call that has a connection to itself
-
 	target    *target
 	watchers  *watchers // nil without Sentinel
 	where     string    // the server, for messages
@@ -144,8 +142,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		aloneCalls: make(chan struct{}, maxAlone),
-		target:     t, secrets: t.secrets, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
+		target: t, secrets: t.secrets, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
 		intakeCaller: rand.Text(), intakeRespect: intakeRespect,
 		where: "the store at " + strings.Join(t.addresses, ","),
 	}
