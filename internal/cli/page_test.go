@@ -84,7 +84,8 @@ Every command takes ` + "`--store URL`" + `:
 | ` + "`redis+cluster://HOST,HOST`" + ` | a Cluster; with TLS ` + "`rediss+cluster:`" + ` |
 
 No message shows a password. To keep it out of the list of processes, put the URL into ` + "`WAGGLE_STORE`" + `, or the password into
-a file that ` + "`?password_file=FILE`" + ` names.
+a file that ` + "`?password_file=FILE`" + ` names. A Redis URL takes ` + "`?replicas=N`, `?durability=LEVEL` and `?timeout=DURATION`" + ` too: see
+[redis.md](redis.md).
 
 ## Output
 
