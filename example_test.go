@@ -129,6 +129,7 @@ func ExampleMiddleware() {
 	defer store.Close()
 	worker, err := waggle.NewWorker(store, &waggle.WorkerOptions{
 		Logger: silent, UntilEmpty: true, Middleware: []waggle.Middleware{timed},
+		Slots: 1, // else the mail may have ended before the report that asked for it has
 	})
 	if err != nil {
 		log.Fatal(err)

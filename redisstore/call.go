@@ -31,7 +31,9 @@ func (s *Store) script(ctx context.Context, c rueidis.CoreClient, sh *shard, sc 
 	return s.call(ctx, c, sh, sc, keys, args)
 }
 
-// call runs a script. It is sent once; only a server that does not know the script yet is asked a second time.
+// call runs a script. It is sent once; only a server that does not know the script yet is asked a second time, and so is
+// one whose connection has turned out to be dead, if the script only reads: a server that was restarted while a program had
+// nothing to ask is found out by the first call.
 func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
 	if s.closed() {
 		return rueidis.RedisMessage{}, driver.ErrClosed
@@ -39,6 +41,9 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
 	m, err := c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+	if sc.reads && connectionLost(ctx, err) {
+		m, err = c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+	}
 	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
 		m, err = c.Do(ctx, eval(c, sc, keys, args)).ToMessage()
 	}
@@ -46,6 +51,12 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 		return m, nil
 	}
 	return m, s.ended(ctx, err)
+}
+
+// connectionLost reports whether a call has failed for its connection, and there is time for another.
+func connectionLost(ctx context.Context, err error) bool {
+	_, answered := rueidis.IsRedisErr(err)
+	return err != nil && !answered && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // evalsha calls a script by its digest. One that only reads is sent as such, so that the client library may ask another

@@ -96,6 +96,10 @@ func TestSentinelFailover(t *testing.T) {
 		eventually(t, "Register", func() error {
 			return s.Register(t.Context(), driver.WorkerInfo{ID: "w"}, benchLease)
 		})
+		eventually(t, "a fetch of nothing", func() error { // tasks have connections of their own, which find the new master by themselves
+			_, err := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Lease: benchLease, Queues: []string{"default"}})
+			return err
+		})
 		settle(t, s, "w", fetch(t, s, "w", 50))
 		drivertest.Audit(t, s)
 	})

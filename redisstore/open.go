@@ -164,10 +164,6 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// pingEvery is how often the client library asks an idle connection for a sign of life. Its default, every second, is a good
-// part of what an idle worker sends.
-const pingEvery = 2 * time.Second
-
 func (s *Store) connect() error {
 	for _, c := range []struct {
 		client *rueidis.Client
@@ -182,7 +178,6 @@ func (s *Store) connect() error {
 	} {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
-		o.Dialer.KeepAlive = pingEvery
 		o.ConnWriteTimeout = 2 * s.timeout
 		if s.watchers != nil {
 			s.watchers.option(&o)
