@@ -32,15 +32,22 @@ func (s *Store) script(ctx context.Context, c rueidis.CoreClient, sh *shard, sc 
 }
 
 // call runs a script. It is sent once; only a server that does not know the script yet is asked a second time, and so is
-// one whose connection has turned out to be dead, if the script only reads: a server that was restarted while a program had
-// nothing to ask is found out by the first call.
+// one whose connection has turned out to be dead, if nothing was sent on it or the script only reads: a server that was
+// restarted while a program had nothing to ask is found out by the first call.
 func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *script, keys, args []string) (rueidis.RedisMessage, error) {
 	if s.closed() {
 		return rueidis.RedisMessage{}, driver.ErrClosed
 	}
+	if _, limited := ctx.Deadline(); limited && c == s.data && len(s.shards) == 1 {
+		c = s.direct // such a call ends at its deadline, not earlier; several at once share a connection at less cost
+	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
 	m, err := c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+	_, others := c.(rueidis.Client) // else there is only the one connection
+	for tries := 1; others && tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil; tries++ {
+		m, err = c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+	}
 	if sc.reads && connectionLost(ctx, err) {
 		m, err = c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
 	}

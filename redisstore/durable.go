@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -17,12 +18,26 @@ func (s *Store) durable(ctx context.Context, sh *shard, sc *script, keys, args [
 		// With appendfsync always, and on a server without WAITAOF, the reply itself comes after the fsync.
 		return s.call(ctx, s.data, sh, sc, keys, args)
 	}
-	var reply rueidis.RedisMessage
-	err := s.data.Dedicated(func(c rueidis.DedicatedClient) error {
+	for tries := 1; ; tries++ {
+		reply, sent, err := s.runAndWait(ctx, sh, sc, keys, args, level)
+		if !sent && tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil {
+			continue // on another connection
+		}
+		if err != nil {
+			return reply, s.asContractError(err)
+		}
+		return reply, nil
+	}
+}
+
+// runAndWait is durable on one connection. sent is false if the script has not been executed.
+func (s *Store) runAndWait(ctx context.Context, sh *shard, sc *script, keys, args []string, level driver.Durability) (reply rueidis.RedisMessage, sent bool, err error) {
+	err = s.direct.Dedicated(func(c rueidis.DedicatedClient) error {
 		var err error
 		if reply, err = s.call(ctx, c, sh, sc, keys, args); err != nil {
 			return err
 		}
+		sent = true
 		if sc == enqueueScript && onlyFound(reply) {
 			if err := s.mark(ctx, c, sh); err != nil {
 				return err
@@ -30,10 +45,7 @@ func (s *Store) durable(ctx context.Context, sh *shard, sc *script, keys, args [
 		}
 		return s.waitFor(ctx, c, sh, level)
 	})
-	if err != nil {
-		return reply, s.asContractError(err)
-	}
-	return reply, nil
+	return reply, sent, err
 }
 
 // onlyFound reports whether a call of the enqueue script stored nothing and found tasks that were there before.

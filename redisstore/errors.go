@@ -60,6 +60,8 @@ func (s *Store) asError(err error) error {
 		return err
 	case errors.Is(err, rueidis.ErrClosing) && s.closed():
 		return driver.ErrClosed
+	case errors.Is(err, errNotSent):
+		return errNotSent
 	}
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {

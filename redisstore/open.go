@@ -83,9 +83,11 @@ func (o *Options) withDefaults(t *target) (Options, error) {
 
 // Store implements driver.Store.
 type Store struct {
-	data    rueidis.Client // claims, settlements, new tasks
+	direct  rueidis.Client // claims, settlements, new tasks: a connection a call
+	data    rueidis.Client // the same where a connection is shared
 	control rueidis.Client // leases, inspection: never behind a queue of large batches
 	waiting rueidis.Client // calls that block
+	wires   connections
 
 	target    *target
 	watchers  *watchers // nil without Sentinel
@@ -164,6 +166,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// poolSize is how many connections a client keeps for calls that have one to themselves.
+const poolSize = 256
+
 func (s *Store) connect() error {
 	for _, c := range []struct {
 		client *rueidis.Client
@@ -173,16 +178,23 @@ func (s *Store) connect() error {
 			o.PipelineMultiplex, o.BlockingPoolSize = -1, 8
 			o.DisableRetry = s.target.mode == standalone // only what reads is ever repeated, and only another node may answer
 		}},
-		{&s.data, func(o *rueidis.ClientOption) { o.PipelineMultiplex = 1; o.BlockingPoolSize = 256 }},
+		{&s.data, func(o *rueidis.ClientOption) { o.PipelineMultiplex = 1; o.BlockingPoolSize = poolSize }},
+		{&s.direct, func(o *rueidis.ClientOption) {
+			o.DisableAutoPipelining = true
+			o.PipelineMultiplex, o.BlockingPoolSize = -1, poolSize
+		}},
 		{&s.waiting, func(o *rueidis.ClientOption) { o.PipelineMultiplex = -1; o.BlockingPoolSize = 4096 }},
 	} {
 		o := s.target.clientOption()
 		o.Dialer.Timeout = s.timeout
 		o.ConnWriteTimeout = 2 * s.timeout
+		c.shape(&o)
 		if s.watchers != nil {
 			s.watchers.option(&o)
+			s.wires.option(&o, s.watchers.permit)
+		} else {
+			s.wires.option(&o, nil)
 		}
-		c.shape(&o)
 		client, err := rueidis.NewClient(o)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded): // the client library's, there is no other
@@ -254,11 +266,12 @@ func (s *Store) Close() error {
 		if s.watchers != nil {
 			s.watchers.close()
 		}
-		for _, c := range []rueidis.Client{s.waiting, s.data, s.control} {
+		for _, c := range []rueidis.Client{s.waiting, s.direct, s.data, s.control} {
 			if c != nil {
 				c.Close()
 			}
 		}
+		s.wires.close()
 	})
 	return nil
 }

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -56,17 +55,14 @@ func (w *watchers) option(o *rueidis.ClientOption) {
 	o.Sentinel.Dialer = o.Dialer
 	o.Sentinel.Dialer.KeepAlive = time.Second // how often an idle connection is asked for life
 	o.Sentinel.Dialer.Resolver = toSentinel
-	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-		if d.Resolver != toSentinel {
-			if err := w.check(ctx, address); err != nil {
-				return nil, err
-			}
-		}
-		if t == nil {
-			return d.DialContext(ctx, "tcp", address)
-		}
-		return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", address)
+}
+
+// permit returns an error for a connection to a server that is not the master.
+func (w *watchers) permit(ctx context.Context, address string, d *net.Dialer) error {
+	if d.Resolver == toSentinel {
+		return nil
 	}
+	return w.check(ctx, address)
 }
 
 // check returns an error if a server is not the master, or if no sentinel can tell.

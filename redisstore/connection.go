@@ -1,0 +1,146 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Scripts that carry many tasks are sent on a connection that the calling goroutine has for itself: it writes the request
+// and reads the reply with no other goroutine between, which is what a call costs least. Nobody reads from such a
+// connection while it is idle, so nobody learns that the server has closed it. Therefore each is looked at before it is
+// written to, and a call that finds its connection ended is made again on another: nothing was sent, so nothing can have
+// happened.
+
+// errNotSent is the error of a write to a connection that the server had ended before. What was to be written is at least
+// not complete, so the server can't have executed it.
+var errNotSent = driver.Errorf(driver.ErrUnavailable, "the server has ended the connection")
+
+// mostTries is on how many connections a call is tried at most: all that a client may keep, and a new one.
+const mostTries = poolSize + 1
+
+// conn is a connection to a server.
+type conn struct {
+	net.Conn
+	raw    syscall.RawConn // what is below it; nil where that can't be looked at
+	silent bool            // the server says nothing that it is not asked for: what comes while it is idle is a farewell
+	heard  bool            // something was read, so all that belongs to the greeting was; only kept where silent is set
+	left   func()
+}
+
+// Write implements net.Conn. It returns errNotSent if the server has ended the connection.
+func (c *conn) Write(b []byte) (int, error) {
+	if c.raw != nil && ended(c.raw, c.silent && c.heard) {
+		return 0, errNotSent
+	}
+	return c.Conn.Write(b)
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.silent && n > 0 {
+		c.heard = true
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.left()
+	return c.Conn.Close()
+}
+
+// connections are the open connections of a store's clients. Calls on them return when the store is closed.
+type connections struct {
+	mu     sync.Mutex
+	open   map[*conn]struct{}
+	closed bool
+}
+
+// keep notes a connection, which is over the socket below.
+func (cs *connections) keep(nc, below net.Conn, silent bool) net.Conn {
+	c := &conn{Conn: nc, silent: silent}
+	if sc, ok := below.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn() // without it the connection is written to unseen
+	}
+	c.left = func() {
+		cs.mu.Lock()
+		delete(cs.open, c)
+		cs.mu.Unlock()
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.closed {
+		nc.Close()
+		return c
+	}
+	if cs.open == nil {
+		cs.open = map[*conn]struct{}{}
+	}
+	cs.open[c] = struct{}{}
+	return c
+}
+
+// close ends all connections.
+func (cs *connections) close() {
+	cs.mu.Lock()
+	cs.closed = true
+	open := cs.open
+	cs.open = nil
+	cs.mu.Unlock()
+	for c := range open {
+		c.Conn.Close()
+	}
+}
+
+// option has a client's connections to servers made and kept here. permit, if there is one, is asked before each.
+func (cs *connections) option(o *rueidis.ClientOption, permit func(ctx context.Context, address string, d *net.Dialer) error) {
+	silent := o.DisableAutoPipelining // then whoever writes also reads the reply
+	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		if permit != nil {
+			if err := permit(ctx, address, d); err != nil {
+				return nil, err
+			}
+		}
+		below, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		if t == nil {
+			return cs.keep(below, below, silent), nil
+		}
+		secure, err := handshake(ctx, below, d.Timeout, t, address)
+		if err != nil {
+			below.Close()
+			return nil, err
+		}
+		return cs.keep(secure, below, silent), nil
+	}
+}
+
+// handshake begins TLS on a connection, as tls.Dialer does.
+func handshake(ctx context.Context, below net.Conn, timeout time.Duration, t *tls.Config, address string) (net.Conn, error) {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	if t.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		t = t.Clone()
+		t.ServerName = host
+	}
+	secure := tls.Client(below, t)
+	return secure, secure.HandshakeContext(ctx)
+}
