@@ -138,7 +138,13 @@ func (c *crew) worker(name string) <-chan error {
 	c.Helper()
 	p := c.proc(name, role{})
 	ended := make(chan error, 1)
-	c.workers.Go(func() { ended <- p.work(c.work) })
+	c.workers.Go(func() {
+		err := p.work(c.work)
+		if err != nil {
+			c.log.Error("the worker's Run has returned", "worker", name, "error", err)
+		}
+		ended <- err
+	})
 	return ended
 }
 
@@ -159,7 +165,9 @@ func (c *crew) producer(name string) {
 	must(c, err)
 	c.producers.Go(func() {
 		for n := 0; c.produce.Err() == nil; n++ {
-			enqueueUntilStored(c.produce, client, batchOf(fmt.Sprintf("%s-%d", name, n)))
+			if err := enqueueUntilStored(c.produce, client, batchOf(fmt.Sprintf("%s-%d", name, n))); err != nil {
+				c.log.Error("a producer's batch was refused", "producer", name, "error", err)
+			}
 			_ = wait(c.produce, 15*time.Millisecond)
 		}
 		_ = client.Close(context.Background()) // nothing is under way
@@ -182,19 +190,20 @@ func batchOf(prefix string) []waggle.NewTask {
 }
 
 // enqueueUntilStored repeats a call whose outcome is unknown, or that was refused for a reason that passes, with the same
-// ids, as a caller should.
-func enqueueUntilStored(ctx context.Context, client *waggle.Client, tasks []waggle.NewTask) {
+// ids, as a caller should. It returns the error of one that was refused for good.
+func enqueueUntilStored(ctx context.Context, client *waggle.Client, tasks []waggle.NewTask) error {
 	for ctx.Err() == nil {
 		_, err := client.EnqueueBatch(ctx, tasks)
 		passes := false
 		for _, e := range []error{waggle.ErrUnavailable, waggle.ErrNotDurable, waggle.ErrStoreFull} {
 			passes = passes || errors.Is(err, e)
 		}
-		if !passes {
-			return
+		if !passes && ctx.Err() == nil {
+			return err
 		}
 		_ = wait(ctx, 20*time.Millisecond)
 	}
+	return nil
 }
 
 // probe enqueues one task the way producers do, until it is stored, and waits until a handler runs it. It fails the
@@ -208,7 +217,7 @@ func (c *crew) probe(id string, most time.Duration) {
 	client, err := waggle.NewClient(store, &waggle.ClientOptions{Logger: c.log})
 	must(c, err)
 	defer client.Close(context.Background())
-	enqueueUntilStored(ctx, client, []waggle.NewTask{{Type: taskType, Payload: act{}, Options: &waggle.EnqueueOptions{ID: id, Priority: -100}}})
+	must(c, enqueueUntilStored(ctx, client, []waggle.NewTask{{Type: taskType, Payload: act{}, Options: &waggle.EnqueueOptions{ID: id, Priority: -100}}}))
 	took := c.awaitStart(id).Sub(began)
 	c.Logf("%s: a new task ran after %v", id, took.Round(time.Millisecond))
 	if took > most {
