@@ -29,27 +29,16 @@ const mostTries = poolSize + 1
 // conn is a connection to a server.
 type conn struct {
 	net.Conn
-	raw    syscall.RawConn // what is below it; nil where that can't be looked at
-	silent bool            // the server says nothing that it is not asked for: what comes while it is idle is a farewell
-	heard  bool            // something was read, so all that belongs to the greeting was; only kept where silent is set
-	left   func()
+	raw  syscall.RawConn // what is below it; nil where that can't be looked at
+	left func()
 }
 
 // Write implements net.Conn. It returns errNotSent if the server has ended the connection.
 func (c *conn) Write(b []byte) (int, error) {
-	if c.raw != nil && ended(c.raw, c.silent && c.heard) {
+	if c.raw != nil && ended(c.raw) {
 		return 0, errNotSent
 	}
 	return c.Conn.Write(b)
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if c.silent && n > 0 {
-		c.heard = true
-	}
-	return n, err
 }
 
 // Close implements net.Conn.
@@ -66,8 +55,8 @@ type connections struct {
 }
 
 // keep notes a connection, which is over the socket below.
-func (cs *connections) keep(nc, below net.Conn, silent bool) net.Conn {
-	c := &conn{Conn: nc, silent: silent}
+func (cs *connections) keep(nc, below net.Conn) net.Conn {
+	c := &conn{Conn: nc}
 	if sc, ok := below.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // without it the connection is written to unseen
 	}
@@ -103,7 +92,6 @@ func (cs *connections) close() {
 
 // option has a client's connections to servers made and kept here. permit, if there is one, is asked before each.
 func (cs *connections) option(o *rueidis.ClientOption, permit func(ctx context.Context, address string, d *net.Dialer) error) {
-	silent := o.DisableAutoPipelining // then whoever writes also reads the reply
 	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		if permit != nil {
 			if err := permit(ctx, address, d); err != nil {
@@ -115,14 +103,14 @@ func (cs *connections) option(o *rueidis.ClientOption, permit func(ctx context.C
 			return nil, err
 		}
 		if t == nil {
-			return cs.keep(below, below, silent), nil
+			return cs.keep(below, below), nil
 		}
 		secure, err := handshake(ctx, below, d.Timeout, t, address)
 		if err != nil {
 			below.Close()
 			return nil, err
 		}
-		return cs.keep(secure, below, silent), nil
+		return cs.keep(secure, below), nil
 	}
 }
 

@@ -173,8 +173,9 @@ func (s *Server) ready(ctx context.Context) error {
 	return err
 }
 
-// inSync reports whether s holds a copy of master and is sent every write from now on. The replica alone can't tell: its
-// link is up a little before the master streams to it.
+// inSync reports whether s holds a copy of master and is sent every write from now on. That its link is up and that the
+// master holds it for online are true a little before the master streams to it: a master that fails in between leaves a
+// replica that has nothing of what was written meanwhile. So a write of no consequence has to arrive.
 func (s *Server) inSync(ctx context.Context, master *Server) error {
 	info, err := s.Info(ctx, "replication")
 	if err != nil {
@@ -183,16 +184,44 @@ func (s *Server) inSync(ctx context.Context, master *Server) error {
 	if info["role"] != "slave" || info["master_link_status"] != "up" {
 		return fmt.Errorf("%s: role %s, link to the master %s", s.Addr(), info["role"], info["master_link_status"])
 	}
+	c, err := master.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Do(ctx, "PUBLISH", "sync", "?"); err != nil { // replicas get it too, and it needs no key
+		return err
+	}
+	sent, err := master.Info(ctx, "replication")
+	if err != nil {
+		return err
+	}
+	if _, err := c.Do(ctx, "WAIT", sent["connected_slaves"], "500"); err != nil { // has them acknowledge at once
+		return err
+	}
 	info, err = master.Info(ctx, "replication")
 	if err != nil {
 		return err
 	}
-	for name, value := range info { // slave0:ip=127.0.0.1,port=7001,state=online,…
+	for name, value := range info { // slave0:ip=127.0.0.1,port=7001,state=online,offset=42,lag=0
 		if strings.HasPrefix(name, "slave") && strings.Contains(value, fmt.Sprintf("port=%d,state=online", s.port)) {
-			return nil
+			_, rest, _ := strings.Cut(value, "offset=")
+			has, _, _ := strings.Cut(rest, ",")
+			if number(has) >= max(number(sent["master_repl_offset"]), 1) {
+				return nil
+			}
 		}
 	}
 	return fmt.Errorf("%s does not stream to its replica %s yet", master.Addr(), s.Addr())
+}
+
+// number is a count of a server's report, -1 for what is none.
+func number(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // Flavour returns the product.
