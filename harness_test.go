@@ -216,14 +216,24 @@ func (f *faulty) Register(ctx context.Context, w driver.WorkerInfo, lease time.D
 	return err
 }
 
+// Fetch waits first, so that a fault that begins meanwhile befalls the claiming.
 func (f *faulty) Fetch(ctx context.Context, r driver.FetchRequest) (*driver.FetchResult, error) {
+	waited, err := driver.AwaitFirst(ctx, f, &r)
+	if err != nil {
+		return nil, err
+	}
+	r.Wait = 0
 	res, err := do(ctx, f, "fetch", func() (*driver.FetchResult, error) { return f.Store.Fetch(ctx, r) })
+	if err != nil {
+		return nil, err
+	}
+	res.Waited = waited
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && f.partly {
+	if f.partly {
 		res.LeaseEnd = time.Time{}
 	}
-	return res, err
+	return res, nil
 }
 
 func (f *faulty) Heartbeat(ctx context.Context, w string, lease time.Duration) (*driver.HeartbeatResult, error) {

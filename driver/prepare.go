@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -347,8 +348,21 @@ func CheckFetch(r *FetchRequest) error {
 	if r.Max < 0 {
 		return Invalidf("the number of tasks to fetch must not be negative, got %d", r.Max)
 	}
+	if r.Wait < 0 {
+		return Invalidf("the time to wait for work must not be negative, got %v", r.Wait)
+	}
 	if len(r.Queues) == 0 {
 		return Invalidf("a fetch needs at least one queue")
 	}
 	return CheckLease(r.Lease)
+}
+
+// AwaitFirst does what FetchRequest.Wait asks for, for engines that can't have both in one step. It returns how long that took.
+func AwaitFirst(ctx context.Context, f Fetcher, r *FetchRequest) (time.Duration, error) {
+	if r.Wait <= 0 {
+		return 0, nil
+	}
+	began := time.Now()
+	err := f.Await(ctx, AwaitRequest{Worker: r.Worker, For: ForWork, Queues: r.Queues, Types: r.Types, Max: r.Wait})
+	return time.Since(began), err
 }

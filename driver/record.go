@@ -151,6 +151,8 @@ type FetchRequest struct {
 	Queues []string // in the order they are to be served; duplicates count once
 	Types  []string // nil: all
 	Max    int      // at most this many claims; at most 1000 are given
+	// Wait is how long to wait for work first, as Await does; 0: not at all.
+	Wait time.Duration
 }
 
 // FetchResult is what Fetch found.
@@ -160,6 +162,8 @@ type FetchResult struct {
 	// it was not renewed as a whole: see Fetch. With several shards Now is the latest of their times, LeaseEnd the earliest
 	// end.
 	Now, LeaseEnd time.Time
+	// Waited is for how long, at least, the call had waited before it renewed the lease.
+	Waited time.Duration
 	// NextDue is when, at the earliest, the next task of the declared pairs becomes due or the next lease of another worker runs out;
 	// zero if nothing is in sight.
 	NextDue time.Time

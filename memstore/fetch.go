@@ -57,6 +57,10 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 	if err := driver.CheckFetch(&req); err != nil {
 		return nil, err
 	}
+	waited, err := driver.AwaitFirst(ctx, s, &req)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -66,7 +70,7 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return nil, err
 	}
 	s.recoverLost(maxSweep)
-	res := &driver.FetchResult{Now: s.now, LeaseEnd: w.leaseEnd, Cancels: w.refs()}
+	res := &driver.FetchResult{Now: s.now, LeaseEnd: w.leaseEnd, Waited: waited, Cancels: w.refs()}
 	var left *line
 	s.lastToken++
 	for i, name := range req.Queues {

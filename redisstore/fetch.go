@@ -36,6 +36,9 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return nil, err
 	}
 	req.Max = min(req.Max, maxClaims)
+	if req.Wait > 0 {
+		return s.awaitAndFetch(ctx, req)
+	}
 	if len(s.shards) > 1 {
 		return s.fetchFromShards(ctx, req)
 	}
@@ -47,11 +50,7 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 }
 
 func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchRequest, most int, result *driver.FetchResult) error {
-	var pruning sync.WaitGroup
-	if queues := sh.tended.toPrune(s, req.Queues); len(queues) > 0 {
-		pruning.Go(func() { _, _, _ = s.prune(ctx, sh, queues, 1000) }) // the next fetch tries again
-	}
-	defer pruning.Wait()
+	defer s.pruneMeanwhile(ctx, sh, req.Queues)()
 	most += len(result.Claims)
 	return s.refreshed(ctx, sh, func() error {
 		f := newFetchCall(s, sh, &req)
@@ -72,6 +71,15 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 			}
 		}
 	})
+}
+
+// pruneMeanwhile prunes those of the queues whose turn it is. It returns what waits for the end of that.
+func (s *Store) pruneMeanwhile(ctx context.Context, sh *shard, queues []string) (wait func()) {
+	var pruning sync.WaitGroup
+	if queues := sh.tended.toPrune(s, queues); len(queues) > 0 {
+		pruning.Go(func() { _, _, _ = s.prune(ctx, sh, queues, 1000) }) // the next fetch tries again
+	}
+	return pruning.Wait
 }
 
 // fetchCall is a fetch from one shard: one call of the script, or some where there are many pairs.
@@ -188,18 +196,22 @@ func (f *fetchCall) claim(ctx context.Context, result *driver.FetchResult) error
 		if err != nil {
 			return err
 		}
-		parts, err := reply.ToArray()
-		if err != nil || len(parts) < 3 {
-			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
+		if claimed, err := f.take(ctx, reply, result); claimed || err != nil {
+			return err
 		}
-		if word, _ := parts[0].ToString(); word == "tend" {
-			if err := f.tend(ctx, parts); err != nil {
-				return err
-			}
-			continue
-		}
-		return f.read(ctx, parts, result)
 	}
+}
+
+// take reads the script's reply, or does what the script wants done before it claims.
+func (f *fetchCall) take(ctx context.Context, reply rueidis.RedisMessage, result *driver.FetchResult) (claimed bool, err error) {
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) < 3 {
+		return false, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
+	}
+	if word, _ := parts[0].ToString(); word == "tend" {
+		return false, f.tend(ctx, parts)
+	}
+	return true, f.read(ctx, parts, result)
 }
 
 // bit is a flag as scripts get it.
@@ -213,8 +225,14 @@ func bit(on bool) string {
 func zero(n string) bool { return n == "" || n == "0" }
 
 func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessage, error) {
-	keys := f.sh.keysOf(fetchScript, f.req.Worker)
-	args := make([]string, 0, 12+4*len(f.pairs))
+	keys, args := f.request(careful)
+	return f.s.call(ctx, f.s.data, f.sh, fetchScript, keys, args)
+}
+
+// request returns what the script is called with.
+func (f *fetchCall) request(careful bool) (keys, args []string) {
+	keys = f.sh.keysOf(fetchScript, f.req.Worker)
+	args = make([]string, 0, 12+4*len(f.pairs))
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
 		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
@@ -227,7 +245,7 @@ func (f *fetchCall) send(ctx context.Context, careful bool) (rueidis.RedisMessag
 		}
 		args = append(args, c.digits, c.subject, strconv.Itoa(index), bit(c.paused))
 	}
-	return f.s.call(ctx, f.s.data, f.sh, fetchScript, keys, args)
+	return keys, args
 }
 
 // tend does what has to be done before tasks are claimed: what lost workers held goes back, expired tasks are discarded.

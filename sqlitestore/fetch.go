@@ -28,14 +28,19 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 	if err := driver.CheckFetch(&req); err != nil {
 		return nil, err
 	}
+	waited, err := driver.AwaitFirst(ctx, s, &req)
+	if err != nil {
+		return nil, err
+	}
 	var res *driver.FetchResult
-	err := s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
+	err = s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
 		res, err = t.fetch(&req)
 		return err
 	}})
 	if err != nil {
 		return nil, err
 	}
+	res.Waited = waited
 	return res, nil
 }
 

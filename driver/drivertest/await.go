@@ -27,6 +27,14 @@ var awaitCases = []testCase{
 	{"a worker that is not registered does not wait", awaitUnknown},
 	{"a task enqueued through another handle wakes a worker", awaitOtherHandle},
 	{"a cancellation through another handle wakes its worker", awaitControlOtherHandle},
+	{"a fetch that waits claims the task that ends its wait", fetchAwaited},
+	{"a fetch that waits does not where there is work", fetchAwaitedThere},
+	{"a fetch that waits is over when its time is", fetchAwaitedIdle},
+	{"a fetch that waits claims for its own queues and types only", fetchAwaitedForeign},
+	{"one task ends the wait of one fetch", fetchAwaitedOne},
+	{"a fetch that waits knows of a queue that is paused or new by then", fetchAwaitedChanges},
+	{"a fetch that waits does not for a worker that is not registered", fetchAwaitedUnknown},
+	{"what a fetch claimed whose wait was cut short is in Held", fetchAwaitedCut},
 }
 
 // moment is the Max of an Await that is expected to find nothing.

@@ -134,13 +134,20 @@ func closeWaiting(h *harness) {
 	h.running("w", "a")
 	work := h.await(forWork("w"))
 	control := h.await(driver.AwaitRequest{Worker: "w", For: driver.ForControl})
+	fetch := make(chan error, 1)
+	go func() {
+		req := request("w", 1)
+		req.Wait = 2 * patience
+		_, err := h.store.Fetch(h.limit, req)
+		fetch <- err
+	}()
 	events := make(chan error, 1)
 	go func() {
 		_, err := h.store.Events(h.limit, driver.EventQuery{After: driver.EventsFromNow, Wait: 2 * patience})
 		events <- err
 	}()
 	h.close()
-	for what, done := range map[string]<-chan error{"Await for work": work, "Await for control": control, "Events": events} {
+	for what, done := range map[string]<-chan error{"Await for work": work, "Await for control": control, "Fetch": fetch, "Events": events} {
 		select {
 		case err := <-done:
 			if err != nil {

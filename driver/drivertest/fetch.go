@@ -351,6 +351,7 @@ func fetchInvalid(h *harness) {
 	for name, edit := range map[string]func(*driver.FetchRequest){
 		"no queues":      func(r *driver.FetchRequest) { r.Queues = nil },
 		"negative max":   func(r *driver.FetchRequest) { r.Max = -1 },
+		"negative wait":  func(r *driver.FetchRequest) { r.Wait = -1 },
 		"no lease":       func(r *driver.FetchRequest) { r.Lease = 0 },
 		"lease too long": func(r *driver.FetchRequest) { r.Lease = driver.MaxLease + time.Millisecond },
 	} {

@@ -57,7 +57,7 @@ func (w *wake) once(ctx context.Context, url string) (fetches []float64, err err
 	if err != nil {
 		return nil, err
 	}
-	counter := &fetchCounter{Store: s.store, woken: map[string]bool{}}
+	counter := &fetchCounter{Store: s.store}
 	s.store = counter
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	book, ran := newLedger(w.wakes+1), make(chan struct{}, w.wakes+1)
@@ -92,43 +92,35 @@ func (w *wake) once(ctx context.Context, url string) (fetches []float64, err err
 	return fetches, book.check()
 }
 
-// fetchCounter counts the fetches of workers that were woken: those after a wait that was cut short.
+// fetchCounter counts the fetches of workers that were woken: those whose wait was cut short, and those that don't wait, which
+// follow one another after a wake-up.
 type fetchCounter struct {
 	driver.Store
 	mu      sync.Mutex
-	woken   map[string]bool // by worker
 	waiting int
 	count   int
 }
 
-func (c *fetchCounter) Await(ctx context.Context, req driver.AwaitRequest) error {
-	if req.For != driver.ForWork {
-		return c.Store.Await(ctx, req)
-	}
-	c.wait(1)
-	defer c.wait(-1)
-	began := time.Now()
-	err := c.Store.Await(ctx, req)
+func (c *fetchCounter) add(waiting, count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.woken[req.Worker] = err == nil && time.Since(began) < req.Max
-	return err
-}
-
-func (c *fetchCounter) wait(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiting += n
+	c.waiting += waiting
+	c.count += count
 }
 
 func (c *fetchCounter) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
-	c.mu.Lock()
-	if c.woken[req.Worker] {
-		c.count++
+	if req.Wait == 0 {
+		c.add(0, 1)
+		return c.Store.Fetch(ctx, req)
 	}
-	c.woken[req.Worker] = true // until it has waited: a fetch that follows another is of the same wake-up
-	c.mu.Unlock()
-	return c.Store.Fetch(ctx, req)
+	c.add(1, 0)
+	defer c.add(-1, 0)
+	began := time.Now()
+	res, err := c.Store.Fetch(ctx, req)
+	if err == nil && time.Since(began) < req.Wait {
+		c.add(0, 1)
+	}
+	return res, err
 }
 
 // take returns the fetches since the last call.

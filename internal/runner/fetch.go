@@ -3,6 +3,7 @@ package runner
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -36,6 +37,7 @@ type fetcher struct {
 	looked time.Time       // when it was looked last
 	busy   bool            // with UntilEmpty: something was held at the last look
 	empty  int             // rounds in a row that found nothing although a wait was cut short
+	until  time.Time       // how long the next fetch waits for work; zero: not at all
 }
 
 func newFetcher(s *session) *fetcher {
@@ -84,13 +86,17 @@ func (f *fetcher) run(stop context.Context) error {
 			n = f.d.awaitRoom(idle, until)
 		}
 		if idle.Err() != nil {
+			if f.unsure {
+				f.reconcile(f.s.ctx) // what a fetch has claimed that was cut short goes back now, not with the registration
+			}
 			return nil
 		}
 		if f.mustLook() {
 			f.reconcile(idle)
 			continue
 		}
-		res, err := f.fetch(n)
+		wait := f.untilLook(time.Until(f.until))
+		res, err := f.fetch(idle, n, wait)
 		if err != nil {
 			f.failed(idle, err)
 			continue
@@ -98,37 +104,64 @@ func (f *fetcher) run(stop context.Context) error {
 		f.tr.over()
 		switch {
 		case len(res.Claims) == n || res.More && len(res.Claims) > 0:
-			f.empty = 0
-			continue
+			f.empty, f.until = 0, time.Time{}
 		case len(res.Claims) == 0 && f.s.cfg.UntilEmpty && f.finished(idle):
 			return nil
+		default:
+			f.waitAfter(res)
 		}
-		f.wait(idle, res)
 	}
 }
 
-// fetch claims up to n tasks and puts them on the desk. It is not cut short by a stop: what it claims would lie in
-// nobody's hands until the worker has gone.
-func (f *fetcher) fetch(n int) (*driver.FetchResult, error) {
+// fetch claims up to n tasks and puts them on the desk. It waits for work first, which a stop cuts short. The claiming
+// itself is not: what it claims would lie in nobody's hands until the worker has gone.
+func (f *fetcher) fetch(idle context.Context, n int, wait time.Duration) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
-	call, cancel := context.WithTimeout(f.s.ctx, callTimeout(cfg.Lease))
+	base := f.s.ctx
+	if wait > 0 {
+		base = idle
+	}
+	call, cancel := context.WithTimeout(base, wait+callTimeout(cfg.Lease))
 	defer cancel()
+	if wait > 0 && cfg.UntilEmpty {
+		go f.d.wakeWhenClear(call, cancel, f.busy)
+	}
 	defer f.d.fetched()
 	sent := time.Now()
 	res, err := cfg.Store.Fetch(call, driver.FetchRequest{
-		Worker: f.s.id, Lease: cfg.Lease, Queues: f.order(), Types: cfg.Types, Max: n,
+		Worker: f.s.id, Lease: cfg.Lease, Queues: f.order(), Types: cfg.Types, Max: n, Wait: wait,
 	})
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
-		f.s.renew(sent)
+		f.s.renew(sent.Add(res.Waited))
 	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)
-	f.d.setAhead(f.pace.ahead(f.d.progress(), now, now.Sub(sent)))
+	trip := now.Sub(sent)
+	if wait > 0 {
+		f.paced(idle, len(res.Claims), trip < min(wait, time.Millisecond))
+		trip = 0
+	}
+	f.d.setAhead(f.pace.ahead(f.d.progress(), now, trip))
 	return res, nil
+}
+
+// paced keeps a series of waits that are cut short and lead to nothing from being a busy loop, whatever the state of the
+// store. A single one is normal: another worker was faster.
+func (f *fetcher) paced(idle context.Context, claims int, short bool) {
+	switch {
+	case claims > 0:
+		f.empty = 0
+	case !short:
+		f.empty = max(0, f.empty-1)
+	default:
+		if f.empty++; f.empty > 3 {
+			sleep(idle, min(50*time.Microsecond<<min(f.empty, 10), 50*time.Millisecond))
+		}
+	}
 }
 
 // order returns the queues in the order in which this fetch serves them: as given, or in a random order in which a queue
@@ -165,8 +198,10 @@ func (f *fetcher) failed(idle context.Context, err error) {
 	if f.s.failed(err) {
 		return
 	}
-	f.unsure = true
-	f.tr.hit(idle, err)
+	f.unsure, f.until = true, time.Time{}
+	if idle.Err() == nil && !errors.Is(err, context.Canceled) { // else the worker has cut its own wait short
+		f.tr.hit(idle, err)
+	}
 }
 
 // reconcile asks the store what this worker holds, and takes in the claims whose reply was lost. It is done again one
@@ -193,46 +228,20 @@ func (f *fetcher) reconcile(idle context.Context) {
 	f.d.offer(f.s, claims)
 }
 
-// wait sleeps until there may be work: until the store says so, the next task is due, or the poll interval is over.
-func (f *fetcher) wait(idle context.Context, res *driver.FetchResult) {
+// waitAfter has the next fetch wait until there may be work: until the store says so, the next task is due, or the poll
+// interval is over.
+func (f *fetcher) waitAfter(res *driver.FetchResult) {
 	poll := f.s.cfg.Poll
 	wait := poll + rand.N(poll/4+1) // spread, so that a thousand idle workers don't look at the same moment
 	if !res.NextDue.IsZero() {
 		wait = min(wait, res.NextDue.Sub(res.Now))
 	}
-	wait = min(wait, max(time.Until(f.look), time.Millisecond))
-	if len(res.Claims) > 0 {
-		f.empty = 0
-	}
-	began := time.Now()
-	if wait > 0 {
-		f.await(idle, wait)
-	}
-	if time.Since(began) >= min(wait, time.Millisecond) && wait > 0 {
-		f.empty = max(0, f.empty-1)
-		return
-	}
-	// A wake-up that leads to nothing is normal: another worker was faster. A series of them is paced, so that no state of
-	// the store makes this loop a busy one.
-	f.empty++
-	if f.empty > 3 {
-		sleep(idle, min(50*time.Microsecond<<min(f.empty, 10), 50*time.Millisecond))
-	}
+	f.until = time.Now().Add(wait)
 }
 
-func (f *fetcher) await(idle context.Context, wait time.Duration) {
-	call, cancel := context.WithTimeout(idle, wait+callTimeout(f.s.cfg.Lease))
-	defer cancel()
-	if f.s.cfg.UntilEmpty {
-		go f.d.wakeWhenClear(call, cancel, f.busy)
-	}
-	err := f.s.cfg.Store.Await(call, driver.AwaitRequest{
-		Worker: f.s.id, For: driver.ForWork, Queues: f.names, Types: f.s.cfg.Types, Max: wait,
-	})
-	if err == nil || call.Err() != nil || f.s.failed(err) {
-		return // if the store did not keep to Max, the next fetch will tell whether it is alive
-	}
-	f.tr.hit(idle, err)
+// untilLook shortens a wait so that it is over when claims are to be looked for that this worker does not know of.
+func (f *fetcher) untilLook(wait time.Duration) time.Duration {
+	return max(0, min(wait, max(time.Until(f.look), time.Millisecond)))
 }
 
 // finished reports whether nothing of the served queues and types is left to run, here or anywhere: all that is not

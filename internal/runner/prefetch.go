@@ -36,13 +36,16 @@ const (
 	farBelow   = 4       // how many handlers must fit into a round trip
 )
 
-// ahead notes a fetch that has returned at now after trip, and returns how many jobs may wait.
+// ahead notes a fetch that has returned at now after trip (0: it has waited for work, so that is not known), and returns
+// how many jobs may wait.
 func (p *pace) ahead(pr progress, now time.Time, trip time.Duration) int {
 	done, ran := pr.done-p.last.done, pr.ranFor-p.last.ranFor
 	elapsed := now.Sub(p.at).Seconds()
 	first := p.at.IsZero()
 	p.last, p.at = pr, now
-	p.trip = blend(p.trip, trip.Seconds())
+	if trip > 0 {
+		p.trip = blend(p.trip, trip.Seconds())
+	}
 	if first || elapsed <= 0 {
 		return 0
 	}

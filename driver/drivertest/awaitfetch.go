@@ -1,0 +1,221 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// awaited is how a fetch that waited has ended.
+type awaited struct {
+	*driver.FetchResult
+	worker string
+	err    error
+	took   time.Duration
+}
+
+// fetchLater runs a fetch that waits, in its own goroutine.
+func (h *harness) fetchLater(ctx context.Context, req driver.FetchRequest) <-chan awaited {
+	if req.Wait == 0 {
+		req.Wait = 2 * patience
+	}
+	done := make(chan awaited, 1)
+	began := time.Now()
+	go func() {
+		res, err := h.store.Fetch(ctx, req)
+		done <- awaited{res, req.Worker, err, time.Since(began)}
+	}()
+	return done
+}
+
+// wantClaims waits for the end of a fetch and wants these claims of it.
+func (h *harness) wantClaims(what string, done <-chan awaited, ids ...string) awaited {
+	h.Helper()
+	select {
+	case got := <-done:
+		h.must(got.err)
+		if fmt.Sprint(claimIDs(got.Claims)) != fmt.Sprint(ids) {
+			h.Errorf("%s: got the claims %v, want %v", what, claimIDs(got.Claims), ids)
+		}
+		if got.Waited > got.took {
+			h.Errorf("%s: it says that it waited for %v, and took %v", what, got.Waited, got.took)
+		}
+		return got
+	case <-time.After(patience):
+		h.Fatalf("%s: Fetch did not return", what)
+		return awaited{}
+	}
+}
+
+func fetchAwaited(h *harness) {
+	h.register("w")
+	other := h.reopen()
+	for i, from := range []*harness{h, other, h, other, h} {
+		done := h.fetchLater(h.limit, request("w", 10))
+		id := fmt.Sprint("a-", i)
+		from.add(task(id, nil))
+		got := h.wantClaims("after an enqueue", done, id)
+		h.end("w", got.Claims[0], driver.Complete)
+	}
+}
+
+func fetchAwaitedThere(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	h.wantClaims("with work there", h.fetchLater(h.limit, request("w", 10)), "a")
+}
+
+func fetchAwaitedIdle(h *harness) {
+	h.register("w")
+	req := request("w", 10)
+	req.Wait = moment
+	got := h.wantClaims("with nothing there", h.fetchLater(h.limit, req))
+	if got.took < moment/2 {
+		h.Errorf("Fetch returned after %v, want it to wait for its %v", got.took, moment)
+	}
+	if h.caps.Ordered && got.LeaseEnd.IsZero() {
+		h.Error("it has not renewed the lease")
+	}
+}
+
+func fetchAwaitedForeign(h *harness) {
+	h.add(task("type", func(t *driver.Task) { t.Type = "foreign" }), task("queue", func(t *driver.Task) { t.Queue = "foreign" }))
+	h.register("w")
+	req := request("w", 10)
+	req.Types, req.Wait = []string{"t"}, moment
+	h.wantClaims("with foreign work there", h.fetchLater(h.limit, req))
+	req.Wait = 0
+	done := h.fetchLater(h.limit, req)
+	h.add(task("a", nil))
+	h.wantClaims("after an enqueue", done, "a")
+}
+
+func fetchAwaitedOne(h *harness) {
+	h.register("a", "b")
+	ctx, stop := context.WithCancel(h.limit)
+	defer stop()
+	first, second := h.fetchLater(ctx, request("a", 1)), h.fetchLater(ctx, request("b", 1))
+	h.add(tasks("t", 2)...)
+	one, two := <-first, <-second
+	h.must(errors.Join(one.err, two.err))
+	if len(one.Claims) != 1 || len(two.Claims) != 1 || one.Claims[0].ID == two.Claims[0].ID {
+		h.Errorf("two tasks for two workers: got %v and %v", claimIDs(one.Claims), claimIDs(two.Claims))
+	}
+	first, second = h.fetchLater(ctx, request("a", 1)), h.fetchLater(ctx, request("b", 1))
+	h.add(task("only", nil))
+	got, other := awaited{}, second
+	select {
+	case got = <-first:
+	case got = <-second:
+		other = first
+	}
+	h.must(got.err)
+	if len(got.Claims) != 1 {
+		h.Errorf("one task: the fetch of %s returned with %v", got.worker, claimIDs(got.Claims))
+	}
+	stop()
+	if last := <-other; last.err == nil && len(last.Claims) > 0 {
+		h.Errorf("one task: %s got %v too", last.worker, claimIDs(last.Claims))
+	}
+}
+
+func fetchAwaitedChanges(h *harness) {
+	h.setQueue("paused", driver.QueuePatch{Paused: new(false)})
+	h.register("w")
+	req := request("w", 10, "paused", "new", "resumed")
+	done := h.fetchLater(h.limit, req)
+	h.setQueue("paused", driver.QueuePatch{Paused: new(true)})
+	h.add(task("p", func(t *driver.Task) { t.Queue = "paused" }))
+	h.add(task("n", func(t *driver.Task) { t.Queue, t.Type = "new", "new-type" }))
+	var claims []driver.Claim
+	for got := range h.fetches(done, req) {
+		if claims = append(claims, got.Claims...); len(claims) > 0 {
+			break // one that was woken for the paused task has found nothing
+		}
+	}
+	if fmt.Sprint(claimIDs(claims)) != "[n]" {
+		h.Errorf("got %v, want the task of the new queue", claimIDs(claims))
+	}
+	done = h.fetchLater(h.limit, req)
+	h.setQueue("paused", driver.QueuePatch{Paused: new(false)})
+	for got := range h.fetches(done, req) {
+		if len(got.Claims) > 0 {
+			break
+		}
+	}
+	h.wantState(driver.Active, "p", "n")
+}
+
+// fetches yields the results of a fetch under way and of those after it.
+func (h *harness) fetches(done <-chan awaited, req driver.FetchRequest) func(yield func(awaited) bool) {
+	return func(yield func(awaited) bool) {
+		for range 5 {
+			select {
+			case got := <-done:
+				h.must(got.err)
+				if !yield(got) {
+					return
+				}
+			case <-time.After(patience):
+				h.Fatal("Fetch did not return")
+			}
+			done = h.fetchLater(h.limit, req)
+		}
+	}
+}
+
+func fetchAwaitedUnknown(h *harness) {
+	h.register("w")
+	h.must(h.store.Unregister(h.ctx(), "w"))
+	for _, worker := range []string{"nobody", "w"} {
+		got := <-h.fetchLater(h.limit, request(worker, 1))
+		h.wantErr("the fetch of "+worker, got.err, driver.ErrLeaseLost)
+	}
+}
+
+// fetchAwaitedCut ends the waits of fetches in the moment in which there is something to claim. Whatever has become of it,
+// the worker can find out.
+func fetchAwaitedCut(h *harness) {
+	h.register("w")
+	for i := range 40 {
+		ctx, cancel := context.WithCancel(h.limit)
+		done := h.fetchLater(ctx, request("w", 1))
+		go cancel()
+		id := fmt.Sprint("a-", i)
+		h.add(task(id, nil))
+		var got awaited
+		select {
+		case got = <-done:
+		case <-time.After(patience):
+			h.Fatal("Fetch did not return")
+		}
+		if got.err != nil {
+			h.wantErr("a fetch whose wait was cut short", got.err, context.Canceled)
+		}
+		h.settleWhatItHolds("w", id)
+	}
+}
+
+// settleWhatItHolds completes a task that is either held by a worker, as Held tells, or still to be claimed.
+func (h *harness) settleWhatItHolds(worker, id string) {
+	h.Helper()
+	for limit := time.Now().Add(patience); time.Now().Before(limit); {
+		claims, err := h.store.Held(h.ctx(), worker)
+		h.must(err)
+		if len(claims) == 0 {
+			claims = h.fetch(request(worker, 1)).Claims
+		}
+		if len(claims) == 0 {
+			continue // a request that was given up may still be under way
+		}
+		if fmt.Sprint(claimIDs(claims)) != fmt.Sprint([]string{id}) {
+			h.Fatalf("%s holds %v, want %s", worker, claimIDs(claims), id)
+		}
+		h.end(worker, claims[0], driver.Complete)
+		return
+	}
+	h.Fatalf("%s is neither held nor there to be claimed", id)
+}

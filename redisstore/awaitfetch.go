@@ -1,0 +1,92 @@
+package redisstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// awaitAndFetch is Fetch with Wait. On one shard the claim is sent together with the command that blocks, on the same
+// connection: the server executes it in the moment in which it hands out the wake token, so that an idle worker has its
+// task one round trip earlier.
+func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
+	began := time.Now()
+	wait := driver.AwaitRequest{Worker: req.Worker, For: driver.ForWork, Queues: req.Queues, Types: req.Types, Max: req.Wait}
+	req.Wait = 0
+	if len(s.shards) > 1 {
+		return s.awaitThenFetch(ctx, req, wait)
+	}
+	ready, err := s.ready(ctx, wait, wait.Max)
+	if err != nil {
+		return nil, hint(ctx, err)
+	}
+	left := wait.Max - time.Since(began)
+	f := newFetchCall(s, s.hub(), &req)
+	switch few := f.chooseAll(); {
+	case ready || left <= 0:
+	case few:
+		result, err := s.blockAndClaim(ctx, f, wakeKeys(s.hub(), wait), min(left, maxBlock))
+		if result != nil || err != nil {
+			return result, err
+		}
+	default:
+		return s.awaitThenFetch(ctx, req, wait)
+	}
+	return s.Fetch(ctx, req)
+}
+
+func (s *Store) awaitThenFetch(ctx context.Context, req driver.FetchRequest, wait driver.AwaitRequest) (*driver.FetchResult, error) {
+	began := time.Now()
+	if err := s.Await(ctx, wait); err != nil {
+		return nil, err
+	}
+	waited := time.Since(began)
+	result, err := s.Fetch(ctx, req)
+	if err == nil {
+		result.Waited = waited
+	}
+	return result, err
+}
+
+// chooseAll chooses all pairs that the worker serves, if there are few.
+func (f *fetchCall) chooseAll() bool {
+	f.most = f.req.Max
+	f.pairs = f.gather(directPairs + 1)
+	return len(f.pairs) <= directPairs
+}
+
+// blockAndClaim waits for a token up to d and then claims. The result is nil if that has to be done once more because
+// the script was refused or wants something done before.
+func (s *Store) blockAndClaim(ctx context.Context, f *fetchCall, tokens []string, d time.Duration) (*driver.FetchResult, error) {
+	defer s.pruneMeanwhile(ctx, f.sh, f.req.Queues)()
+	keys, args := f.request(true)
+	wait, cancel := s.interruptible(ctx, d+s.timeout)
+	defer cancel()
+	replies := s.waiting.DoMulti(wait, s.waiting.B().Blpop().Key(tokens...).Timeout(max(d.Seconds(), 0.001)).Build(),
+		evalsha(s.waiting, fetchScript, keys, args))
+	if err := replies[0].Error(); err != nil && !rueidis.IsRedisNil(err) {
+		return nil, hint(ctx, s.ended(wait, err))
+	}
+	reply, err := replies[1].ToMessage()
+	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
+		return nil, nil
+	}
+	if err = s.ended(wait, err); err == errStale {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, hint(ctx, err)
+	}
+	result := &driver.FetchResult{}
+	if rueidis.IsRedisNil(replies[0].Error()) {
+		result.Waited = d // no token came all that time
+	}
+	claimed, err := f.take(ctx, reply, result)
+	if !claimed || err != nil {
+		return nil, err
+	}
+	return result, nil
+}
