@@ -62,7 +62,7 @@ var Rules = []Rule{
 
 	engine("./memstore/..."),
 	engine("./pgstore/...", "github.com/jackc/pgx/v5/..."),
-	engine("./redisstore/...", "github.com/redis/rueidis/..."),
+	engine("./redisstore/...", "golang.org/x/sys/unix", "github.com/redis/rueidis/..."),
 	engine("./sqlitestore/...", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix", "zombiezen.com/go/sqlite/...", "modernc.org/sqlite/lib"),
 
 	{
