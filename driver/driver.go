@@ -52,8 +52,7 @@ type Enqueuer interface {
 	// error can call again with the same tasks; an ID that is set is only read. A task whose ID the store already knows, in any state, is left alone:
 	// the result names the stored state and has Existing set. So enqueueing the same ids again is always safe.
 	//
-	// Within a shard later tasks of a call see what earlier ones did; the state of an existing task in another shard may be
-	// from before another task of the call replaced it.
+	// Later tasks of a call see what earlier ones did: the results are those of storing them one after the other.
 	//
 	// All tasks of a call that are accepted become visible in one atomic step on each shard. An accepted task is
 	// stored at the durability level of its result, which is never below the level asked for; a level that was not

@@ -285,7 +285,7 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 // reserveAgain is takeKey for a key that another shard has.
 func (m *mover) reserveAgain(ctx context.Context, e *entry, t *driver.Task) error {
 	t.ID = driver.UnpackID([]byte(e.id))
-	taken, err := m.s.reserveKey(ctx, t, e.id, false)
+	taken, err := m.s.reserveKey(ctx, &newTask{task: t, id: e.id}, false)
 	if err == nil && taken != nil {
 		err = taken.Err
 	}

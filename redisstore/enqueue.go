@@ -19,7 +19,8 @@ type newTask struct {
 	at   int          // its place in the call's tasks
 	made bool         // its id was made for this call: it can't be known
 
-	unique *driver.Unique // of a task that has reserved its key in another shard
+	unique   *driver.Unique // of a task that has reserved its key in another shard
+	replaced []replaced     // by this task
 }
 
 func (t *newTask) pairName() [2]string { return [2]string{t.task.Queue, t.task.Type} }
@@ -44,7 +45,8 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range s.takeRemote(batches) {
+	remote := s.takeRemote(batches)
+	for _, t := range remote {
 		if err := s.enqueueRemote(ctx, t, level, results); err != nil {
 			return nil, err
 		}
@@ -62,6 +64,7 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	if err != nil {
 		return nil, err
 	}
+	inCallOrder(results, append(batches, remote))
 	return results, nil
 }
 
@@ -208,6 +211,7 @@ func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, l
 		if err != nil {
 			return err
 		}
+		ev.note()
 		return s.enqueueResults(ctx, sh, batch, call.pairs, reply, level, results)
 	})
 }
@@ -417,6 +421,15 @@ func (s *Store) enqueueResults(ctx context.Context, sh *shard, batch []*newTask,
 type evictions struct {
 	owners []string // packed ids
 	items  []*item
+	by     []*newTask
+	states []driver.State // that the owners have until then
+}
+
+// note notes what was done with the tasks that did it.
+func (ev *evictions) note() {
+	for i, t := range ev.by {
+		t.replaced = append(t.replaced, replaced{id: driver.UnpackID([]byte(ev.owners[i])), state: ev.states[i]})
+	}
 }
 
 // evictions works out which owners a batch replaces. Tasks that are known already, or whose queue is closed, replace none.
@@ -461,6 +474,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 		}
 		switch owner.run.state {
 		case letterAvailable, letterScheduled, letterRetryable, letterPending:
+			ev.by, ev.states = append(ev.by, t), append(ev.states, stateOf[owner.run.state])
 			it := m.begin(owner)
 			it.expect(sh.key("task"), t.id, "", false)
 			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)

@@ -19,6 +19,45 @@ const uniqueRemote = 8
 // reserveGrace is how long a reservation without its task is respected: that task may be about to be stored.
 const reserveGrace = 10 * time.Second
 
+// replaced is a task that another has replaced as the owner of its unique key, and the state that it had until then.
+type replaced struct {
+	id    string
+	state driver.State
+}
+
+// inCallOrder makes the results what they would be had the tasks been stored one after the other. Shards are asked at
+// once, and some tasks before others; all that a task does to those of its call in other shards is that it replaces an
+// owner, and all that they do with an owner that is there is to tell its state.
+func inCallOrder(results []driver.EnqueueResult, batches [][]*newTask) {
+	type replacement struct {
+		replaced
+		at int
+	}
+	var done map[string]replacement
+	for _, t := range slices.Concat(batches...) {
+		for _, r := range t.replaced {
+			if done == nil {
+				done = map[string]replacement{}
+			}
+			done[r.id] = replacement{r, t.at}
+		}
+	}
+	if done == nil {
+		return
+	}
+	for i := range results {
+		r := &results[i]
+		by, found := done[r.ID]
+		switch {
+		case !found || !r.Existing:
+		case by.at < i:
+			r.State = driver.Cancelled
+		case r.State == driver.Cancelled:
+			r.State = by.state
+		}
+	}
+}
+
 // remote reports whether a task's unique key lives in another shard than the task.
 func (s *Store) remote(t *newTask) bool {
 	u := t.task.Unique
@@ -46,7 +85,7 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 		results[t.at] = driver.EnqueueResult{ID: t.task.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", t.task.Queue)}
 		return nil
 	}
-	taken, err := s.reserveKey(ctx, t.task, t.id, true)
+	taken, err := s.reserveKey(ctx, t, true)
 	if err != nil {
 		return err
 	}
@@ -82,10 +121,11 @@ func (s *Store) confirmKey(ctx context.Context, t *newTask) error {
 }
 
 // reserveKey makes a task the owner of its unique key, or returns what its policy says of the conflict.
-func (s *Store) reserveKey(ctx context.Context, t *driver.Task, id string, replace bool) (*driver.EnqueueResult, error) {
-	sh := s.shardOfKey(t.Unique.Key)
+func (s *Store) reserveKey(ctx context.Context, t *newTask, replace bool) (*driver.EnqueueResult, error) {
+	u := t.task.Unique
+	sh := s.shardOfKey(u.Key)
 	for range changeTries {
-		values, err := s.hashFields(ctx, sh, "uniq", []string{t.Unique.Key})
+		values, err := s.hashFields(ctx, sh, "uniq", []string{u.Key})
 		if err != nil {
 			return nil, err
 		}
@@ -94,15 +134,15 @@ func (s *Store) reserveKey(ctx context.Context, t *driver.Task, id string, repla
 			return nil, err
 		}
 		owner := values[0]
-		if owner != "" && owner[7:] != id {
+		if owner != "" && owner[7:] != t.id {
 			taken, err := s.contend(ctx, sh, t, owner, now, replace)
 			if err != nil || taken != nil {
 				return taken, err
 			}
 		}
 		it := &item{}
-		it.expect(sh.key("uniq"), t.Unique.Key, owner, owner != "")
-		it.do("HSET", sh.key("uniq"), t.Unique.Key, string(uniqueValue(t.Unique, now))+id)
+		it.expect(sh.key("uniq"), u.Key, owner, owner != "")
+		it.do("HSET", sh.key("uniq"), u.Key, string(uniqueValue(u, now))+t.id)
 		if owner != "" {
 			it.do("HDEL", sh.key("own"), owner[7:])
 		}
@@ -147,8 +187,8 @@ func uniqueValue(u *driver.Unique, now int64) []byte {
 }
 
 // contend decides between a new task and the owner of its unique key: nil if the key may be taken over.
-func (s *Store) contend(ctx context.Context, sh *shard, t *driver.Task, owner string, now int64, replace bool) (*driver.EnqueueResult, error) {
-	id := owner[7:]
+func (s *Store) contend(ctx context.Context, sh *shard, t *newTask, owner string, now int64, replace bool) (*driver.EnqueueResult, error) {
+	u, id := t.task.Unique, owner[7:]
 	name := driver.UnpackID([]byte(id))
 	home := sh
 	if owner[0]&uniqueRemote != 0 {
@@ -159,7 +199,7 @@ func (s *Store) contend(ctx context.Context, sh *shard, t *driver.Task, owner st
 		if err != nil {
 			return nil, err
 		}
-		e := entries[0]
+		e := claimant(entries[0], u.Key)
 		if !owns(owner, e, now) {
 			return nil, nil
 		}
@@ -167,22 +207,38 @@ func (s *Store) contend(ctx context.Context, sh *shard, t *driver.Task, owner st
 		if e != nil {
 			state = stateOf[e.run.state]
 		}
-		if replace && t.Unique.OnConflict == driver.ConflictReturn {
+		if replace && u.OnConflict == driver.ConflictReturn {
 			return &driver.EnqueueResult{ID: name, State: state, Existing: true}, nil
 		}
-		if !replace || t.Unique.OnConflict == driver.ConflictReject || state == driver.Active || e == nil && owner[0]&^uniqueRemote != uniqueTTL {
+		if !replace || u.OnConflict == driver.ConflictReject || state == driver.Active || e == nil && owner[0]&^uniqueRemote != uniqueTTL {
 			return &driver.EnqueueResult{ID: name, State: state,
-				Err: driver.Errorf(driver.ErrDuplicate, "the unique key of task %s is owned by task %s", t.ID, name)}, nil
+				Err: driver.Errorf(driver.ErrDuplicate, "the unique key of task %s is owned by task %s", t.task.ID, name)}, nil
 		}
 		if e == nil || state.Ended() {
 			return nil, nil
 		}
 		done, err := s.replaceOwner(ctx, home, e, at)
+		if done {
+			t.replaced = append(t.replaced, replaced{id: name, state: state})
+		}
 		if err != nil || done {
 			return nil, err
 		}
 	}
 	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the owner of the unique key changed too often", s.where)
+}
+
+// claimant is the entry of a unique key's owner, nil if its task never asked for the key: the one that did was removed, and
+// its id is there anew.
+func claimant(e *entry, key string) *entry {
+	if e == nil {
+		return nil
+	}
+	var t driver.Task
+	if err := driver.DecodeEnvelope([]byte(e.task.envelope), &t); err == nil && (t.Unique == nil || t.Unique.Key != key) {
+		return nil
+	}
+	return e
 }
 
 // owns reports whether the owner of a unique key has a claim to it still.
@@ -227,7 +283,7 @@ func (s *Store) dropRemoteKeys(ctx context.Context, sh *shard, keys, owners []st
 		if err != nil {
 			return nil, err
 		}
-		if !owns(owner, entries[0], now) {
+		if !owns(owner, claimant(entries[0], keys[i]), now) {
 			it := &item{}
 			it.expect(sh.key("uniq"), keys[i], owner, true)
 			it.do("HDEL", sh.key("uniq"), keys[i])

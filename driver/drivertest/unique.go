@@ -21,7 +21,9 @@ var uniqueCases = []testCase{
 	{"a TTL is counted from the enqueue", uniqueTTL},
 	{"replacing an owner gives the key to the newcomer", uniqueReplace},
 	{"what was replaced earlier in a batch is reported as cancelled", uniqueReplacedInBatch},
+	{"a batch reports what it replaces as of its order, whatever the ids and keys", uniqueBatchInOrder},
 	{"a repeated id in a batch replaces nothing", uniqueRepeatReplacesNothing},
+	{"an id that is there anew has no claim to the key of its earlier life", uniqueEarlierLife},
 	{"a person's retry takes the key again", uniqueRetried},
 	{"a person's retry fails if the key is taken", uniqueRetryTaken},
 	{"the owner's own id is existing, not a duplicate", uniqueSameID},
@@ -253,6 +255,62 @@ func uniqueReplacedInBatch(h *harness) {
 		if r := res[i]; r.Err != nil || r.State != want || r.Existing != (i != 1) {
 			h.Errorf("result %d: got %+v, want the state %s", i, r, want)
 		}
+	}
+}
+
+// uniqueBatchInOrder has the owner of a key named before and after the task that replaces it, with ids that the caller
+// chose and with ids that the store gave. The names vary so that in a store of several shards owner, key and newcomer are in different ones,
+// each two in the same, and all in one.
+func uniqueBatchInOrder(h *harness) {
+	const each = 16
+	for kind := range 4 {
+		for i := range each {
+			key := fmt.Sprintf("%d.%d", kind, i)
+			owner, newcomer := withKey("", key), withKey("", key)
+			newcomer.Unique.OnConflict = driver.ConflictReplace
+			if kind&1 != 0 {
+				owner.ID = fmt.Sprintf("owner.%s.%d", key, i/4)
+			}
+			if kind&2 != 0 {
+				newcomer.ID = fmt.Sprintf("new.%s.%d", key, i/2)
+			}
+			id := h.add(owner)[0]
+			res := h.enqueue(task(id, nil), newcomer, task(id, nil))
+			for n, want := range []driver.EnqueueResult{
+				{ID: id, State: driver.Available, Existing: true},
+				{ID: newcomer.ID, State: driver.Available},
+				{ID: id, State: driver.Cancelled, Existing: true},
+			} {
+				if want.Durability = res[n].Durability; res[n] != want {
+					h.Errorf("owner %s, newcomer %s, result %d: got %+v, want %+v", id, newcomer.ID, n, res[n], want)
+				}
+			}
+			h.wantState(driver.Cancelled, id)
+			h.wantState(driver.Available, newcomer.ID)
+		}
+	}
+}
+
+// uniqueEarlierLife enqueues the id of a task that has ended and was removed again, with another key and with none.
+func uniqueEarlierLife(h *harness) {
+	for i := range 8 {
+		id, key, other := fmt.Sprint("a-", i), fmt.Sprint("k-", i), ""
+		if i%2 == 0 {
+			other = fmt.Sprint("other-", i)
+		}
+		h.add(withKey(id, key))
+		h.applyOK(driver.OpCancel, id)
+		h.applyOK(driver.OpDelete, id)
+		again := task(id, nil)
+		if other != "" {
+			again = withKey(id, other)
+		}
+		h.add(again)
+		h.wantTaken("by "+id+", in its second life", key, false)
+		replacing := withKey("", key)
+		replacing.Unique.OnConflict = driver.ConflictReplace
+		h.add(replacing)
+		h.wantState(driver.Available, id)
 	}
 }
 
