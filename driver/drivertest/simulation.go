@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"reflect"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +113,8 @@ type simulation struct {
 	ctx           context.Context
 	engine, model *side
 	caps          driver.Capabilities
+	shards        int // of the engine
+	shardOf       func(id string) int
 	forward       func(time.Duration) // moves both clocks
 
 	lives   map[string]int // of each worker slot: how many ids it has used
@@ -139,8 +140,11 @@ func newSimulation(rt *rapid.T, f *Fixture) *simulation {
 	rt.Cleanup(func() { _ = model.Close() })
 	s := &simulation{
 		T: rt, ctx: context.Background(), engine: &side{Store: f.Store}, model: &side{Store: model},
-		caps: f.Store.Capabilities(), lives: map[string]int{}, last: map[string]driver.State{},
+		caps: f.Store.Capabilities(), shards: 1, shardOf: oneShard, lives: map[string]int{}, last: map[string]driver.State{},
 		forward: func(d time.Duration) { offset += d; f.Advance(d) },
+	}
+	if !s.caps.Ordered {
+		s.shards, s.shardOf = f.Shards, f.Shard
 	}
 	s.engine.start, s.model.start = s.now(s.engine), s.now(s.model)
 	s.compare()
@@ -182,25 +186,6 @@ func (s *simulation) actions() map[string]func(*rapid.T) {
 	return actions
 }
 
-// tidy takes away what a store may do now or later: discarding available tasks that have expired, and pruning. Which of
-// several tasks that ended at the same time goes first is up to the store; what differs then is deleted on both sides.
-func (s *simulation) tidy() {
-	s.load()
-	// A store of several shards shares bounds by count and bytes out among them, and so may prune before the model does: see
-	// driver.Keep.
-	if s.caps.Ordered && !slices.ContainsFunc(s.records, s.expired) && !s.overRetention() {
-		return
-	}
-	for _, side := range []*side{s.engine, s.model} {
-		s.maintainAll(side, 0)
-	}
-	s.load()
-	if s.overRetention() {
-		s.Fatalf("the model keeps more than its retention")
-	}
-	s.align()
-}
-
 func (s *simulation) load() {
 	var err error
 	s.records, err = dump(s.ctx, s.model)
@@ -211,74 +196,6 @@ func (s *simulation) load() {
 
 func (s *simulation) expired(r *driver.Record) bool {
 	return r.State == driver.Available && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(s.now(s.model))
-}
-
-// overRetention reports whether the model has something to prune.
-func (s *simulation) overRetention() bool {
-	for _, q := range s.queues {
-		for _, state := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
-			keep, bytes, n := q.Config.Retention.Of(state), int64(0), 0
-			for _, r := range s.records {
-				if r.Queue != q.Name || r.State != state {
-					continue
-				}
-				n, bytes = n+1, bytes+int64(len(r.Payload)+len(r.Result))
-				if s.now(s.model).Sub(r.EndedAt) >= keep.Age {
-					return true
-				}
-			}
-			if keep.Count >= 0 && n > keep.Count || keep.Bytes >= 0 && bytes > keep.Bytes {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// align deletes ended tasks that only one side has pruned, which must have ended together.
-func (s *simulation) align() {
-	theirs, err := dump(s.ctx, s.engine)
-	s.must(err)
-	for state, queue := range s.groups() {
-		for _, name := range queue {
-			keep := s.keepOf(name, state)
-			var ids []string
-			ends := map[int]bool{}
-			add := func(of *side, records, others []*driver.Record) {
-				for _, r := range records {
-					same := func(o *driver.Record) bool { return o.ID == r.ID }
-					if r.Queue == name && r.State == state && !slices.ContainsFunc(others, same) {
-						ids, ends[of.half(r.EndedAt)] = append(ids, r.ID), true
-						if of == s.model && keep.Count < 0 && keep.Bytes < 0 && s.now(s.model).Sub(r.EndedAt) < keep.Age {
-							s.Fatalf("queue %s: the %s task %s was pruned although it is kept by age alone, and its time has not come", name, state, r.ID)
-						}
-						_, err := of.Apply(s.ctx, driver.Change{Op: driver.OpDelete, IDs: []string{r.ID}})
-						s.must(err)
-					}
-				}
-			}
-			add(s.model, s.records, theirs)
-			add(s.engine, theirs, s.records)
-			if len(ends) > 1 && s.caps.Ordered { // else each shard has an order of its own
-				s.Fatalf("queue %s: the oldest %s tasks were not pruned first, the sides differ in %v", name, state, ids)
-			}
-		}
-	}
-}
-
-// keepOf returns what a queue keeps of a state.
-func (s *simulation) keepOf(queue string, state driver.State) driver.Keep {
-	i := slices.IndexFunc(s.queues, func(q driver.QueueInfo) bool { return q.Name == queue })
-	return s.queues[i].Config.Retention.Of(state)
-}
-
-// groups returns the names of all queues for each ended state.
-func (s *simulation) groups() map[driver.State][]string {
-	var names []string
-	for _, q := range s.queues {
-		names = append(names, q.Name)
-	}
-	return map[driver.State][]string{driver.Completed: names, driver.Cancelled: names, driver.Discarded: names}
 }
 
 // same fails the run unless the engine's answer is the model's.
