@@ -84,7 +84,7 @@ func TestSentinelFailover(t *testing.T) {
 			t.Fatal(err)
 		}
 		var records []*driver.Record
-		eventually(t, "Get", func() (err error) {
+		unavailable(t, "Get", func() (err error) {
 			records, err = s.Get(t.Context(), ids)
 			return err
 		})
@@ -93,10 +93,10 @@ func TestSentinelFailover(t *testing.T) {
 				t.Errorf("task %s is lost", ids[i])
 			}
 		}
-		eventually(t, "Register", func() error {
+		unavailable(t, "Register", func() error {
 			return s.Register(t.Context(), driver.WorkerInfo{ID: "w"}, benchLease)
 		})
-		eventually(t, "a fetch of nothing", func() error { // tasks have connections of their own, which find the new master by themselves
+		unavailable(t, "a fetch of nothing", func() error { // tasks have connections of their own, which find the new master by themselves
 			_, err := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Lease: benchLease, Queues: []string{"default"}})
 			return err
 		})
