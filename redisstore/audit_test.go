@@ -29,11 +29,7 @@ func newSpoilt(t *testing.T) *spoilt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := redisstore.Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
+	store := open(t, url, nil)
 	_, ns, _ := strings.Cut(url, "ns=")
 	s := &spoilt{t, server, "waggle:{" + ns + ".0}:", store}
 	s.fill()

@@ -14,11 +14,7 @@ import (
 func TestOlderFormatIsBroughtUp(t *testing.T) {
 	t.Parallel()
 	url := shared(t, redisserver.Redis)
-	old, err := redisstore.Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Close()
+	old := open(t, url, nil)
 	task := []*driver.Task{{ID: "a", Type: "t"}}
 	if _, err := old.Enqueue(t.Context(), task, driver.EnqueueOptions{}); err != nil {
 		t.Fatal(err)
@@ -27,11 +23,7 @@ func TestOlderFormatIsBroughtUp(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	s, err := redisstore.Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := open(t, url, nil)
 	records, err := s.Get(t.Context(), []string{"a"})
 	if err != nil || records[0] == nil || records[0].State != driver.Available {
 		t.Errorf("got %v, %v", records, err)
@@ -52,11 +44,7 @@ func TestOlderFormatIsBroughtUp(t *testing.T) {
 func TestNewerFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	url := shared(t, redisserver.Redis)
-	s, err := redisstore.Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := open(t, url, nil)
 	if err := redisstore.SetFormat(t.Context(), s, 1000); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
-	"github.com/waggleq/waggle/redisstore"
 )
 
 // A worker may serve thousands of queues: it gets the tasks of all, the figures are right, and no script is given so many
@@ -23,11 +22,7 @@ func TestThousandsOfQueues(t *testing.T) {
 	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
 		server := redistest.Start(t, &redisserver.Options{Flavour: f})
 		keys := watchKeys(t, server)
-		store, err := redisstore.Open(t.Context(), server.URL(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
+		store := open(t, server.URL(), nil)
 		const n = 1000
 		queues := make([]string, n)
 		tasks := make([]*driver.Task, n)
@@ -46,7 +41,7 @@ func TestThousandsOfQueues(t *testing.T) {
 			t.Fatalf("%d tasks were fetched, want %d", len(claims), n)
 		}
 		wantTotals(t, store, n, driver.Active)
-		settleAll(t, store, "w", claims)
+		settle(t, store, "w", claims)
 		wantTotals(t, store, n, driver.Completed)
 		quietAfterTokens(t, store, driver.AwaitRequest{Worker: "w", For: driver.ForWork, Queues: queues, Types: w.Types, Max: 200 * time.Millisecond})
 		if most := keys(); most > 800 {
@@ -83,23 +78,6 @@ func fetchOnce(t *testing.T, store driver.Store, req driver.FetchRequest) []driv
 		seen[c.ID] = true
 	}
 	return res.Claims
-}
-
-func settleAll(t *testing.T, store driver.Store, worker string, claims []driver.Claim) {
-	t.Helper()
-	items := make([]driver.Settlement, len(claims))
-	for i, c := range claims {
-		items[i] = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete}
-	}
-	errs, err := store.Settle(t.Context(), worker, items)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, err := range errs {
-		if err != nil {
-			t.Fatalf("task %s: %v", items[i].ID, err)
-		}
-	}
 }
 
 // wantTotals checks that there are n queues with one task each, in that state.

@@ -8,7 +8,6 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
-	"github.com/waggleq/waggle/redisstore"
 )
 
 // A worker gets the tasks of all shards, each once, also those of shards that it did not know to have some, and hears
@@ -16,11 +15,7 @@ import (
 func TestFetchFromManyShards(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, &redisserver.ClusterOptions{NoReplicas: true})
-	store, err := redisstore.Open(t.Context(), c.URL()+"?shards=16", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := open(t, c.URL()+"?shards=16", nil)
 	if err := store.Register(t.Context(), driver.WorkerInfo{ID: "w"}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
