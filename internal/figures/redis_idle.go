@@ -12,35 +12,36 @@ import (
 )
 
 // redisIdle counts what one worker without work sends, to one server and to Clusters of three masters.
-type redisIdle struct {
+type redisIdle struct{ serverAndCluster }
+
+func startRedisIdle(ctx context.Context, l *lab) (probe, error) {
+	both, err := l.startBoth(ctx)
+	return &redisIdle{both}, err
+}
+
+// serverAndCluster is the part of a probe that compares a server with a Cluster of three masters.
+type serverAndCluster struct {
 	*lab
 	server  *redisserver.Server
 	cluster *redisserver.Cluster
-	n       int
+	n       int // rounds begun
 }
 
-func startRedisIdle(ctx context.Context, l *lab) (_ probe, err error) {
-	i := &redisIdle{lab: l}
-	i.server, i.cluster, err = l.startBoth(ctx)
-	return i, err
-}
-
-// startBoth starts a server and a Cluster of three masters.
-func (l *lab) startBoth(ctx context.Context) (*redisserver.Server, *redisserver.Cluster, error) {
+func (l *lab) startBoth(ctx context.Context) (both serverAndCluster, err error) {
+	both.lab = l
 	node := redisserver.Options{Flavour: l.flavour()}
-	server, err := redisserver.Start(ctx, &node)
-	if err != nil {
-		return nil, nil, err
+	if both.server, err = redisserver.Start(ctx, &node); err != nil {
+		return both, err
 	}
-	cluster, err := redisserver.StartCluster(ctx, &redisserver.ClusterOptions{Node: node, NoReplicas: true})
+	both.cluster, err = redisserver.StartCluster(ctx, &redisserver.ClusterOptions{Node: node, NoReplicas: true})
 	if err != nil {
-		return nil, nil, errors.Join(err, server.Close())
+		err = errors.Join(err, both.server.Close())
 	}
-	return server, cluster, nil
+	return both, err
 }
 
-func (i *redisIdle) close(context.Context) error {
-	return errors.Join(i.server.Close(), i.cluster.Close())
+func (b *serverAndCluster) close(context.Context) error {
+	return errors.Join(b.server.Close(), b.cluster.Close())
 }
 
 func (i *redisIdle) round(ctx context.Context) error {

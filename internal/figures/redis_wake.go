@@ -9,24 +9,15 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/internal/redisserver"
 )
 
 // wake counts how many of a hundred idle workers ask for work when one task comes.
-type wake struct {
-	*lab
-	server  *redisserver.Server
-	cluster *redisserver.Cluster
-	n       int
-}
+type wake struct{ serverAndCluster }
 
-func startWake(ctx context.Context, l *lab) (_ probe, err error) {
-	w := &wake{lab: l}
-	w.server, w.cluster, err = l.startBoth(ctx)
-	return w, err
+func startWake(ctx context.Context, l *lab) (probe, error) {
+	both, err := l.startBoth(ctx)
+	return &wake{both}, err
 }
-
-func (w *wake) close(context.Context) error { return errors.Join(w.server.Close(), w.cluster.Close()) }
 
 func (w *wake) round(ctx context.Context) error {
 	w.n++
