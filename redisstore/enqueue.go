@@ -46,26 +46,49 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 		return nil, err
 	}
 	remote := s.takeRemote(batches)
+	all := append(slices.Clone(batches), remote)
 	for _, t := range remote {
+		if err := s.enqueueBefore(ctx, t, batches, level, results); err != nil {
+			return nil, err
+		}
 		if err := s.enqueueRemote(ctx, t, level, results); err != nil {
 			return nil, err
 		}
 	}
 	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
-		for part := range segments(batches[sh.number]) {
-			for part := range fewPairs(part, (*newTask).pairName) {
-				if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return s.enqueueBatch(ctx, sh, batches[sh.number], level, results)
 	}, func(sh *shard) bool { return len(batches[sh.number]) > 0 })
 	if err != nil {
 		return nil, err
 	}
-	inCallOrder(results, append(batches, remote))
+	inCallOrder(results, all)
 	return results, nil
+}
+
+// enqueueBefore stores what comes before a remote task in its shard, if the two are in line behind each other.
+func (s *Store) enqueueBefore(ctx context.Context, t *newTask, batches [][]*newTask, level driver.Durability, results []driver.EnqueueResult) error {
+	sh := s.shardOf(t.task.ID)
+	batch := batches[sh.number]
+	n := 0
+	for n < len(batch) && batch[n].at < t.at {
+		n++
+	}
+	if !slices.ContainsFunc(batch[:n], func(before *newTask) bool { return before.task.Queue == t.task.Queue }) {
+		return nil
+	}
+	batches[sh.number] = batch[n:]
+	return s.enqueueBatch(ctx, sh, batch[:n], level, results)
+}
+
+func (s *Store) enqueueBatch(ctx context.Context, sh *shard, batch []*newTask, level driver.Durability, results []driver.EnqueueResult) error {
+	for part := range segments(batch) {
+		for part := range fewPairs(part, (*newTask).pairName) {
+			if err := s.enqueueShard(ctx, sh, part, level, results); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // prepareTasks gives every task an id, prepares a copy, and sorts the copies by shard.

@@ -18,6 +18,7 @@ var fetchCases = []testCase{
 	{"a queue named twice counts once", fetchQueueTwice},
 	{"lower priority numbers come first", fetchPriority},
 	{"equal priorities come in the order of enqueueing, across types", fetchFIFO},
+	{"unique keys don't change the order of a call's tasks", fetchUniqueFIFO},
 	{"tasks of undeclared types are not touched, even at the head", fetchUndeclared},
 	{"nil types declare all", fetchNilTypes},
 	{"a released task keeps its place", fetchReleasedPlace},
@@ -172,6 +173,18 @@ func fetchFIFO(h *harness) {
 	h.register("w")
 	h.wantOrder("w", want[:7])
 	h.wantOrder("w", want[7:])
+}
+
+// fetchUniqueFIFO enqueues tasks of one shard whose unique keys may be other shards'.
+func fetchUniqueFIFO(h *harness) {
+	list := h.line("a", 8)
+	for i, t := range list {
+		if i%2 != 0 {
+			t.Unique = &driver.Unique{Key: fmt.Sprint("k-", i/2)}
+		}
+	}
+	h.register("w")
+	h.wantOrder("w", h.add(list...))
 }
 
 func fetchUndeclared(h *harness) {

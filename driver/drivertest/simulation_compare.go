@@ -126,8 +126,10 @@ func (s *simulation) workers(of *side) []driver.WorkerStatus {
 
 // sameClaims compares claims, and their order if ordered, and returns them with both sides' tokens.
 func (s *simulation) sameClaims(what, worker string, ordered bool, model, engine []driver.Claim) []claimed {
-	if ordered {
-		s.same(what+": the order", claimIDs(model), claimIDs(engine))
+	for shard := range s.shards {
+		if ordered { // within each shard, as the contract says
+			s.same(what+": the order", claimIDs(s.inShard(shard, model)), claimIDs(s.inShard(shard, engine)))
+		}
 	}
 	theirs := map[string]driver.Claim{}
 	for _, c := range engine {
@@ -143,6 +145,11 @@ func (s *simulation) sameClaims(what, worker string, ordered bool, model, engine
 		pairs[i] = claimed{worker: worker, id: c.ID, engine: e.Token, model: c.Token}
 	}
 	return pairs
+}
+
+// inShard returns the claims of one shard's tasks.
+func (s *simulation) inShard(shard int, claims []driver.Claim) []driver.Claim {
+	return slices.DeleteFunc(slices.Clone(claims), func(c driver.Claim) bool { return s.shardOf(c.ID) != shard })
 }
 
 func (s *simulation) plainClaim(of *side, c driver.Claim) driver.Claim {
