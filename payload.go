@@ -58,10 +58,12 @@ func (d Data) MarshalJSON() ([]byte, error) {
 func (d *Data) UnmarshalJSON(b []byte) error {
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(b, &raw) == nil && len(raw) == 1 && raw["base64"] != nil {
-		var data []byte
-		if err := json.Unmarshal(raw["base64"], &data); err == nil {
-			*d = Data{Bytes: data, Encoding: EncodingRaw}
-			return nil
+		var text *string
+		if err := json.Unmarshal(raw["base64"], &text); err == nil && text != nil {
+			if data, err := base64.StdEncoding.DecodeString(*text); err == nil {
+				*d = Data{Bytes: data, Encoding: EncodingRaw}
+				return nil
+			}
 		}
 	}
 	*d = Data{Encoding: EncodingJSON}

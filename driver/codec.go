@@ -174,7 +174,7 @@ func sameHead(a, b *Event) bool {
 func DecodeEvents(dst []Event, b []byte) ([]Event, error) {
 	r := reader{b: b}
 	for len(r.b) > 0 && !r.bad {
-		head := Event{Time: time.UnixMilli(int64(r.uvarint())).UTC(), Kind: EventKind(r.string())}
+		head := Event{Time: r.time(r.uvarint()), Kind: EventKind(r.string())}
 		head.Queue, head.Type, head.Worker = r.string(), r.string(), r.string()
 		for range r.count() {
 			e := head

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -14,8 +15,14 @@ func FuzzDecodeEnvelope(f *testing.F) {
 	f.Add(AppendEnvelope(nil, full()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var task Task
-		if DecodeEnvelope(b, &task) != nil {
+		if err := DecodeEnvelope(b, &task); err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%q is refused with %v", b, err)
+			}
 			return
+		}
+		if _, err := json.Marshal(&task); err != nil {
+			t.Errorf("what was read can't be told: %v", err)
 		}
 		for what, at := range map[string]time.Time{"start": task.At, "expiry": task.ExpiresAt} {
 			if err := checkTime(what, at); err != nil {
@@ -37,8 +44,21 @@ func FuzzDecodeEvents(f *testing.F) {
 	f.Add(AppendEvents(nil, []Event{{Kind: "available", ID: NewID()}, {Kind: "active", ID: "x", Worker: "w"}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		events, err := DecodeEvents(nil, b)
-		if err == nil && len(events) > len(b) {
+		if len(events) > len(b) {
 			t.Fatalf("%d bytes gave %d events", len(b), len(events))
+		}
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%q is refused with %v", b, err)
+			}
+			return
+		}
+		if _, err := json.Marshal(events); err != nil {
+			t.Errorf("what was read can't be told: %v", err)
+		}
+		again, err := DecodeEvents(nil, AppendEvents(nil, events))
+		if err != nil || !slices.Equal(again, events) {
+			t.Errorf("%+v came back as %+v, %v", events, again, err)
 		}
 	})
 }
@@ -59,8 +79,13 @@ func FuzzUnpackID(f *testing.F) {
 func FuzzCheckName(f *testing.F) {
 	f.Add("email.welcome")
 	f.Fuzz(func(t *testing.T, name string) {
-		if CheckName("name", name, 128) == nil && (name == "" || len(name) > 128 || strings.ContainsAny(name, " {}<>/\\\x00\n\"'%")) {
-			t.Fatalf("%q passed", name)
+		allowed := len(name) >= 1 && len(name) <= 128
+		for _, b := range []byte(name) {
+			allowed = allowed && ('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || strings.IndexByte("._:-", b) >= 0)
+		}
+		err := CheckName("name", name, 128)
+		if (err == nil) != allowed || err != nil && (!errors.Is(err, ErrInvalid) || len(err.Error()) > 1024) {
+			t.Errorf("%.2000q: %.2000v", name, err)
 		}
 	})
 }
@@ -156,4 +181,49 @@ func FuzzIntake(f *testing.F) {
 			t.Errorf("the list %q for the type %q passed", list, typ)
 		}
 	})
+}
+
+// FuzzSettle hands in any settlement, report, retention and backoff that JSON can tell.
+func FuzzSettle(f *testing.F) {
+	f.Add([]byte(`{"Outcome":"complete","Result":"e30=","ResultEncoding":"json","Ran":5}`), []byte(`{"Progress":{"done":1,"total":2,"note":"n"},"Logs":[{"time":"2030-01-01T00:00:00Z","message":"m"}]}`),
+		[]byte(`{"Completed":{"Age":3600000000000,"Count":-1}}`), []byte(`{"Base":1000000000,"Cap":60000000000,"Factor":2}`), 7)
+	f.Add([]byte(`{"Outcome":"retry","Delay":-1}`), []byte(`{"Logs":[{"time":"0000-01-01T00:00:00Z"}]}`), []byte(`{"Discarded":{"Age":-1}}`), []byte(`{"Factor":0.5}`), -1)
+	f.Add([]byte(`{"Outcome":"snooze","Delay":9223372036854775807}`), []byte(`{"Progress":{"note":"\ud800"}}`), []byte(`{"Cancelled":{"Bytes":-2}}`),
+		[]byte(`{"Base":9223372036854775807,"Factor":100}`), math.MaxInt)
+	f.Fuzz(func(t *testing.T, settlement, report, retention, backoff []byte, n int) {
+		var s Settlement
+		if json.Unmarshal(settlement, &s) == nil && invalid(t, CheckSettlement(&s, allCaps)) == nil {
+			if s.Delay < 0 || s.Ran < 0 || len(s.Result) > MaxResultBytes || s.ResultEncoding == EncodingJSON && len(s.Result) > 0 && !json.Valid(s.Result) {
+				t.Errorf("%+v was accepted", s)
+			}
+		}
+		var r Report
+		if json.Unmarshal(report, &r) == nil {
+			p, err := CheckReport(&r)
+			if invalid(t, err) == nil && p != nil {
+				if _, err := json.Marshal(p); err != nil || len(p.Note) > MaxErrorBytes {
+					t.Errorf("the progress %+v was accepted: %v", p, err)
+				}
+			}
+		}
+		var keep Retention
+		if json.Unmarshal(retention, &keep) == nil && invalid(t, keep.Validate()) == nil && (keep.Completed.Age < 0 || keep.Discarded.Count < -1) {
+			t.Errorf("%+v was accepted", keep)
+		}
+		var b Backoff
+		if json.Unmarshal(backoff, &b) == nil && invalid(t, b.Validate()) == nil {
+			n = max(n, 1)
+			if d := b.Delay(n); d < 0 || d > b.Max(n) || b.Max(n) < b.Max(n-1) && n > 1 {
+				t.Errorf("after failure %d %+v waits %v, at most %v", n, b, d, b.Max(n))
+			}
+		}
+	})
+}
+
+// invalid returns err, which must be one that says that the input is wrong.
+func invalid(t *testing.T, err error) error {
+	if err != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnsupported) {
+		t.Errorf("refused with %v", err)
+	}
+	return err
 }

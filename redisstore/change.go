@@ -59,23 +59,29 @@ func parseEntry(id string, v []rueidis.RedisMessage) *entry {
 	if err != nil {
 		return nil
 	}
-	e := &entry{id: id}
-	e.task, e.err = parseTask(task)
-	if run, err := v[1].ToString(); err == nil {
-		e.hasRun, e.rawRun = true, run
-		var err error
-		if e.run, err = parseRun(run, &e.task); err != nil {
-			e.err, e.astray = err, true
-			e.run = freshRun(&e.task)
-		}
-	} else {
-		e.astray = e.err != nil
-		e.run = freshRun(&e.task)
-	}
+	run, err := v[1].ToString()
+	e := newEntry(id, task, run, err == nil)
 	e.hist, _ = v[2].ToString()
 	e.result, _ = v[3].ToString()
 	e.news, _ = v[4].ToString()
 	e.own, _ = v[5].ToString()
+	return e
+}
+
+// newEntry reads a task's record, and that of its run if it has one.
+func newEntry(id, task, run string, hasRun bool) *entry {
+	e := &entry{id: id, hasRun: hasRun, rawRun: run}
+	e.task, e.err = parseTask(task)
+	if !hasRun {
+		e.astray = e.err != nil
+		e.run = freshRun(&e.task)
+		return e
+	}
+	var err error
+	if e.run, err = parseRun(run, &e.task); err != nil {
+		e.err, e.astray = err, true
+		e.run = freshRun(&e.task)
+	}
 	return e
 }
 
@@ -344,15 +350,21 @@ const (
 // record returns an entry as the contract has it.
 func (s *Store) record(ctx context.Context, sh *shard, e *entry) (*driver.Record, error) {
 	r := &driver.Record{}
-	r.ID = driver.UnpackID([]byte(e.id))
-	run := &e.run
-	p, err := s.pairOf(ctx, sh, run.pair)
+	p, err := s.pairOf(ctx, sh, e.run.pair)
 	if err != nil {
 		return nil, err
 	}
 	if p != nil {
 		r.Queue, r.Type = p.queue, p.typ
 	}
+	e.fill(r)
+	return r, nil
+}
+
+// fill has all of a record but its queue and type, which the run only has the number of.
+func (e *entry) fill(r *driver.Record) {
+	run := &e.run
+	r.ID = driver.UnpackID([]byte(e.id))
 	r.Priority = run.priority
 	r.State, r.EnqueuedAt = stateOf[run.state], millis(e.task.enqueued)
 	r.Encoding = driver.EncodingRaw
@@ -368,25 +380,22 @@ func (s *Store) record(ctx context.Context, sh *shard, e *entry) (*driver.Record
 	if run.token != 0 {
 		r.Token = makeToken(run.token, run.pair)
 	}
-	return r, e.addDetails(r)
+	e.addDetails(r)
 }
 
 func appendUint64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
 
-func (e *entry) addDetails(r *driver.Record) error {
+// addDetails has what can be read of history and reports: damage there must not hide the task, nor the tasks beside it.
+func (e *entry) addDetails(r *driver.Record) {
 	if e.hist != "" {
-		if err := json.Unmarshal([]byte(e.hist), &r.Attempts); err != nil {
-			return driver.Errorf(driver.ErrCorrupt, "the history of task %s is damaged", r.ID)
-		}
+		_ = json.Unmarshal([]byte(e.hist), &r.Attempts)
 	}
 	if e.run.state == letterCompleted {
 		r.Attempts = driver.AppendAttempt(r.Attempts, completion(&e.run))
 	}
 	if e.news != "" {
 		var n news
-		if err := json.Unmarshal([]byte(e.news), &n); err != nil {
-			return driver.Errorf(driver.ErrCorrupt, "the progress of task %s is damaged", r.ID)
-		}
+		_ = json.Unmarshal([]byte(e.news), &n)
 		r.Progress, r.Logs = n.Progress, n.Logs
 	}
 	if e.result != "" {
@@ -395,7 +404,6 @@ func (e *entry) addDetails(r *driver.Record) error {
 			r.Result = []byte(e.result[1:])
 		}
 	}
-	return nil
 }
 
 func encodingOf(b byte) driver.Encoding {

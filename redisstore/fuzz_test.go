@@ -1,6 +1,8 @@
 package redisstore
 
 import (
+	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +24,9 @@ func FuzzParseTask(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := parseTask(s)
 		if err != nil {
+			if !errors.Is(err, driver.ErrCorrupt) {
+				t.Errorf("%q is refused with %v", s, err)
+			}
 			return
 		}
 		if len(r.envelope)+len(r.payload) > len(s) || r.pair > maxPairs {
@@ -44,10 +49,41 @@ func FuzzParseRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := parseRun(s, &taskRecord{})
 		if err != nil {
+			if !errors.Is(err, driver.ErrCorrupt) {
+				t.Errorf("%q is refused with %v", s, err)
+			}
 			return
 		}
 		if again, err := parseRun(string(r.append(nil)), &taskRecord{}); err != nil || again != r {
 			t.Errorf("%+v was written and read as %+v, %v", r, again, err)
+		}
+	})
+}
+
+// FuzzStoredRecord puts bytes of any kind where a task's record, its run, history, result and reports are stored.
+// Whatever they are, the task can be looked at and printed.
+func FuzzStoredRecord(f *testing.F) {
+	task := &driver.Task{Priority: -7, Payload: []byte("payload"), Encoding: driver.EncodingRaw, Headers: map[string]string{"a": "b"}}
+	body := string(appendUint48(appendUint48(nil, 1_700_000_000_000), 12)) + string(appendBody(nil, task, 3, driver.AppendEnvelope(nil, task)))
+	run := runRecord{state: letterCompleted, pair: 3, token: 5, claimed: 6, ended: 8, ran: 9, attempt: 1, worker: "w", host: "h", build: "b"}
+	f.Add("id", body, string(run.append(nil)), `[{"attempt":1,"error":"e"}]`, `j{"a":1}`, `{"progress":{"done":1},"logs":[{"message":"m"}]}`)
+	f.Add("", body, "", `[{"attempt":1},2]`, "r", `{"progress":3}`)
+	f.Add("\xff", "", "A", "{", "?", "[")
+	f.Fuzz(func(t *testing.T, id, task, run, history, result, news string) {
+		for _, hasRun := range []bool{false, true} {
+			e := newEntry(id, task, run, hasRun)
+			e.hist, e.result, e.news = history, result, news
+			var r driver.Record
+			e.fill(&r)
+			if !r.State.Valid() || len(r.Attempts) > 0 && len(history)+len(run) == 0 {
+				t.Errorf("the record is %+v", r)
+			}
+			if _, err := json.Marshal(&r); err != nil {
+				t.Errorf("the record can't be printed: %v", err)
+			}
+			if e.err != nil && !errors.Is(e.err, driver.ErrCorrupt) {
+				t.Errorf("the record is refused with %v", e.err)
+			}
 		}
 	})
 }

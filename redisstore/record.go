@@ -3,6 +3,7 @@ package redisstore
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -52,6 +53,8 @@ const (
 	tokenEpochMillis = 1735689600000 // 2025-01-01: tokens count milliseconds from here
 	pairBits         = 22            // of a token are the pair's number
 	maxPairs         = 1<<pairBits - 1
+	maxMillis        = 253402300799999 // the last of the year 9999, which JSON can tell
+	maxRan           = math.MaxInt64 / int64(time.Millisecond)
 )
 
 // taskRecord is the part of a task that never changes. Stored as
@@ -101,6 +104,9 @@ func parseTask(s string) (taskRecord, error) {
 	}
 	t.enqueued, t.seq, t.flags = uint48(s), uint48(s[6:]), s[12]
 	t.pair, t.priority = uint24(s[13:]), int(s[16])-defaultPrioByte
+	if !possible(t.pair, t.priority, t.enqueued) { // what is left can be written again when the task is discarded
+		return taskRecord{seq: t.seq, flags: t.flags & flagsImmutable &^ flagExpires}, errDamaged
+	}
 	if t.flags&flagExpires != 0 {
 		if len(s) < at+9 {
 			return t, errDamaged
@@ -110,7 +116,8 @@ func parseTask(s string) (taskRecord, error) {
 	}
 	n := uint24(s[at:])
 	at += 3
-	if n > len(s)-at || t.pair > maxPairs {
+	if n > len(s)-at || t.expires > maxMillis {
+		t.expires = 0
 		return t, errDamaged
 	}
 	t.envelope, t.payload = s[at:at+n], s[at+n:]
@@ -175,7 +182,7 @@ func parseRun(s string, t *taskRecord) (runRecord, error) {
 		due: uint48(s[7:]), order: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
 		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
 	}
-	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) || r.pair > maxPairs {
+	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) || !r.possible() {
 		return r, errDamaged
 	}
 	return r, nil
@@ -202,10 +209,19 @@ func parseShortRun(s string, t *taskRecord) (runRecord, error) {
 	if r.state == letterCompleted {
 		r.ended, r.ran = uint48(s[21:]), uint48(s[27:])
 	}
-	if !r.readTail(s[head:]) || r.pair > maxPairs {
+	if !r.readTail(s[head:]) || !r.possible() {
 		return r, errDamaged
 	}
 	return r, nil
+}
+
+// possible reports whether a store gives out such numbers.
+func (r *runRecord) possible() bool {
+	return r.ran <= maxRan && possible(r.pair, r.priority, r.due, r.claimed, r.expires, r.ended)
+}
+
+func possible(pair, priority int, times ...int64) bool {
+	return pair <= maxPairs && priority <= driver.MaxPriority && slices.Max(times) <= maxMillis
 }
 
 // readTail reads worker, host and build as far as they are there; false if that is not all there is.

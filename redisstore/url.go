@@ -268,6 +268,16 @@ func (t *target) clientOption() rueidis.ClientOption {
 
 // redactURL returns a store URL without what is secret.
 func redactURL(raw string) string {
+	redacted := redactUser(raw)
+	at := strings.LastIndexByte(redacted, '@') + 1
+	head, _, hasQuery := strings.Cut(redacted[at:], "?")
+	if hasQuery {
+		head += "?xxxxx"
+	}
+	return redacted[:at] + head
+}
+
+func redactUser(raw string) string {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	end := len(rest)
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {

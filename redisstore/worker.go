@@ -353,9 +353,8 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 		w := byID[l.Member]
 		if w == nil {
 			w = &driver.WorkerStatus{Since: millis(uint48(info)), LeaseEnd: millis(int64(l.Score))}
-			if err := json.Unmarshal([]byte(info[6:]), &w.WorkerInfo); err != nil {
-				return driver.Errorf(driver.ErrCorrupt, "the description of worker %s is damaged", l.Member)
-			}
+			_ = json.Unmarshal([]byte(info[6:]), &w.WorkerInfo) // damage there must not hide the others
+			w.ID = l.Member
 			byID[l.Member] = w
 		}
 		if at := millis(uint48(info)); at.Before(w.Since) {

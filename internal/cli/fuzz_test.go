@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 )
 
@@ -58,8 +61,16 @@ func FuzzParseDuration(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if d, err := parseDuration(s); err == nil && d < 0 {
-			t.Errorf("parseDuration(%q) = %v", s, d)
+		d, err := parseDuration(s)
+		if err != nil {
+			refusal(t, s, err)
+			return
+		}
+		if again, err := parseDuration(shortDuration(d)); d < 0 || err != nil || again != d {
+			t.Errorf("parseDuration(%q) = %v, which is shown as %s and reads as %v, %v", s, d, shortDuration(d), again, err)
+		}
+		if go1, err := time.ParseDuration(s); err == nil && go1 != d {
+			t.Errorf("parseDuration(%q) = %v, package time says %v", s, d, go1)
 		}
 	})
 }
@@ -71,6 +82,7 @@ func FuzzParseTime(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		at, err := parseTime(s, time.UTC)
 		if err != nil {
+			refusal(t, s, err)
 			return
 		}
 		if again, err := parseTime(at.UTC().Format(time.RFC3339Nano), time.UTC); at.UTC().Year() < 10000 && at.UTC().Year() >= 0 && (err != nil || !again.Equal(at)) {
@@ -86,6 +98,7 @@ func FuzzParseQueue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		q, err := parseQueue(s)
 		if err != nil {
+			refusal(t, "", err)
 			return
 		}
 		if driver.CheckName("queue", q.Name, driver.MaxNameLen) != nil || q.Weight < 1 || q.Weight > maxWeight {
@@ -102,8 +115,74 @@ func FuzzParseHeader(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if key, value, err := parseHeader(s); err == nil && (key == "" || key+"="+value != s) {
+		key, value, err := parseHeader(s)
+		switch well := strings.IndexByte(s, '=') > 0; {
+		case well != (err == nil):
+			t.Errorf("parseHeader(%q): %v", s, err)
+		case err != nil:
+			refusal(t, s, err)
+		case key+"="+value != s || strings.Contains(key, "="):
 			t.Errorf("parseHeader(%q) = %q, %q", s, key, value)
+		}
+	})
+}
+
+// refusal holds that an error is one short sentence, which does not repeat an input of several lines.
+func refusal(t *testing.T, in string, err error) {
+	t.Helper()
+	text := err.Error()
+	if text == "" || len(text) > 512 || strings.ContainsAny(text, "\n\x00\x1b") || strings.Contains(in, "\n") && strings.Contains(text, in) {
+		t.Errorf("%.2000q is refused with %.2000q", in, text)
+	}
+}
+
+// FuzzFlags sets each kind of flag twice, as from the command line and from the environment. What is accepted is within
+// its bounds; a list reads as the same when it is written out.
+func FuzzFlags(f *testing.F) {
+	for _, s := range []string{"tasks=note", "a=b=note\nc=note", "a=1", "x", "a,b", "q=3,q=3", "available,done", "5", "-1", "99999999999999999999", "1e3", "0x10", "\x00=t", "a=\n"} {
+		f.Add(s, "b")
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		set := func(v interface{ Set(string) error }) bool {
+			for _, s := range []string{first, second} {
+				if err := v.Set(s); err != nil {
+					refusal(t, "", err)
+					return false
+				}
+			}
+			return true
+		}
+		var n int
+		if set(&count{&n, -5, 5}) && (n < -5 || n > 5) {
+			t.Errorf("%q and %q are the number %d", first, second, n)
+		}
+		var list []string
+		if set(&names{&list, "task type"}) {
+			for _, s := range list {
+				if driver.CheckName("", s, driver.MaxNameLen) != nil {
+					t.Errorf("%q and %q are the names %q", first, second, list)
+				}
+			}
+		}
+		var in, again []driver.Intake
+		if set(&intakes{&in}) {
+			if err := (&intakes{&again}).Set((&intakes{&in}).String()); err != nil || !slices.Equal(in, again) {
+				t.Errorf("the intakes %q came back as %q, %v", in, again, err)
+			}
+		}
+		var queues, sameQueues []waggle.Queue
+		if set(&weights{&queues}) {
+			if err := (&weights{&sameQueues}).Set((&weights{&queues}).String()); err != nil || !slices.Equal(queues, sameQueues) {
+				t.Errorf("the queues %v came back as %v, %v", queues, sameQueues, err)
+			}
+		}
+		var wanted []driver.State
+		if set(&states{&wanted}) && slices.ContainsFunc(wanted, func(s driver.State) bool { return !s.Valid() }) {
+			t.Errorf("%q and %q are the states %v", first, second, wanted)
+		}
+		pairs := map[string]string{}
+		if set(&headers{&pairs}) && len(pairs) != strings.Count(first+"\n"+second, "\n")+1 {
+			t.Errorf("%q and %q are the headers %q", first, second, pairs)
 		}
 	})
 }
@@ -122,6 +201,9 @@ func FuzzLineReader(f *testing.F) {
 			t.Errorf("%d lines and %d refused of %d", len(texts), len(bad), want)
 		}
 		for _, s := range texts {
+			if !utf8.ValidString(s) || strings.Contains(s, "\n") {
+				t.Errorf("%q is no line of text", s)
+			}
 			if len(s) > limit || !bytes.Contains(in, []byte(s)) {
 				t.Errorf("the line %q is not in the input, or longer than %d", s, limit)
 			}
@@ -132,10 +214,14 @@ func FuzzLineReader(f *testing.F) {
 func FuzzVisible(f *testing.F) {
 	f.Add("a\x1b[2J\u202e\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, r := range visible(s) {
-			if r < ' ' || r == 0x7f {
+		shown := visible(s)
+		for _, r := range shown {
+			if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 				t.Errorf("visible(%q) has %U", s, r)
 			}
+		}
+		if visible(shown) != shown || utf8.RuneCountInString(shown) > len(s) {
+			t.Errorf("visible(%q) = %q", s, shown)
 		}
 	})
 }

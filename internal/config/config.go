@@ -160,18 +160,27 @@ func Redact(storeURL string) string {
 	if err != nil || (u.User == nil && strings.Contains(storeURL, "@") && u.Scheme != "sqlite" && u.Scheme != "") {
 		return fmt.Sprintf("%s:xxxxx", scheme)
 	}
-	if query := u.Query(); len(query) > 0 {
-		for name := range query {
-			if secretName(name) {
-				query.Set(name, "xxxxx")
-			}
-		}
-		u.RawQuery = query.Encode()
-	}
+	u.RawQuery = redactQuery(u.RawQuery)
 	if hosts != "" {
 		return strings.Replace(u.Redacted(), hostsMark, hosts, 1)
 	}
 	return u.Redacted()
+}
+
+func redactQuery(raw string) string {
+	query, err := url.ParseQuery(raw)
+	switch {
+	case err != nil: // the part that can't be read may be the one with the secret
+		return "xxxxx"
+	case len(query) == 0:
+		return raw
+	}
+	for name := range query {
+		if secretName(name) {
+			query.Set(name, "xxxxx")
+		}
+	}
+	return query.Encode()
 }
 
 // hostsMark stands for a list of hosts, which [url.Parse] does not take.

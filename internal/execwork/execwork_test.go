@@ -4,6 +4,7 @@ package execwork
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -300,6 +302,41 @@ func FuzzOutput(f *testing.F) {
 		}
 		if !out.Raw && len(out.Result) > 0 && !json.Valid(out.Result) {
 			t.Errorf("%q became %q, which is not JSON", written, out.Result)
+		}
+	})
+}
+
+// FuzzLines writes any bytes to standard error, in two pieces: each log line is text of a bounded length, and so is
+// what is kept for the error.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("one\r\n\ntwo\nthree"), 5)
+	f.Add(bytes.Repeat([]byte("x"), 3*maxLine), maxLine)
+	f.Add([]byte("\xff\xfe\n\x00\r\r\n"), 1)
+	f.Add([]byte("a\xc3\n"), 2)
+	f.Fuzz(func(t *testing.T, written []byte, cut int) {
+		cut = min(max(cut, 0), len(written))
+		var got []string
+		l := &lines{log: func(line string) { got = append(got, line) }}
+		for _, piece := range [][]byte{written[:cut], written[cut:]} {
+			if n, err := l.Write(piece); n != len(piece) || err != nil {
+				t.Fatalf("%d bytes of %d were taken, %v", n, len(piece), err)
+			}
+		}
+		l.flush()
+		const grown = len("\uFFFD") // what one byte that is no text becomes
+		for _, line := range got {
+			if line == "" || len(line) > grown*maxLine || strings.Contains(line, "\n") || !utf8.ValidString(line) {
+				t.Errorf("%q is a log line", line)
+			}
+		}
+		if tail := l.tail(); len(tail) > grown*maxTail+len("… ") || !utf8.ValidString(tail) {
+			t.Errorf("the error's text has %d bytes: %q", len(tail), tail)
+		}
+		if utf8.Valid(written) && len(written) < maxLine { // nothing is lost
+			want := strings.FieldsFunc(string(written), func(r rune) bool { return r == '\n' || r == '\r' })
+			if diff := cmp.Diff(strings.Join(want, ""), strings.ReplaceAll(strings.Join(got, ""), "\r", "")); diff != "" {
+				t.Errorf("of %q (-want +got):\n%s", written, diff)
+			}
 		}
 	})
 }
