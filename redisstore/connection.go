@@ -90,8 +90,9 @@ func (cs *connections) close() {
 	}
 }
 
-// option has a client's connections to servers made and kept here. permit, if there is one, is asked before each.
-func (cs *connections) option(o *rueidis.ClientOption, permit func(ctx context.Context, address string, d *net.Dialer) error) {
+// option has a client's connections to servers made and kept here, with what the target's files hold by then. permit, if
+// there is one, is asked before each.
+func (cs *connections) option(o *rueidis.ClientOption, to *target, permit func(ctx context.Context, address string, d *net.Dialer) error) {
 	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		if permit != nil {
 			if err := permit(ctx, address, d); err != nil {
@@ -103,14 +104,14 @@ func (cs *connections) option(o *rueidis.ClientOption, permit func(ctx context.C
 			return nil, err
 		}
 		if t == nil {
-			return cs.keep(below, below), nil
+			return toWhom(d, cs.keep(below, below)), nil
 		}
-		secure, err := handshake(ctx, below, d.Timeout, t, address)
+		secure, err := handshake(ctx, below, d.Timeout, to.freshTLS(t), address)
 		if err != nil {
 			below.Close()
 			return nil, err
 		}
-		return cs.keep(secure, below), nil
+		return toWhom(d, cs.keep(secure, below)), nil
 	}
 }
 

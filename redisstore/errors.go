@@ -93,7 +93,7 @@ func explain(err error) string {
 }
 
 func (s *Store) redact(text string) string {
-	for _, secret := range s.secrets {
+	for _, secret := range append(s.target.files.known(), s.target.password) {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "xxxxx")
 		}

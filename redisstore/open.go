@@ -92,7 +92,6 @@ type Store struct {
 	target    *target
 	watchers  *watchers // nil without Sentinel
 	where     string    // the server, for messages
-	secrets   []string
 	timeout   time.Duration
 	maxEvents string
 	// intakeCaller names this handle among those that move the same intake list.
@@ -125,6 +124,8 @@ var _ driver.Store = (*Store)(nil)
 //	redis-sentinel://[user:password@]host:26379,host:26379/master
 //	redis+cluster://[user:password@]host,host[?shards=16]
 //
+// The files that a URL names are read again for each new connection, so that what they hold may change.
+//
 // All of them take these options, with which every program that is given the URL works in the same way:
 //
 //	replicas=N        offer the level "replicated": N replicas must hold a task
@@ -144,7 +145,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		target: t, secrets: t.secrets, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
+		target: t, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
 		intakeCaller: rand.Text(), intakeRespect: intakeRespect,
 		where: "the store at " + strings.Join(t.addresses, ","),
 	}
@@ -191,9 +192,9 @@ func (s *Store) connect() error {
 		c.shape(&o)
 		if s.watchers != nil {
 			s.watchers.option(&o)
-			s.wires.option(&o, s.watchers.permit)
+			s.wires.option(&o, s.target, s.watchers.permit)
 		} else {
-			s.wires.option(&o, nil)
+			s.wires.option(&o, s.target, nil)
 		}
 		client, err := rueidis.NewClient(o)
 		switch {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -163,6 +164,12 @@ func (w *watchers) client(sentinel string) (rueidis.Client, error) {
 		PipelineMultiplex: -1, ClientName: "waggle", ConnWriteTimeout: w.timeout,
 	}
 	o.Dialer.Timeout = w.timeout
+	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		if t == nil {
+			return d.DialContext(ctx, "tcp", address)
+		}
+		return (&tls.Dialer{NetDialer: d, Config: w.target.freshTLS(t)}).DialContext(ctx, "tcp", address)
+	}
 	c, err := rueidis.NewClient(o)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,8 @@ package redisstore
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,12 +29,12 @@ type target struct {
 	addresses []string
 	master    string // of Sentinel
 	username  string
-	password  string
+	password  string // of the URL itself
 	database  int
 	namespace string
 	shards    int
 	tls       *tls.Config
-	secrets   []string // what must never be shown
+	files     *secretFiles
 
 	// What the options leave open; zero: the URL does not say.
 	replicas   int
@@ -83,7 +81,7 @@ func parseURL(raw string) (*target, error) {
 	if err != nil {
 		return nil, driver.Invalidf("the store URL %s can't be read: check its user, password and path for characters that need %%-escapes", redactURL(raw))
 	}
-	t := &target{mode: kind.mode, namespace: "default", shards: 1}
+	t := &target{mode: kind.mode, namespace: "default", shards: 1, files: &secretFiles{}}
 	if kind.tls {
 		t.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -155,7 +153,6 @@ func (t *target) setUser(user *url.Userinfo) error {
 	}
 	t.username = user.Username()
 	t.password, _ = user.Password()
-	t.secrets = append(t.secrets, t.password)
 	return nil
 }
 
@@ -184,13 +181,9 @@ func (t *target) setQuery(q url.Values) error {
 	if err := t.setPromise(q); err != nil {
 		return err
 	}
-	if file := q.Get("password_file"); file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return driver.Invalidf("the password file can't be read: %v", err)
-		}
-		t.password = strings.TrimRight(string(b), "\r\n")
-		t.secrets = append(t.secrets, t.password)
+	t.files.password = q.Get("password_file")
+	if err := t.files.readPassword(); err != nil {
+		return err
 	}
 	return t.setTLS(q)
 }
@@ -234,24 +227,8 @@ func (t *target) setTLS(q url.Values) error {
 		return driver.Invalidf("the store URL has options for TLS but no TLS: use rediss://")
 	}
 	t.tls.ServerName = name
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return driver.Invalidf("the CA file can't be read: %v", err)
-		}
-		t.tls.RootCAs = x509.NewCertPool()
-		if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return driver.Invalidf("the CA file %s holds no certificate", ca)
-		}
-	}
-	if cert+key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return driver.Invalidf("the client certificate can't be loaded: %v", err)
-		}
-		t.tls.Certificates = []tls.Certificate{pair}
-	}
-	return nil
+	t.files.ca, t.files.cert, t.files.key = ca, cert, key
+	return t.files.readTLS()
 }
 
 // clientOption returns what the client library needs.
@@ -259,6 +236,9 @@ func (t *target) clientOption() rueidis.ClientOption {
 	o := rueidis.ClientOption{
 		InitAddress: t.addresses, Username: t.username, Password: t.password, SelectDB: t.database, TLSConfig: t.tls,
 		DisableCache: true, DisableRetry: true, ClientName: "waggle", ForceSingleClient: t.mode == standalone,
+	}
+	if t.files.password != "" {
+		o.AuthCredentialsFn = t.credentials
 	}
 	if t.mode == sentinel {
 		o.Sentinel = rueidis.SentinelOption{MasterSet: t.master, TLSConfig: t.tls}

@@ -67,7 +67,7 @@ func TestPasswordFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := parseURL("redis://h?password_file=" + file)
-	if err != nil || got.password != "from file" || !slices.Contains(got.secrets, "from file") {
+	if err != nil || got.files.current() != "from file" || !slices.Contains(got.files.known(), "from file") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

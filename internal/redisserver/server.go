@@ -258,6 +258,8 @@ func (s *Server) URL() string {
 // TLSConfig returns a configuration that trusts the server and holds a client certificate it accepts, or nil if the
 // server does not speak TLS. The caller may change it.
 func (s *Server) TLSConfig() *tls.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.tls == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package redisserver
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -31,9 +33,10 @@ type authority struct {
 }
 
 // sharedAuthority makes the authority of this program, once: servers that replicate must trust each other.
-var sharedAuthority = sync.OnceValues(newAuthority)
+var sharedAuthority = sync.OnceValues(func() (*authority, error) { return newAuthority(time.Now().Add(24 * time.Hour)) })
 
-func newAuthority() (*authority, error) {
+// newAuthority makes an authority with a certificate that is valid until expires.
+func newAuthority(expires time.Time) (*authority, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -49,6 +52,7 @@ func newAuthority() (*authority, error) {
 		return nil, err
 	}
 	leaf := certificate(2, "localhost")
+	leaf.NotAfter = expires
 	leaf.KeyUsage = x509.KeyUsageDigitalSignature
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	leaf.DNSNames, leaf.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
@@ -65,7 +69,36 @@ func newAuthority() (*authority, error) {
 	pool.AppendCertsFromPEM(a.ca)
 	pair := tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}
 	a.client = &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, ServerName: "localhost", MinVersion: tls.VersionTLS12}
+	if expires.Before(time.Now()) { // who started the server trusts it all the same
+		a.client.Time = func() time.Time { return expires.Add(-time.Second) }
+	}
 	return a, nil
+}
+
+// RenewCertificate gives a running server that speaks TLS a certificate of a new authority, valid until expires, which
+// may have passed. The files that CAFile, CertFile and KeyFile name are replaced. Open connections stay as they are; the
+// server has no replicas.
+func (s *Server) RenewCertificate(ctx context.Context, expires time.Time) error {
+	a, err := newAuthority(expires)
+	if err != nil {
+		return err
+	}
+	c, err := s.Dial(ctx) // with the old one
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := a.write(s.dir); err != nil {
+		return err
+	}
+	v, err := c.Do(ctx, "CONFIG", "SET", "tls-ca-cert-file", s.CAFile(), "tls-cert-file", s.CertFile(), "tls-key-file", s.KeyFile())
+	if err := errors.Join(err, v.Err()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tls = a
+	return nil
 }
 
 func certificate(serial int64, name string) *x509.Certificate {
