@@ -40,6 +40,8 @@ var errClosed = errors.New("faultproxy: closed")
 type Options struct {
 	// RESP makes the proxy parse commands and replies. The connections must then be plain RESP, without TLS.
 	RESP bool
+	// Addr is the address to listen on, "127.0.0.2:port"; empty means a free port of 127.0.0.1.
+	Addr string
 	// Seed is that of the random delays.
 	Seed uint64
 	// DialTimeout bounds connecting to the target; 0 means 5 s.
@@ -81,18 +83,8 @@ func New(ctx context.Context, target string, o *Options) (*Proxy, error) {
 	p := &Proxy{target: target, o: *o, changed: make(chan struct{}), conns: map[*conn]struct{}{}}
 	p.o.DialTimeout = cmp.Or(p.o.DialTimeout, 5*time.Second)
 	p.random = rand.New(rand.NewPCG(o.Seed, 0))
-	for tries := 0; p.ln == nil; tries++ {
-		port, err := freeport.Take()
-		if err != nil {
-			return nil, err
-		}
-		p.port = port
-		if p.ln, err = net.Listen("tcp", p.Addr()); err != nil {
-			freeport.Release(port)
-			if tries == 20 {
-				return nil, fmt.Errorf("faultproxy: %w", err)
-			}
-		}
+	if err := p.listen(); err != nil {
+		return nil, fmt.Errorf("faultproxy: %w", err)
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	ln := p.ln
@@ -105,8 +97,32 @@ func New(ctx context.Context, target string, o *Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr returns the address clients connect to, "127.0.0.1:port".
-func (p *Proxy) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
+// listen opens the address of the options, or a free port.
+func (p *Proxy) listen() (err error) {
+	if p.o.Addr != "" {
+		p.ln, err = net.Listen("tcp", p.o.Addr)
+		return err
+	}
+	for tries := 0; ; tries++ {
+		port, err := freeport.Take()
+		if err != nil {
+			return err
+		}
+		p.port = port
+		if p.ln, err = net.Listen("tcp", p.Addr()); err == nil {
+			return nil
+		}
+		freeport.Release(port)
+		if tries == 20 {
+			return err
+		}
+	}
+}
+
+// Addr returns the address clients connect to: that of the options, or "127.0.0.1:port".
+func (p *Proxy) Addr() string {
+	return cmp.Or(p.o.Addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
+}
 
 // Close cuts all connections and returns when every goroutine has ended. It may be called more than once.
 func (p *Proxy) Close() error {
