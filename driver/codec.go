@@ -113,8 +113,8 @@ func (r *reader) fields(set uint64, t *Task) {
 	t.Hold = set&envHold != 0
 	if set&envHeaders != 0 {
 		n := r.count()
-		t.Headers = make(map[string]string, n)
-		for range n {
+		t.Headers = make(map[string]string, min(n, foreseen))
+		for i := 0; i < n && !r.bad; i++ {
 			k := r.string()
 			t.Headers[k] = r.string()
 		}
@@ -176,7 +176,7 @@ func DecodeEvents(dst []Event, b []byte) ([]Event, error) {
 	for len(r.b) > 0 && !r.bad {
 		head := Event{Time: r.time(r.uvarint()), Kind: EventKind(r.string())}
 		head.Queue, head.Type, head.Worker = r.string(), r.string(), r.string()
-		for range r.count() {
+		for n := r.count(); n > 0 && !r.bad; n-- {
 			e := head
 			if id := r.take(int(r.byte())); len(id) > 0 {
 				e.ID = UnpackID(id)
@@ -244,6 +244,10 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
+// foreseen is for how many items at most memory is reserved before they are read: what damaged bytes say of their number
+// is not to be trusted.
+const foreseen = 64
+
 // count reads a number of items, each of at least one byte, so that damaged bytes can't ask for much memory.
 func (r *reader) count() int {
 	n := r.uvarint()
@@ -258,8 +262,8 @@ func (r *reader) string() string { return string(r.take(r.count())) }
 
 func (r *reader) strings() []string {
 	n := r.count()
-	list := make([]string, 0, n)
-	for range n {
+	list := make([]string, 0, min(n, foreseen))
+	for i := 0; i < n && !r.bad; i++ {
 		list = append(list, r.string())
 	}
 	return list

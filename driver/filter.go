@@ -39,7 +39,7 @@ func (f *Filter) matchError(r *Record) bool {
 func (f *Filter) Validate() error {
 	for _, s := range f.States {
 		if !s.Valid() {
-			return Invalidf("unknown state %q: use %s", s, joinStates(States))
+			return Invalidf("unknown state %q: use %s", brief(s), joinStates(States))
 		}
 	}
 	for what, names := range map[string][]string{"task id": f.IDs, "queue": f.Queues, "task type": f.Types, "tag": f.Tags} {
@@ -74,7 +74,7 @@ func CheckPage(p Page) (int, error) {
 // CheckChange returns [ErrInvalid] unless c is well formed, and its Max with the default.
 func CheckChange(c *Change) (int, error) {
 	if c.Op.From() == nil {
-		return 0, Invalidf("unknown operation %q: use cancel, retry, run or delete", c.Op)
+		return 0, Invalidf("unknown operation %q: use cancel, retry, run or delete", brief(c.Op))
 	}
 	if c.Max < 0 || c.Max > MaxApply || len(c.IDs) > MaxApply {
 		return 0, Invalidf("an operation takes 1 to %d tasks at a time", MaxApply)

@@ -36,6 +36,9 @@ func AppendLogs(logs, add []LogLine) []LogLine {
 
 func logBytes(l *LogLine) int { return 32 + len(l.Message) + len(l.Attrs) }
 
+// brief is what an error shows of a word that nobody knows, which may be of any length.
+func brief[S ~string](word S) string { return CutText(string(word), 64) }
+
 // CutText returns s as valid UTF-8 without NUL, of at most n bytes, with a mark where it was cut.
 func CutText(s string, n int) string {
 	const mark = " …[cut]"

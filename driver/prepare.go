@@ -118,7 +118,7 @@ func CheckEncoding(what string, e Encoding, b []byte) error {
 		}
 		return nil
 	}
-	return Invalidf("unknown %s encoding %q: use json or raw", what, e)
+	return Invalidf("unknown %s encoding %q: use json or raw", what, brief(e))
 }
 
 func checkHeaders(t *Task, _ Capabilities) error {
@@ -192,13 +192,13 @@ func checkUnique(t *Task, _ Capabilities) error {
 			return Invalidf("the TTL of a unique key must be between 1ms and 100 years, got %v", u.TTL)
 		}
 	default:
-		return Invalidf("unknown end of uniqueness %q: use done, started or ttl", u.Until)
+		return Invalidf("unknown end of uniqueness %q: use done, started or ttl", brief(u.Until))
 	}
 	switch u.OnConflict {
 	case ConflictReturn, ConflictReject, ConflictReplace:
 		return nil
 	}
-	return Invalidf("unknown conflict policy %q: use return, reject or replace", u.OnConflict)
+	return Invalidf("unknown conflict policy %q: use return, reject or replace", brief(u.OnConflict))
 }
 
 func checkSupported(t *Task, c Capabilities) error {
@@ -279,7 +279,7 @@ func CheckSettlement(s *Settlement, c Capabilities) error {
 	switch s.Outcome {
 	case Complete, Retry, Snooze, Release, Discard, CancelOutcome:
 	default:
-		return Invalidf("unknown outcome %q", s.Outcome)
+		return Invalidf("unknown outcome %q", brief(s.Outcome))
 	}
 	switch {
 	case s.Delay < 0 || s.Delay > 100*365*24*time.Hour:

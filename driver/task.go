@@ -154,7 +154,7 @@ func ReachableDurability(c Capabilities, want Durability) (Durability, error) {
 		want = c.DefaultDurability
 	}
 	if !slices.Contains(Durabilities, want) {
-		return "", Invalidf("unknown durability level %q: use memory, disk or replicated", want)
+		return "", Invalidf("unknown durability level %q: use memory, disk or replicated", brief(want))
 	}
 	for _, d := range c.Durability {
 		if d.Reaches(want) {

@@ -81,5 +81,5 @@ func (s *Store) parseCursor(of, cursor string) (int64, error) {
 			return n, nil
 		}
 	}
-	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", cursor)
+	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", driver.CutText(cursor, 64))
 }

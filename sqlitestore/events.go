@@ -56,7 +56,7 @@ func (s *Store) readEvents(ctx context.Context, q *driver.EventQuery) (*driver.E
 		default:
 			n, err := s.parseCursor("events", q.After)
 			if err != nil || n > next {
-				return driver.Invalidf("the cursor %q is not one that this store gave out for its events", q.After)
+				return driver.Invalidf("the cursor %q is not one that this store gave out for its events", driver.CutText(q.After, 64))
 			}
 			from, page.Gap = max(n, oldest), n < oldest
 		}

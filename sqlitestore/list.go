@@ -137,7 +137,7 @@ func (s *Store) parseCursor(of, cursor string) (int64, error) {
 			return n, nil
 		}
 	}
-	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", cursor)
+	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", driver.CutText(cursor, 64))
 }
 
 // scanPart is how many candidates a scan looks at in one snapshot.
