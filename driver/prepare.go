@@ -140,10 +140,9 @@ func checkHeaders(t *Task, _ Capabilities) error {
 				return Invalidf("the value of header %q has a NUL byte", k)
 			}
 		}
-		size += len(k) + len(v)
-	}
-	if size > MaxHeaderBytes {
-		return Invalidf("the headers have %d bytes, %d are allowed", size, MaxHeaderBytes)
+		if size += len(k) + len(v); size > MaxHeaderBytes {
+			return Invalidf("the headers have more than %d bytes", MaxHeaderBytes)
+		}
 	}
 	return nil
 }

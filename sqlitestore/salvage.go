@@ -1,0 +1,170 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// Salvaged says what [Salvage] found.
+type Salvaged struct {
+	Tasks   int // handed over
+	Damaged int // of these, tasks of which only a part could be read: their state is empty, their history is not there
+	Lost    int // tasks whose own record can't be read, as far as they can be counted
+}
+
+// Salvage reads a store's file that Open refuses, or whose tasks can't be read any more, and calls yield for every task
+// whose own record is whole, the oldest first; an error of yield ends it. A record's Task can be enqueued in another
+// store as it is. Nothing of the file is changed: what is read is a copy of it, in the system's directory for temporary
+// files. All workers should have been stopped.
+//
+// Where the file's list of tables can't be read any more it returns [driver.ErrCorrupt], and nothing can be saved.
+func Salvage(ctx context.Context, path string, yield func(*driver.Record) error) (*Salvaged, error) {
+	dir, err := os.MkdirTemp("", "waggle-salvage-")
+	if err != nil {
+		return nil, driver.Errorf(driver.ErrUnavailable, "there is no place for a copy of %s: %w", path, err)
+	}
+	defer os.RemoveAll(dir)
+	copied := filepath.Join(dir, "copy.db")
+	for _, suffix := range []string{"", "-wal"} {
+		err := copyFile(copied+suffix, path+suffix)
+		if err != nil && !(suffix != "" && errors.Is(err, fs.ErrNotExist)) {
+			return nil, driver.Errorf(driver.ErrUnavailable, "%s can't be copied: %w", path+suffix, err)
+		}
+	}
+	db, err := sqlite.OpenConn(copied, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, dbErr(err)
+	}
+	v := &salvager{ctx: ctx, c: newConn(db), yield: yield}
+	defer v.c.close()
+	// Without this a file that was cut short is refused as a whole.
+	if err := v.c.run("PRAGMA writable_schema=on"); err != nil {
+		return nil, err
+	}
+	if _, err := v.c.number("SELECT count(*) FROM sqlite_schema WHERE name = 'task'"); err != nil {
+		return nil, noDatabase(path)
+	}
+	// A number that no task is behind, from whichever place still tells one.
+	last := v.most("salvage_next", "salvage_last_task", "salvage_last_id", "salvage_last_ended", "salvage_last_due", "salvage_last_held")
+	err = v.span(1, int64(last))
+	if err != nil {
+		return nil, err
+	}
+	v.found.Lost = max(v.found.Lost, v.most("salvage_count", "salvage_counters")-v.found.Tasks)
+	return &v.found, nil
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// salvager reads what can be read.
+type salvager struct {
+	ctx   context.Context
+	c     *conn
+	yield func(*driver.Record) error
+	found Salvaged
+}
+
+// most returns the highest number that one of several statements gives, of those that can be run.
+func (v *salvager) most(names ...string) int {
+	most := int64(0)
+	for _, name := range names {
+		if n, err := v.c.stmt(name).one(); err == nil {
+			most = max(most, n)
+		}
+	}
+	return int(most)
+}
+
+// span reads the tasks from one number to another. Where a page is damaged it goes on with the halves of what is left.
+func (v *salvager) span(from, to int64) error {
+	for from <= to {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		const batch = 500
+		var seqs []int64
+		err := v.c.stmt("salvage_tasks").ints(from, to, batch).rows(func(s *sqlite.Stmt) error {
+			seqs = append(seqs, s.ColumnInt64(0))
+			return nil
+		})
+		for _, seq := range seqs {
+			if err := v.task(seq); err != nil {
+				return err
+			}
+			from = seq + 1
+		}
+		if err == nil {
+			if len(seqs) < batch {
+				return nil
+			}
+			continue
+		}
+		if from >= to {
+			return nil // one number of a damaged page, which may have been a task's
+		}
+		middle := from + (to-from)/2
+		if err := v.span(from, middle); err != nil {
+			return err
+		}
+		from = middle + 1
+	}
+	return nil
+}
+
+// task hands over one task: all that is stored of it, or else its own record alone.
+func (v *salvager) task(seq int64) error {
+	r, err := v.c.record(seq)
+	whole, sound, readErr := v.own(seq)
+	switch {
+	case readErr != nil || !sound:
+		v.found.Lost++
+		return nil
+	case err != nil || r == nil || r.Type == "" || r.Queue == "":
+		r = whole
+		v.found.Damaged++
+	}
+	v.found.Tasks++
+	return v.yield(r)
+}
+
+// own reads a task's own record, and reports whether it is the one that was written.
+func (v *salvager) own(seq int64) (r *driver.Record, sound bool, err error) {
+	var lane int64
+	_, err = v.c.stmt("salvage_task").ints(seq).row(func(s *sqlite.Stmt) error {
+		packed, envelope, payload := columnBytes(s, 0), columnBytes(s, 5), columnBytes(s, 6)
+		lane = s.ColumnInt64(1)
+		r = &driver.Record{EnqueuedAt: timeOf(s.ColumnInt64(3))}
+		sound = s.ColumnInt64(4) == checksum(packed, envelope, payload) && driver.DecodeEnvelope(envelope, &r.Task) == nil
+		r.ID, r.Priority, r.Payload = driver.UnpackID(packed), int(s.ColumnInt64(2)), payload
+		return nil
+	})
+	if err != nil || r == nil {
+		return nil, false, err
+	}
+	r.Type, r.Queue = "unknown", driver.DefaultQueue // unless the list of lanes can be read
+	_, _ = v.c.stmt("salvage_lane").ints(lane).row(func(s *sqlite.Stmt) error {
+		r.Queue, r.Type = s.ColumnText(0), s.ColumnText(1)
+		return nil
+	})
+	return r, sound, nil
+}
