@@ -42,7 +42,7 @@ func (b Backoff) Delay(n int) time.Duration {
 	if b.Fixed || d <= 0 {
 		return d
 	}
-	return rand.N(d + 1)
+	return rand.N(min(d, math.MaxInt64-1) + 1)
 }
 
 // Validate returns [ErrInvalid] if a field is out of range.

@@ -128,13 +128,15 @@ func TestSalvageGoesRoundDamagedPages(t *testing.T) {
 		t.Errorf("%d of %d tasks, %+v", len(got), len(want), found)
 	}
 	s := open(t, dbPath(t), nil)
+	var tasks []*driver.Task
 	for _, r := range got {
-		res, err := s.Enqueue(t.Context(), []*driver.Task{&r.Task}, driver.EnqueueOptions{})
-		if err == nil {
-			err = res[0].Err
-		}
-		if err != nil {
-			t.Errorf("task %s can't be enqueued again: %v", r.ID, err)
+		tasks = append(tasks, &r.Task)
+	}
+	results, err := s.Enqueue(t.Context(), tasks, driver.EnqueueOptions{})
+	must(t, err)
+	for i, r := range results {
+		if r.Err != nil {
+			t.Errorf("task %s can't be enqueued again: %v", tasks[i].ID, r.Err)
 		}
 	}
 }

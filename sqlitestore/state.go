@@ -229,9 +229,12 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// timeOf is the reverse of millis.
+// The first and the last millisecond of the years that JSON can tell.
+const firstMillis, lastMillis = -62135596800000, 253402300799999
+
+// timeOf is the reverse of millis. A time that no store writes is none: only damage brings it about.
 func timeOf(ms int64) time.Time {
-	if ms == 0 {
+	if ms == 0 || ms < firstMillis || ms > lastMillis {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()
