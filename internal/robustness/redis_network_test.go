@@ -20,6 +20,7 @@ var outages = map[string]func(p *faultproxy.Proxy) error{
 	"requests lost":  set(faultproxy.ClientToServer, faultproxy.Fault{Mode: faultproxy.Drop}),
 	"half open":      set(faultproxy.Both, faultproxy.Fault{Mode: faultproxy.Blackhole}),
 	"half a second":  set(faultproxy.Both, faultproxy.Fault{Delay: 500 * time.Millisecond}),
+	"five seconds":   set(faultproxy.Both, faultproxy.Fault{Delay: 4500 * time.Millisecond, Jitter: time.Second}),
 	"a thin line":    set(faultproxy.Both, faultproxy.Fault{BytesPerSecond: 8 << 10}),
 	"byte by byte":   set(faultproxy.Both, faultproxy.Fault{Slice: 1}),
 	"slow and jumpy": set(faultproxy.Both, faultproxy.Fault{Delay: 50 * time.Millisecond, Jitter: 100 * time.Millisecond}),
