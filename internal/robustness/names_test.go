@@ -28,7 +28,7 @@ type nameEntry struct {
 // nameTrouble is what is wrong with a name.
 type nameTrouble int
 
-// The troubles: the server has failed, there is no such name, there is no answer.
+// The troubles: the server has failed, there is no such name, there is no answer until that changes.
 const (
 	noTrouble nameTrouble = iota
 	nameFails
@@ -70,9 +70,9 @@ func (s *nameServer) serve(c net.Conn) {
 			return
 		}
 		answer, changed := s.answer(question)
-		if answer == nil {
-			<-changed // then the resolver is to ask again
-			return
+		for answer == nil { // it is answered late, so that a lookup which others have joined meanwhile does not fail them
+			<-changed
+			answer, changed = s.answer(question)
 		}
 		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
 			return
