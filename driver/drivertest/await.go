@@ -31,7 +31,7 @@ var awaitCases = []testCase{
 	{"a fetch that waits does not where there is work", fetchAwaitedThere},
 	{"a fetch that waits is over when its time is", fetchAwaitedIdle},
 	{"a fetch that waits claims for its own queues and types only", fetchAwaitedForeign},
-	{"one task ends the wait of one fetch", fetchAwaitedOne},
+	{"one task ends the wait of one fetch, not of all", fetchAwaitedOne},
 	{"a fetch that waits knows of a queue that is paused or new by then", fetchAwaitedChanges},
 	{"a fetch that waits does not for a worker that is not registered", fetchAwaitedUnknown},
 	{"what a fetch claimed whose wait was cut short is in Held", fetchAwaitedCut},

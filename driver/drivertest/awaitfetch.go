@@ -2,7 +2,6 @@ package drivertest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -93,32 +92,47 @@ func fetchAwaitedForeign(h *harness) {
 	h.wantClaims("after an enqueue", done, "a")
 }
 
+// fetchAwaitedOne counts the waits of a group of idle workers that end in vain while tasks come one by one. Were each task
+// to end all waits, they would be tasks × workers.
 func fetchAwaitedOne(h *harness) {
-	h.register("a", "b")
+	const workers, n = 8, 20
 	ctx, stop := context.WithCancel(h.limit)
 	defer stop()
-	first, second := h.fetchLater(ctx, request("a", 1)), h.fetchLater(ctx, request("b", 1))
-	h.add(tasks("t", 2)...)
-	one, two := <-first, <-second
-	h.must(errors.Join(one.err, two.err))
-	if len(one.Claims) != 1 || len(two.Claims) != 1 || one.Claims[0].ID == two.Claims[0].ID {
-		h.Errorf("two tasks for two workers: got %v and %v", claimIDs(one.Claims), claimIDs(two.Claims))
+	ended := make(chan awaited, workers)
+	again := func(worker string) {
+		go func() { ended <- <-h.fetchLater(ctx, request(worker, 1)) }()
 	}
-	first, second = h.fetchLater(ctx, request("a", 1)), h.fetchLater(ctx, request("b", 1))
-	h.add(task("only", nil))
-	got, other := awaited{}, second
-	select {
-	case got = <-first:
-	case got = <-second:
-		other = first
+	for i := range workers {
+		h.register(fmt.Sprint("w-", i))
+		again(fmt.Sprint("w-", i))
 	}
-	h.must(got.err)
-	if len(got.Claims) != 1 {
-		h.Errorf("one task: the fetch of %s returned with %v", got.worker, claimIDs(got.Claims))
+	vain := 0
+	for i := range n {
+		id := fmt.Sprint("t-", i)
+		h.add(task(id, nil))
+		for claimed := false; !claimed; {
+			select {
+			case got := <-ended:
+				h.must(got.err)
+				if len(got.Claims) == 0 {
+					vain++
+				}
+				for _, c := range got.Claims {
+					claimed = claimed || c.ID == id
+					h.end(got.worker, c, driver.Complete)
+				}
+				again(got.worker)
+			case <-time.After(patience):
+				h.Fatalf("nobody got %s", id)
+			}
+		}
 	}
-	stop()
-	if last := <-other; last.err == nil && len(last.Claims) > 0 {
-		h.Errorf("one task: %s got %v too", last.worker, claimIDs(last.Claims))
+	limit := n + 2*workers // as in awaitOneTaskOneWorker, with what was claimed left out
+	if !h.caps.Ordered {
+		limit += n
+	}
+	if vain > limit {
+		h.Errorf("%d tasks ended %d waits in vain, want up to %d", n, vain, limit)
 	}
 }
 
