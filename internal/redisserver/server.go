@@ -189,7 +189,7 @@ func (s *Server) inSync(ctx context.Context, master *Server) error {
 		return err
 	}
 	defer c.Close()
-	if _, err := c.Do(ctx, "PUBLISH", "sync", "?"); err != nil { // replicas get it too, and it needs no key
+	if _, err := c.Do(ctx, "FUNCTION", "FLUSH"); err != nil { // nobody has functions, and it needs no key, so no slot
 		return err
 	}
 	sent, err := master.Info(ctx, "replication")
