@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -510,9 +511,19 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 
 // hashFields reads fields of one of a shard's hashes; "" where there is none.
 func (s *Store) hashFields(ctx context.Context, sh *shard, hash string, fields []string) ([]string, error) {
+	c := s.control
+	if _, limited := ctx.Deadline(); limited && len(s.shards) == 1 {
+		c = s.direct // see call
+	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
-	list, err := s.control.Do(ctx, s.control.B().Hmget().Key(sh.key(hash)).Field(fields...).Build()).ToArray()
+	ask := func() ([]rueidis.RedisMessage, error) {
+		return c.Do(ctx, c.B().Hmget().Key(sh.key(hash)).Field(fields...).Build()).ToArray()
+	}
+	list, err := ask()
+	for tries := 1; tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil; tries++ {
+		list, err = ask()
+	}
 	if err != nil {
 		return nil, s.ended(ctx, err)
 	}

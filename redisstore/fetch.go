@@ -400,6 +400,9 @@ func (t *tended) toPrune(s *Store, queues []string) []string {
 	var list []string
 	// With thousands of queues there would be some to look at in every fetch, and they would be all that it waits for.
 	pause := len(queues) > pruneMost && now.Sub(t.last) < pruneGap
+	if pause && len(t.over) == 0 {
+		return nil
+	}
 	for _, q := range queues {
 		if len(list) == pruneMost {
 			break

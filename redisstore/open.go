@@ -179,10 +179,16 @@ func (s *Store) connect() error {
 			o.PipelineMultiplex, o.BlockingPoolSize = -1, 8
 			o.DisableRetry = s.target.mode == standalone // only what reads is ever repeated, and only another node may answer
 		}},
-		{&s.data, func(o *rueidis.ClientOption) { o.PipelineMultiplex = 1; o.BlockingPoolSize = poolSize }},
+		{&s.data, func(o *rueidis.ClientOption) {
+			o.PipelineMultiplex, o.BlockingPoolSize = 1, poolSize
+			o.Dialer.KeepAlive = 3 * time.Second
+		}},
 		{&s.direct, func(o *rueidis.ClientOption) {
 			o.DisableAutoPipelining = true
 			o.PipelineMultiplex, o.BlockingPoolSize = -1, poolSize
+			// One that is looked at before use needs no watch; but it may be dead without a sign, so there should not be many.
+			o.Dialer.KeepAlive = 10 * time.Second
+			o.BlockingPoolMinSize, o.BlockingPoolCleanup = 4, 30*time.Second
 		}},
 		{&s.waiting, func(o *rueidis.ClientOption) { o.PipelineMultiplex = -1; o.BlockingPoolSize = 4096 }},
 	} {
