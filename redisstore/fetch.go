@@ -382,7 +382,7 @@ const (
 	pruneEvery = 5 * time.Second
 	// pruneMost is how many queues are looked at at once, and pruneGap the least time between two such looks on behalf of
 	// a worker that serves more.
-	pruneMost, pruneGap = 64, 100 * time.Millisecond
+	pruneMost, pruneGap = 64, time.Second
 )
 
 // toPrune returns those of the queues that are to be looked at now.
