@@ -3,6 +3,7 @@ package waggle_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,5 +149,24 @@ func TestStopBeforeRegistration(t *testing.T) {
 			t.Errorf("stopped after %v", took)
 		}
 		e.store.set(nil)
+	})
+}
+
+// A worker that is on its way out takes the store's word that its id is unknown for no loss: it does not register again.
+func TestUnregisteringIsNoLoss(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		e.store.set(once("unregister", after, 3)) // done, but the worker hears of it later than its other calls do
+		var c counter
+		e.enqueue("x", nil, nil)
+		r := e.work(&waggle.WorkerOptions{UntilEmpty: true}, func(w *waggle.Worker) { w.HandleFunc("x", c.until(time.Second), nil) })
+		if err := <-r.done; err != nil {
+			t.Fatal(err)
+		}
+		if n := e.store.count("register"); n != 1 {
+			t.Errorf("the worker registered %d times, want once", n)
+		}
+		if n := e.logs.count(slog.LevelError, "the lease was lost: registering again"); n != 0 {
+			t.Error("the worker says that its lease was lost")
+		}
 	})
 }

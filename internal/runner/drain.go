@@ -35,6 +35,7 @@ func (r *Runner) drain(s *session) {
 }
 
 func (r *Runner) unregister(s *session) {
+	s.leaving.Store(true)
 	t := trouble{log: r.cfg.Logger, op: "unregister", limit: r.cfg.Lease}
 	call, cancel := context.WithTimeout(s.ctx, r.callTimeout())
 	defer cancel()

@@ -32,6 +32,8 @@ type session struct {
 	settler  settler
 	reporter reporter
 
+	leaving atomic.Bool // it is being unregistered: that its id is unknown then is no loss
+
 	// Guarded by desk.mu.
 	active int // handlers running
 	over   bool
@@ -66,8 +68,11 @@ func (s *session) why() error { return context.Cause(s.ctx) }
 // lost reports whether the session ended because its lease did.
 func (s *session) lost() bool { return errors.Is(s.why(), driver.ErrLeaseLost) }
 
-// failed looks at the error of a store call and ends the session if the store said so. It reports whether it did.
+// failed looks at the error of a store call and ends the session if the store said so. It reports whether the store did.
 func (s *session) failed(err error) bool {
+	if errors.Is(err, driver.ErrLeaseLost) && s.leaving.Load() {
+		return true
+	}
 	if errors.Is(err, driver.ErrLeaseLost) || fatal(err) {
 		s.desk.abandonBecause(s, err)
 		return true
