@@ -100,9 +100,8 @@ type Fetcher interface {
 	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
 	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call.
 	//
-	// With Wait it first waits as Await does ForWork, at most for so long, and then does all this in any case; how many
-	// claims that brings is again a hint that may have been wrong. An engine for which a round trip is dear has both in
-	// one. If ctx ends during the wait, the error is the context's and the claims may have happened.
+	// With Wait it first waits as Await does ForWork, at most for so long, and then does all this in any case; as there,
+	// the wait may end in vain. An engine for which a round trip is dear has both in one. If ctx ends during the wait, the error is the context's and the claims may have happened.
 	//
 	// A Fetch with Max 0 claims nothing and does the rest. If a reply was lost, the claims may have happened: call
 	// Held, never assume.

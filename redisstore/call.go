@@ -43,13 +43,19 @@ func (s *Store) call(ctx context.Context, c rueidis.CoreClient, sh *shard, sc *s
 	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
-	m, err := c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
-	_, others := c.(rueidis.Client) // else there is only the one connection
-	for tries := 1; others && tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil; tries++ {
+	var m rueidis.RedisMessage
+	ask := func() (err error) {
 		m, err = c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+		return err
+	}
+	var err error
+	if _, others := c.(rueidis.Client); others {
+		err = repeated(ctx, ask)
+	} else {
+		err = ask() // there is only the one connection
 	}
 	if sc.reads && connectionLost(ctx, err) {
-		m, err = c.Do(ctx, evalsha(c, sc, keys, args)).ToMessage()
+		err = ask()
 	}
 	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
 		m, err = c.Do(ctx, eval(c, sc, keys, args)).ToMessage()

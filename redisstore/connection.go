@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -25,6 +26,15 @@ var errNotSent = driver.Errorf(driver.ErrUnavailable, "the server has ended the 
 
 // mostTries is on how many connections a call is tried at most: all that a client may keep, and a new one.
 const mostTries = poolSize + 1
+
+// repeated makes a call again, on another connection, as long as nothing was sent.
+func repeated(ctx context.Context, call func() error) error {
+	err := call()
+	for tries := 1; tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil; tries++ {
+		err = call()
+	}
+	return err
+}
 
 // conn is a connection to a server.
 type conn struct {

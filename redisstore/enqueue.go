@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -517,13 +516,11 @@ func (s *Store) hashFields(ctx context.Context, sh *shard, hash string, fields [
 	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
-	ask := func() ([]rueidis.RedisMessage, error) {
-		return c.Do(ctx, c.B().Hmget().Key(sh.key(hash)).Field(fields...).Build()).ToArray()
-	}
-	list, err := ask()
-	for tries := 1; tries < mostTries && errors.Is(err, errNotSent) && ctx.Err() == nil; tries++ {
-		list, err = ask()
-	}
+	var list []rueidis.RedisMessage
+	err := repeated(ctx, func() (err error) {
+		list, err = c.Do(ctx, c.B().Hmget().Key(sh.key(hash)).Field(fields...).Build()).ToArray()
+		return err
+	})
 	if err != nil {
 		return nil, s.ended(ctx, err)
 	}

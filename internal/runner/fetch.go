@@ -113,8 +113,8 @@ func (f *fetcher) run(stop context.Context) error {
 	}
 }
 
-// fetch claims up to n tasks and puts them on the desk. It waits for work first, which a stop cuts short. The claiming
-// itself is not: what it claims would lie in nobody's hands until the worker has gone.
+// fetch claims up to n tasks and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
+// hands until the worker has gone. Only where it waits for work first it does, and then run asks what was claimed.
 func (f *fetcher) fetch(idle context.Context, n int, wait time.Duration) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
 	base := f.s.ctx
