@@ -25,8 +25,8 @@
 //
 // A [Client] enqueues ([Client.Enqueue], [Client.EnqueueBatch]), waits for results ([Client.Wait], [Result]), and
 // inspects and operates queues. A [Worker] runs handlers ([Handle]) until its context ends. What a handler returns is its
-// verdict: see [Handler]. Stores are opened by the engines' packages, such as sqlitestore and memstore; package
-// waggletest helps to test handlers.
+// verdict: see [Handler]. Package stores opens a store by its URL, and each engine's package (sqlitestore, redisstore, memstore)
+// its own; package waggletest helps to test handlers.
 //
 // # Errors
 //

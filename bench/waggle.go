@@ -10,7 +10,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/internal/config"
+	open "github.com/waggleq/waggle/stores"
 )
 
 // waggleSpecs returns Waggle once for each kind of store that this build has an engine for and that the comparison can
@@ -18,7 +18,7 @@ import (
 func waggleSpecs() []*spec {
 	var specs []*spec
 	for _, kind := range []storeKind{redisStore, sqliteStore, postgresStore} {
-		if slices.Contains(config.Schemes(), waggleScheme[kind]) {
+		if slices.Contains(open.Schemes(), waggleScheme[kind]) {
 			specs = append(specs, waggleSpec(kind))
 		}
 	}
@@ -52,7 +52,7 @@ type waggleContestant struct {
 }
 
 func openWaggle(ctx context.Context, url string) (contestant, error) {
-	store, err := config.OpenStore(ctx, url)
+	store, err := open.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}

@@ -24,9 +24,9 @@ import (
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/cli"
-	"github.com/waggleq/waggle/internal/config"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/stores"
 )
 
 // asWaggle in the environment makes the test binary the waggle command.
@@ -133,7 +133,7 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 // countCompleted follows the event feed and sends the number of tasks that have completed, each time it grows.
 func countCompleted(t *testing.T, storeURL string) <-chan int {
 	t.Helper()
-	store, err := config.OpenStore(t.Context(), storeURL)
+	store, err := stores.Open(t.Context(), storeURL)
 	if err != nil {
 		t.Fatal(err)
 	}

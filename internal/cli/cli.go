@@ -19,7 +19,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/internal/config"
+	"github.com/waggleq/waggle/stores"
 )
 
 // Main runs the command with the arguments that follow its name and returns its exit code.
@@ -119,8 +119,10 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if err := a.flagsFromEnv(cmd.Flags()); err != nil {
 		return err
 	}
-	if err := config.Check(a.store); err != nil {
-		return err
+	if a.store != "" || cmd.Flags().Changed("store") {
+		if err := stores.Check(a.store); err != nil {
+			return err
+		}
 	}
 	a.began = true
 	return nil
@@ -149,19 +151,27 @@ func (a *app) flagsFromEnv(flags *pflag.FlagSet) error {
 // storeURL is the URL of the store in use, for people.
 func (a *app) storeURL() string {
 	if a.store != "" {
-		return config.Redact(a.store)
+		return stores.Redact(a.store)
 	}
-	u, err := config.DefaultURL()
+	u, err := stores.DefaultURL()
 	if err != nil {
 		return "(no default store)"
 	}
 	return u
 }
 
+// openAny opens the store that the user named, or the default one.
+func (a *app) openAny(ctx context.Context) (driver.Store, error) {
+	if a.store == "" {
+		return stores.OpenDefault(ctx)
+	}
+	return stores.Open(ctx, a.store)
+}
+
 // open opens the store that the user named. Stores that other processes can't see are refused, as what is put in would
 // be lost with this process.
 func (a *app) open(ctx context.Context) (driver.Store, error) {
-	store, err := config.OpenStore(ctx, a.store)
+	store, err := a.openAny(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", a.storeURL(), err)
 	}

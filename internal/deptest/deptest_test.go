@@ -78,10 +78,10 @@ func TestCheck(t *testing.T) {
 				".":                   {"./driver", "./internal/runner"},
 				"./waggletest":        {".", "./driver", "./memstore"},
 				"./httpapi":           {"."},
-				"./internal/config":   {".", "./driver", "./memstore", "./sqlitestore"},
-				"./internal/cli":      {".", "./internal/config", "github.com/spf13/cobra"},
+				"./stores":            {"./driver", "./memstore", "./sqlitestore"},
+				"./internal/cli":      {".", "./stores", "github.com/spf13/cobra"},
 				"./cmd/waggle":        {"./internal/cli", "os"},
-				"./examples/hello":    {".", "./memstore"},
+				"./examples/hello":    {".", "./memstore", "./stores"},
 			},
 			tests: map[string][]string{
 				"./sqlitestore": {"./driver/drivertest", "./memstore", "./sqlitestore"},
@@ -146,8 +146,8 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			name:    "main with more than the commands",
-			imports: map[string][]string{"./cmd/waggle": {"./internal/config"}, "./internal/config": nil},
-			fault:   "./cmd/waggle imports ./internal/config",
+			imports: map[string][]string{"./cmd/waggle": {"./stores"}, "./stores": nil},
+			fault:   "./cmd/waggle imports ./stores",
 		},
 		{
 			name:    "an example with an internal package",
@@ -174,18 +174,18 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckFollowsImports has a fault one step away: config may import an
-// engine, the library must not reach it through config.
+// TestCheckFollowsImports has a fault one step away: stores may import an
+// engine, the library must not reach it through stores.
 func TestCheckFollowsImports(t *testing.T) {
 	t.Parallel()
 	pkgs := graph(map[string][]string{
-		".":                 {"./internal/config"},
-		"./internal/config": {"./sqlitestore"},
-		"./sqlitestore":     nil,
+		".":             {"./stores"},
+		"./stores":      {"./sqlitestore"},
+		"./sqlitestore": nil,
 	}, nil)
 	want := []string{
-		". imports ./internal/config: the library imports no engine",
-		". depends on ./sqlitestore through ./internal/config: the library imports no engine",
+		". imports ./stores: the library imports no engine",
+		". depends on ./sqlitestore through ./stores: the library imports no engine",
 	}
 	if got := Check(pkgs, Rules); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

@@ -35,16 +35,16 @@ var otherThanMemory = engines[1:]
 var root = []string{"."}
 
 // public is what an application can import beside the engines.
-var public = []string{".", "./dashboard/...", "./driver", "./httpapi/...", "./waggletest"}
+var public = []string{".", "./dashboard/...", "./driver", "./httpapi/...", "./stores", "./waggletest"}
 
 // above are the packages that put the others together.
-var above = []string{"./cmd/...", "./internal/cli/...", "./internal/config/..."}
+var above = []string{"./cmd/...", "./internal/cli/...", "./stores"}
 
 // library is what is built on the contract without knowing an engine.
 var library = []string{".", "./driver", "./internal/..."}
 
 // Rules is the table. The order of the house, from the ground up:
-// driver, engines; driver, internal, waggle, handlers; then config, cli, cmd.
+// driver, engines; driver, internal, waggle, handlers; then stores, cli, cmd.
 var Rules = []Rule{
 	{
 		Of:  "./driver",
@@ -97,20 +97,20 @@ var Rules = []Rule{
 	},
 
 	{
-		Of:    "./internal/config/...",
-		May:   slices.Concat(library, engines, []string{thirdParty}),
-		Never: []string{"./cmd/...", "./internal/cli/..."},
-		Why:   "config joins the engines to URL schemes and is below the commands",
+		Of:    "./stores",
+		May:   slices.Concat([]string{"./driver", leaves}, engines),
+		Never: slices.Concat(root, []string{"./cmd/...", "./internal/cli/..."}),
+		Why:   "stores joins the engines to URL schemes and knows nothing else",
 	},
 	{
 		Of:    "./internal/cli/...",
-		May:   slices.Concat(library, []string{"./dashboard/...", "./httpapi/...", thirdParty}),
+		May:   slices.Concat(library, []string{"./dashboard/...", "./httpapi/...", "./stores", thirdParty}),
 		Never: []string{"./cmd/..."},
-		Why:   "commands get their engine from internal/config",
+		Why:   "commands get their engine from package stores",
 	},
 	{
 		Of:    "./internal/figures",
-		May:   slices.Concat(library, engines, []string{thirdParty}),
+		May:   slices.Concat(library, engines, []string{"./stores", thirdParty}),
 		Never: []string{"./cmd/..."},
 		Why:   "the figures are measured on the library, the engines and the command itself",
 	},
@@ -129,7 +129,7 @@ var Rules = []Rule{
 		Of:    "./internal/...",
 		May:   []string{"./driver", "./internal/...", thirdParty},
 		Never: slices.Concat(engines, above, root),
-		Why:   "only internal/config and the commands are above the library and the engines",
+		Why:   "only stores and the commands are above the library and the engines",
 	},
 }
 

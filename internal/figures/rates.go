@@ -14,7 +14,7 @@ import (
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/bareloop"
-	"github.com/waggleq/waggle/internal/config"
+	"github.com/waggleq/waggle/stores"
 )
 
 const (
@@ -157,7 +157,7 @@ type site struct {
 
 // openStore opens a store by its URL, or a SQLite file by its path.
 func openStore(ctx context.Context, where string) (*site, error) {
-	store, err := config.OpenStore(ctx, where)
+	store, err := stores.Open(ctx, where)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package config
+package stores
 
 import (
 	"errors"
@@ -38,6 +38,7 @@ func TestBadURLs(t *testing.T) {
 		"redis+cluster://h/3":     "only database 0",
 		"redis://h?color=blue":    `unknown option "color"`,
 		"redis://u:hunter2%@host": "redis://u:xxxxx@host",
+		"":                        "URL is empty",
 		"queue":                   "neither a URL nor a path",
 		"sqlite:":                 "write sqlite:PATH",
 		"sqlite://host/q.db":      "on this machine",
@@ -45,12 +46,12 @@ func TestBadURLs(t *testing.T) {
 		"sqlite:a\x00b":           "NUL byte",
 		"nope://u:hunter2@host/0": `scheme "nope"`,
 	} {
-		_, err := OpenStore(t.Context(), in)
+		_, err := Open(t.Context(), in)
 		if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("OpenStore(%q): %v; want an ErrInvalid that says %q", in, err, want)
+			t.Errorf("Open(%q): %v; want an ErrInvalid that says %q", in, err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("OpenStore(%q) tells the password: %v", in, err)
+			t.Errorf("Open(%q) tells the password: %v", in, err)
 		}
 	}
 }
@@ -79,7 +80,7 @@ func TestDefaultURL(t *testing.T) {
 
 func TestOpenDefaultMakesItsDirectory(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", filepath.Join(t.TempDir(), "new"))
-	store, err := OpenStore(t.Context(), "")
+	store, err := OpenDefault(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, format string) {
 		raw := strings.ReplaceAll(format, "%s", secret)
 		scheme, rest, err := split(raw)
-		if (Check(raw) == nil) != (err == nil || raw == "") {
+		if (Check(raw) == nil) != (err == nil) {
 			t.Errorf("Check(%q) does not agree with split: %v", raw, err)
 		}
 		switch {

@@ -1,6 +1,13 @@
-// Package config turns a store's URL into a store. It holds the only map of URL schemes to engines, so that a program
-// that imports an engine itself, and not this package, links that engine alone.
-package config
+// Package stores opens a store by its URL, so that a program moves from one engine to another by a change of a string:
+//
+//	store, err := stores.Open(ctx, os.Getenv("QUEUE_STORE")) // sqlite:queue.db here, redis://HOST there
+//	…
+//	defer store.Close()
+//	client, err := waggle.NewClient(store, nil)
+//
+// It holds the only map of URL schemes to engines, and links all of them. A program that stays with one engine imports
+// that engine's package (sqlitestore, redisstore or memstore) instead, and links no other.
+package stores
 
 import (
 	"context"
@@ -20,10 +27,10 @@ import (
 // the colon.
 type opener func(ctx context.Context, scheme, rest string) (driver.Store, error)
 
-// Schemes lists the URL schemes that [OpenStore] knows, sorted.
+// Schemes lists the URL schemes that [Open] knows, sorted.
 func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 
-// OpenStore opens the store that a URL names:
+// Open opens the store that a URL names:
 //
 //	sqlite:PATH, or just a PATH   a SQLite file, made if it is not there, in a directory that is
 //	memory:                       a store in this process, gone with it
@@ -31,14 +38,12 @@ func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 //	redis-sentinel://HOST,…/NAME  the master that Sentinel knows by this name; with TLS rediss-sentinel:
 //	redis+cluster://HOST,…        a Redis or Valkey Cluster; with TLS rediss+cluster:
 //
-// What else a Redis URL may hold is told at [redisstore.Open].
+// A Redis URL may hold more: see the Open function of package redisstore. Close the store when its clients and workers
+// have ended.
 //
-// The empty URL is [DefaultURL], whose directory is made if needed. It returns [driver.ErrInvalid] for a URL that
-// names no engine and otherwise what the engine returns; no error text holds a password.
-func OpenStore(ctx context.Context, storeURL string) (driver.Store, error) {
-	if storeURL == "" {
-		return openDefault(ctx)
-	}
+// It returns [driver.ErrInvalid] for a URL that names no engine, the empty one among them, and otherwise what the
+// engine returns; no error text holds a password.
+func Open(ctx context.Context, storeURL string) (driver.Store, error) {
 	scheme, rest, err := split(storeURL)
 	if err != nil {
 		return nil, err
@@ -46,17 +51,29 @@ func OpenStore(ctx context.Context, storeURL string) (driver.Store, error) {
 	return engines[scheme](ctx, scheme, rest)
 }
 
-// Check returns [driver.ErrInvalid] if OpenStore could not tell which engine a URL means. It opens nothing.
-func Check(storeURL string) error {
-	if storeURL == "" {
-		return nil
+// OpenDefault opens the store at [DefaultURL], and makes its directory if needed.
+func OpenDefault(ctx context.Context) (driver.Store, error) {
+	path, err := defaultPath()
+	if err != nil {
+		return nil, err
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, driver.Errorf(driver.ErrUnavailable, "can't make the directory of the default store: %w; name another store with --store", err)
+	}
+	return engines["sqlite"](ctx, "sqlite", path)
+}
+
+// Check returns [driver.ErrInvalid] if [Open] could not tell which engine a URL means. It opens nothing.
+func Check(storeURL string) error {
 	_, _, err := split(storeURL)
 	return err
 }
 
 // split finds the scheme of a store's URL; a plain path is a SQLite file.
 func split(storeURL string) (scheme, rest string, err error) {
+	if storeURL == "" {
+		return "", "", driver.Invalidf("the store's URL is empty: use %s or the path of a .db file", knownSchemes())
+	}
 	scheme, rest, found := strings.Cut(storeURL, ":")
 	if !found || isPath(storeURL, scheme) {
 		if looksLikeFile(storeURL) {
@@ -108,7 +125,7 @@ func sqlitePath(rest string) (string, error) {
 	return path, nil
 }
 
-// DefaultURL is the store that every terminal of a user shares: waggle/waggle.db in the XDG state directory.
+// DefaultURL is the store that every terminal of a user shares, and that the waggle command uses if it is told no other: waggle/waggle.db in the XDG state directory.
 func DefaultURL() (string, error) {
 	path, err := defaultPath()
 	if err != nil {
@@ -135,17 +152,6 @@ func stateHome() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	return filepath.Join(home, ".local", "state"), err
-}
-
-func openDefault(ctx context.Context) (driver.Store, error) {
-	path, err := defaultPath()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, driver.Errorf(driver.ErrUnavailable, "can't make the directory of the default store: %w; name another store with --store", err)
-	}
-	return engines["sqlite"](ctx, "sqlite", path)
 }
 
 // Redact returns a store's URL for people to read: a password in it is replaced by "xxxxx", and so is the value of
