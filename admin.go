@@ -3,6 +3,8 @@ package waggle
 import (
 	"context"
 	"time"
+
+	"github.com/waggleq/waggle/internal/guard"
 )
 
 // Cancel calls a task off. One that is not running becomes cancelled; of one that runs the cancellation is asked for:
@@ -85,7 +87,9 @@ func (c *Client) Drain(ctx context.Context, queue string, progress func(left int
 			}
 		}
 		if progress != nil && left != last {
-			progress(left)
+			if fault := guard.Call(func() { progress(left) }); fault != nil {
+				return failed("drain queue "+queue, inCallback(fault))
+			}
 		}
 		if left == 0 {
 			return nil
@@ -110,7 +114,9 @@ func (c *Client) Purge(ctx context.Context, queue string, states []State, progre
 		}
 		total += res.Changed
 		if progress != nil {
-			progress(total)
+			if fault := guard.Call(func() { progress(total) }); fault != nil {
+				return total, failed("purge queue "+queue, inCallback(fault))
+			}
 		}
 		if !res.More {
 			return total, nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/sidelog"
 )
 
 // Client puts tasks into a store and asks about them. All its methods may be called concurrently; one client serves a
@@ -15,6 +16,8 @@ import (
 type Client struct {
 	store   driver.Store
 	opts    ClientOptions
+	side    *sidelog.Handler
+	logger  *slog.Logger // to side
 	limits  driver.Limits
 	enqueue EnqueueFunc // the middleware round store
 	lanes   lanes
@@ -77,14 +80,18 @@ func NewClient(store driver.Store, opts *ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, failed("new client", err)
 	}
-	c := &Client{store: store, opts: o, limits: limits}
+	side := sidelog.New(o.Logger.Handler())
+	c := &Client{store: store, opts: o, limits: limits, side: side, logger: slog.New(side)}
 	c.lanes.init(c)
 	c.waits.init(c)
 	if len(o.Middleware) > 0 {
 		c.enqueue = c.enqueueTasks
 		for i := len(o.Middleware) - 1; i >= 0; i-- {
-			c.enqueue = o.Middleware[i](c.enqueue)
+			if c.enqueue, err = wrapEnqueue(o.Middleware[i], c.enqueue); err != nil {
+				return nil, failed("new client", err)
+			}
 		}
+		c.enqueue = c.guarded(c.enqueue)
 	}
 	return c, nil
 }
@@ -96,6 +103,7 @@ func (c *Client) Store() driver.Store { return c.store }
 // Wait return [ErrClosed], and so do waits under way. It does not close the store. A second Close does the same again.
 func (c *Client) Close(ctx context.Context) error {
 	c.waits.close()
+	defer c.side.Flush(logPatience)
 	return failed("close client", c.lanes.close(ctx))
 }
 

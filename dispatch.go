@@ -3,11 +3,12 @@ package waggle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
 	"github.com/waggleq/waggle/internal/logkey"
 	"github.com/waggleq/waggle/internal/runner"
 )
@@ -58,7 +59,7 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
 func invoke(ctx context.Context, h Handler, t *Task) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, string(debug.Stack())}
+			err = guard.Panicked(v)
 		}
 	}()
 	return h(ctx, t)
@@ -70,31 +71,42 @@ func (d *dispatcher) settle(t *Task, e *entry, err error) driver.Settlement {
 	if err == nil {
 		return driver.Settlement{Outcome: driver.Complete, Result: result.Bytes, ResultEncoding: result.Encoding}
 	}
-	// The number of failures before this one is Attempt-1: attempts that spend none are not counted.
-	delay := func() time.Duration { return e.opts.Backoff.Delay(t.Attempt) }
-	p, panicked := errors.AsType[*panicError](err)
-	var st driver.Settlement
-	if panicked || errors.Is(err, errGoexit) {
-		st = driver.Settlement{Outcome: driver.Retry, Delay: delay(), Error: err.Error()}
-		if t.job.CancelAsked() {
-			st.Outcome, st.Delay = driver.CancelOutcome, 0
-		}
-		if panicked {
-			st.Stack = p.stack
-		}
-	} else {
-		st = settlementOf(&t.ctx, err, t.job.CancelAsked(), delay)
-	}
-	d.log(t, &st)
+	st := d.verdict(t, e, err)
+	d.tell(t, &st)
 	return st
 }
 
-// log says how an attempt ended that did not complete the task. A failing handler is no trouble of Waggle's: Info.
-func (d *dispatcher) log(t *Task, st *driver.Settlement) {
-	l := d.opts.Logger
-	if !l.Enabled(context.Background(), slog.LevelInfo) {
-		return
+// verdict says what an error of a handler means. The error may be of the user's making, and each of its methods may panic,
+// end its goroutine, or stand on a nil pointer: then the attempt has failed, and no more.
+func (d *dispatcher) verdict(t *Task, e *entry, err error) driver.Settlement {
+	// The number of failures before this one is Attempt-1: attempts that spend none are not counted.
+	delay := func() time.Duration { return e.opts.Backoff.Delay(t.Attempt) }
+	if err == errGoexit {
+		return d.fault(t, err.Error(), "", delay)
 	}
+	if p, ok := err.(*guard.Fault); ok { // as it is: no method of the user's must be called to find it
+		return d.fault(t, p.Text, p.Stack, delay)
+	}
+	var st driver.Settlement
+	if p := guard.Apart(func() { st = settlementOf(&t.ctx, err, t.job.CancelAsked(), delay) }); p != nil {
+		return d.fault(t, fmt.Sprintf("the handler's error (%T) can't be read: %s", err, p.Text), p.Stack, delay)
+	}
+	return st
+}
+
+// fault is the outcome of an attempt that ended in a panic or the like.
+func (d *dispatcher) fault(t *Task, text, stack string, delay func() time.Duration) driver.Settlement {
+	st := driver.Settlement{Outcome: driver.Retry, Error: text, Stack: stack}
+	if t.job.CancelAsked() {
+		st.Outcome = driver.CancelOutcome
+	} else {
+		st.Delay = delay()
+	}
+	return st
+}
+
+// tell logs how an attempt ended that did not complete the task. A failing handler is no trouble of Waggle's: Info.
+func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
 	attrs := []slog.Attr{
 		slog.String(logkey.TaskID, t.ID), slog.String(logkey.TaskType, t.Type), slog.String(logkey.Queue, t.Queue),
 		slog.Int(logkey.Attempt, t.Attempt), slog.String(logkey.Outcome, string(st.Outcome)),
@@ -103,10 +115,10 @@ func (d *dispatcher) log(t *Task, st *driver.Settlement) {
 		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay))
 	}
 	if st.Error != "" {
-		attrs = append(attrs, slog.String(logkey.Error, st.Error))
+		attrs = append(attrs, slog.String(logkey.Error, driver.CutText(st.Error, driver.MaxErrorBytes)))
 	}
 	if st.Stack != "" {
-		attrs = append(attrs, slog.String(logkey.Stack, st.Stack))
+		attrs = append(attrs, slog.String(logkey.Stack, driver.CutText(st.Stack, driver.MaxErrorBytes)))
 	}
-	l.LogAttrs(context.Background(), slog.LevelInfo, "task did not complete", attrs...)
+	d.logger.LogAttrs(context.Background(), slog.LevelInfo, "task did not complete", attrs...)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
 )
 
 // Handler runs one task. Its error is the verdict on the attempt: nil completes the task, [RetryAfter], [Snooze],
@@ -95,10 +96,15 @@ func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 		return
 	case w.started:
 		w.refuse(driver.Invalidf("type %q is registered after the worker was started", typ))
-		w.opts.Logger.Error("a handler is registered after the worker was started: it is never called", "type", typ)
+		w.logger.Error("a handler is registered after the worker was started: it is never called", "type", typ)
 		return
 	}
-	w.entries[typ] = &entry{w.wrap(h), o}
+	h, err := w.wrap(h)
+	if err != nil {
+		w.refuse(driver.Errorf(ErrInvalid, "type %q: %w", typ, err))
+		return
+	}
+	w.entries[typ] = &entry{h, o}
 }
 
 // refuse keeps a mistake for Run to report.
@@ -108,11 +114,16 @@ func (w *Worker) refuse(err error) {
 	}
 }
 
-func (w *Worker) wrap(h Handler) Handler {
+// wrap puts the middleware round a handler.
+func (w *Worker) wrap(h Handler) (Handler, error) {
 	for i := len(w.opts.Middleware) - 1; i >= 0; i-- {
-		if m := w.opts.Middleware[i]; m != nil {
-			h = m(h)
+		m, next := w.opts.Middleware[i], h
+		if fault := guard.Call(func() { h = m(next) }); fault != nil {
+			return nil, driver.Invalidf("middleware %d does not wrap a handler: %w", i+1, fault)
+		}
+		if h == nil {
+			return nil, driver.Invalidf("middleware %d wraps a handler in nil", i+1)
 		}
 	}
-	return h
+	return h, nil
 }

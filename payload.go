@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
 )
 
 // Data is a payload or a result as it is stored.
@@ -86,9 +87,13 @@ func encode(what string, v any) (Data, error) {
 	case Data:
 		return v, nil
 	}
-	b, err := json.Marshal(v)
+	var b []byte
+	var err error
+	if fault := guard.Call(func() { b, err = json.Marshal(v) }); fault != nil {
+		err = fault
+	}
 	if err != nil {
-		return Data{}, driver.Errorf(ErrInvalid, "the %s can't be written as JSON: %w", what, fmt.Errorf("%T: %w", v, err))
+		return Data{}, driver.Errorf(ErrInvalid, "the %s can't be written as JSON: %w", what, fmt.Errorf("%T: %w", v, readable(err)))
 	}
 	return Data{Bytes: b, Encoding: EncodingJSON}, nil
 }

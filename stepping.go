@@ -22,5 +22,6 @@ func step(ctx context.Context, worker any, store driver.Store, limit int) (int, 
 		return 0, err
 	}
 	cfg.Store = store
+	defer w.side.Flush(logPatience)
 	return runner.Step(ctx, cfg, limit)
 }

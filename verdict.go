@@ -40,7 +40,8 @@ func Discard(err error) error { return &verdict{outcome: driver.Discard, err: er
 // Cancel is a verdict: it ends the task as cancelled. err says why; it may be nil.
 func Cancel(err error) error { return &verdict{outcome: driver.CancelOutcome, err: err} }
 
-// settlementOf turns what a handler returned into the outcome of the attempt.
+// settlementOf turns what a handler returned into the outcome of the attempt. It calls the error's own methods, which may
+// do anything: see [dispatcher.verdict].
 //
 //   - nil: completed, even if cancellation was asked for: the work is done.
 //   - Discard: discarded.
@@ -89,18 +90,4 @@ func errorText(err error, v *verdict, cause error) string {
 		return fmt.Sprintf("%v: %s", cause, text)
 	}
 	return text
-}
-
-// panicError is a panic of a handler.
-type panicError struct {
-	value any
-	stack string
-}
-
-func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// Unwrap gives access to an error that was the panic's value.
-func (p *panicError) Unwrap() error {
-	err, _ := p.value.(error)
-	return err
 }

@@ -212,7 +212,7 @@ func (w *waits) firstPage(ctx context.Context) (*driver.EventPage, error) {
 // that is waited for is looked at.
 func (w *waits) recover(ctx context.Context, err error, cursor string, troubled *int) string {
 	if *troubled++; *troubled == 1 {
-		w.c.opts.Logger.Error("the events of the store can't be read: trying again", logkey.Error, err)
+		w.c.logger.Error("the events of the store can't be read: trying again", logkey.Error, err)
 	}
 	pause := min(10*time.Millisecond<<min(*troubled, 10), 2*time.Second)
 	timer := time.NewTimer(pause/2 + rand.N(pause/2))

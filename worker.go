@@ -18,6 +18,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/logkey"
 	"github.com/waggleq/waggle/internal/runner"
+	"github.com/waggleq/waggle/internal/sidelog"
 )
 
 // Queue is a queue that a worker serves. Weight is its share among the worker's queues; 0 means 1.
@@ -50,8 +51,8 @@ type WorkerOptions struct {
 	// other worker: no task is available, active, scheduled or retryable. Pending tasks don't count, and those of a
 	// paused queue do.
 	UntilEmpty bool
-	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. Default:
-	// slog.Default().
+	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. The worker never
+	// waits for it: lines that it does not take in time are dropped, and their number is told. Default: slog.Default().
 	Logger *slog.Logger
 	// Middleware wraps every handler, the first outermost.
 	Middleware []Middleware
@@ -171,6 +172,8 @@ func (o *WorkerOptions) validate() error {
 type Worker struct {
 	store  driver.Store
 	opts   WorkerOptions
+	side   *sidelog.Handler
+	logger *slog.Logger // to side: nothing that decides waits for the user's handler
 	client *Client
 
 	mu       sync.Mutex
@@ -197,9 +200,13 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{store: store, opts: o, client: client, entries: make(map[string]*entry)}
+	w := &Worker{store: store, opts: o, client: client, side: client.side, logger: client.logger, entries: make(map[string]*entry)}
 	if o.AnyType != nil {
-		w.anyType = &entry{w.wrap(o.AnyType), o.AnyTypeOptions.withDefaults()}
+		h, err := w.wrap(o.AnyType)
+		if err != nil {
+			return nil, failed("new worker", err)
+		}
+		w.anyType = &entry{h, o.AnyTypeOptions.withDefaults()}
 	}
 	return w, nil
 }
@@ -230,10 +237,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return failed("run worker", err)
 	}
-	w.opts.Logger.Info("worker starts", logkey.Queues, w.queueNames(), logkey.Types, w.Types(), logkey.Slots, w.opts.Slots,
+	defer w.side.Flush(logPatience)
+	w.logger.Info("worker starts", logkey.Queues, w.queueNames(), logkey.Types, w.Types(), logkey.Slots, w.opts.Slots,
 		logkey.Lease, w.opts.Lease)
 	err = r.Run(ctx)
-	w.opts.Logger.Info("worker has stopped", logkey.Worker, r.WorkerID())
+	w.logger.Info("worker has stopped", logkey.Worker, r.WorkerID())
 	if cerr := w.client.Close(context.WithoutCancel(ctx)); err == nil {
 		err = cerr
 	}
@@ -260,7 +268,7 @@ func (w *Worker) start() (*runner.Runner, error) {
 func (w *Worker) config() runner.Config {
 	host, _ := os.Hostname() // only shown
 	cfg := runner.Config{
-		Store: w.store, Handler: (*dispatcher)(w), Logger: w.opts.Logger, NewWorkerID: w.newID,
+		Store: w.store, Handler: (*dispatcher)(w), Logger: w.logger, NewWorkerID: w.newID,
 		Host: host, PID: os.Getpid(), Build: w.opts.Build,
 		Strict: w.opts.StrictQueues, Slots: w.opts.Slots, Lease: w.opts.Lease, Drain: max(w.opts.DrainTimeout, 0),
 		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort, Intake: w.opts.Intake,

@@ -20,6 +20,9 @@ type movers struct {
 	ctx  context.Context
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
+
+	mu  sync.Mutex
+	err error // what ended a loop that no further try could mend
 }
 
 // startMovers starts a loop for each list. Their ctx ends with the given one, or with an error that trying again does not
@@ -40,10 +43,17 @@ var errMoversDone = errors.New("the worker has stopped")
 func (m *movers) end() error {
 	m.stop(errMoversDone)
 	m.wg.Wait()
-	if cause := context.Cause(m.ctx); fatal(cause) {
-		return cause
-	}
-	return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// fail ends all loops, and the worker with them.
+func (m *movers) fail(err error) {
+	m.mu.Lock()
+	m.err = err
+	m.mu.Unlock()
+	m.stop(err)
 }
 
 func (m *movers) run(in driver.Intake) {
@@ -64,7 +74,7 @@ func (m *movers) run(in driver.Intake) {
 		switch {
 		case err == nil || m.ctx.Err() != nil:
 		case fatal(err):
-			m.stop(err)
+			m.fail(err)
 		default:
 			tr.hit(m.ctx, err)
 		}
