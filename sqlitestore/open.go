@@ -14,9 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +46,8 @@ type Options struct {
 	// PollEvery is how often an idle store looks for changes by other processes where the operating system does not
 	// tell of them, 1ms…1s; default 5ms.
 	PollEvery time.Duration
+	// MustExist refuses a path where there is no store yet with [driver.ErrUnavailable], and makes none.
+	MustExist bool
 
 	statfs func(path string) (fsInfo, error) // for tests
 }
@@ -127,10 +126,10 @@ var errClosed = driver.Errorf(driver.ErrClosed, "the sqlite store is closed")
 // Open opens the store in the file at path, made if needed with mode 0600, in a directory that is there. opts may be nil.
 // It waits for another process that is just making or migrating the file.
 //
-// Errors: [driver.ErrInvalid] (options; the file is the database of another program; the file system is a network file
-// system), [driver.ErrCorrupt] (the file is no database or is damaged), [driver.ErrUnsupported] (a newer version of
-// this program made it), [driver.ErrUnavailable] (there is
-// no such directory, or it can't be opened).
+// Errors: [driver.ErrInvalid] (options; path is a URL; the file is the database of another program, or has a second name;
+// the file system is a network file system), [driver.ErrCorrupt] (the file is no database, is damaged, or does not belong
+// to the files beside it), [driver.ErrUnsupported] (a newer version of this program made it), [driver.ErrUnavailable]
+// (there is no such directory, or, with MustExist, no store; it can't be opened). An error changes no file.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	o := opts.withDefaults()
 	if err := o.validate(); err != nil {
@@ -139,7 +138,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if sqlite.VersionNumber < minSQLite {
 		return nil, driver.Errorf(driver.ErrUnsupported, "this program was built with SQLite %s, 3.51.3 or later is needed", sqlite.Version)
 	}
-	path, err := preparePath(path, o.statfs)
+	path, err := preparePath(path, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -310,49 +309,4 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 		return ctx.Err()
 	}
 	return err
-}
-
-// fileMode keeps tasks from other users.
-const fileMode os.FileMode = 0o600
-
-// preparePath makes the file if needed, and refuses places where a database can't live.
-func preparePath(path string, statfs func(string) (fsInfo, error)) (string, error) {
-	if path == "" || path == ":memory:" {
-		return "", driver.Invalidf("the sqlite store needs the path of a file; for tasks in memory use the memory store")
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", driver.Errorf(driver.ErrUnavailable, "open %s: %w", path, err)
-	}
-	dir := filepath.Dir(path)
-	switch info, err := os.Stat(dir); {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", driver.Errorf(driver.ErrUnavailable, "there is no directory %s for the database: check the path, or make the directory first", dir)
-	case err != nil:
-		return "", driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be looked at: %w", err)
-	case !info.IsDir():
-		return "", driver.Errorf(driver.ErrUnavailable, "%s is not a directory, so no database can be in it: check the path", dir)
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // the -wal file lies beside the real one
-	}
-	if err := refuseNetwork(filepath.Dir(path), statfs); err != nil {
-		return "", err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	switch {
-	case err == nil:
-		// Closed before any connection opens it: closing a file ends all locks that this process has on it.
-		return path, f.Close()
-	case !errors.Is(err, os.ErrExist):
-		return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be made: %w", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be read: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", driver.Invalidf("%s is not a file: name a file, such as %s", path, filepath.Join(path, "waggle.db"))
-	}
-	return path, nil
 }

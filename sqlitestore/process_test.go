@@ -65,7 +65,7 @@ func killSelf() {
 }
 
 func runChild(role string, args []string) {
-	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie}
+	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie, "crash": childCrash}
 	roles[role](args)
 }
 
@@ -95,6 +95,24 @@ func childEnqueue(args []string) {
 	if err := s.Close(); err != nil {
 		panic(err)
 	}
+}
+
+// childCrash enqueues as childEnqueue does, says "done", and waits to be killed with its store open.
+func childCrash(args []string) {
+	s := childOpen(args[0])
+	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		panic(err)
+	}
+	for i := range n {
+		task := &driver.Task{Type: "t", ID: fmt.Sprintf("%s-%d", args[1], i)}
+		results, err := s.Enqueue(context.Background(), []*driver.Task{task}, driver.EnqueueOptions{})
+		if err != nil || results[0].Err != nil {
+			panic(fmt.Sprint(err, results))
+		}
+	}
+	fmt.Println("done")
+	select {}
 }
 
 // childWork claims and completes until the queue is empty, and writes the ids of what it has completed.

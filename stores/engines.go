@@ -24,21 +24,21 @@ func init() {
 	}
 }
 
-func openMemory(_ context.Context, _, rest string) (driver.Store, error) {
+func openMemory(_ context.Context, _, rest string, _ bool) (driver.Store, error) {
 	if rest != "" {
 		return nil, driver.Invalidf("the memory store has no name: write memory:")
 	}
 	return memstore.Open(nil)
 }
 
-func openSQLite(ctx context.Context, _, rest string) (driver.Store, error) {
+func openSQLite(ctx context.Context, _, rest string, mustExist bool) (driver.Store, error) {
 	path, err := sqlitePath(rest)
 	if err != nil {
 		return nil, err
 	}
-	return sqlitestore.Open(ctx, path, nil)
+	return sqlitestore.Open(ctx, path, &sqlitestore.Options{MustExist: mustExist})
 }
 
-func openRedis(ctx context.Context, scheme, rest string) (driver.Store, error) {
+func openRedis(ctx context.Context, scheme, rest string, _ bool) (driver.Store, error) {
 	return redisstore.Open(ctx, scheme+":"+rest, nil)
 }

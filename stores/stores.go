@@ -24,8 +24,8 @@ import (
 )
 
 // opener opens the store that a URL names. The scheme is one that the map of engines gives it; rest is what follows
-// the colon.
-type opener func(ctx context.Context, scheme, rest string) (driver.Store, error)
+// the colon. With mustExist no store is made.
+type opener func(ctx context.Context, scheme, rest string, mustExist bool) (driver.Store, error)
 
 // Schemes lists the URL schemes that [Open] knows, sorted.
 func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
@@ -41,14 +41,24 @@ func Schemes() []string { return slices.Sorted(maps.Keys(engines)) }
 // A Redis URL may hold more: see the Open function of package redisstore. Close the store when its clients and workers
 // have ended.
 //
-// It returns [driver.ErrInvalid] for a URL that names no engine, the empty one among them, and otherwise what the
-// engine returns; no error text holds a password.
+// It returns [driver.ErrInvalid] for a URL that names no engine, the empty one among them, or has an option that the engine
+// does not know, and otherwise what the engine returns; no error text holds a password.
 func Open(ctx context.Context, storeURL string) (driver.Store, error) {
+	return open(ctx, storeURL, false)
+}
+
+// OpenExisting is [Open] for programs that only look: where there is no SQLite file it makes none and returns
+// [driver.ErrUnavailable]. On the other engines it is the same as Open.
+func OpenExisting(ctx context.Context, storeURL string) (driver.Store, error) {
+	return open(ctx, storeURL, true)
+}
+
+func open(ctx context.Context, storeURL string, mustExist bool) (driver.Store, error) {
 	scheme, rest, err := split(storeURL)
 	if err != nil {
 		return nil, err
 	}
-	return engines[scheme](ctx, scheme, rest)
+	return engines[scheme](ctx, scheme, rest, mustExist)
 }
 
 // OpenDefault opens the store at [DefaultURL], and makes its directory if needed.
@@ -60,7 +70,7 @@ func OpenDefault(ctx context.Context) (driver.Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, driver.Errorf(driver.ErrUnavailable, "can't make the directory of the default store: %w; name another store with --store", err)
 	}
-	return engines["sqlite"](ctx, "sqlite", path)
+	return engines["sqlite"](ctx, "sqlite", path, false)
 }
 
 // Check returns [driver.ErrInvalid] if [Open] could not tell which engine a URL means. It opens nothing.
@@ -112,6 +122,10 @@ func knownSchemes() string {
 
 // sqlitePath returns the file that the part after "sqlite:" names; three slashes begin an absolute path, as in a URL.
 func sqlitePath(rest string) (string, error) {
+	if _, query, found := strings.Cut(rest[strings.LastIndexByte(rest, '/')+1:], "?"); found {
+		name, _, _ := strings.Cut(query, "=")
+		return "", driver.Invalidf("the URL of the SQLite store has the unknown option %q: there are none for SQLite, write sqlite:PATH", driver.CutText(name, 64))
+	}
 	path, hasHost := strings.CutPrefix(rest, "//")
 	if hasHost && !strings.HasPrefix(path, "/") {
 		return "", driver.Invalidf("a SQLite store is on this machine: write sqlite:PATH or sqlite:///PATH, not sqlite://%s", path)

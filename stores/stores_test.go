@@ -1,7 +1,9 @@
 package stores
 
 import (
+	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,6 +46,8 @@ func TestBadURLs(t *testing.T) {
 		"sqlite://host/q.db":      "on this machine",
 		"memory:x":                "has no name",
 		"sqlite:a\x00b":           "NUL byte",
+		"sqlite:a.db?foo=1":       `unknown option "foo"`,
+		"./a.db?foo":              `unknown option "foo"`,
 		"nope://u:hunter2@host/0": `scheme "nope"`,
 	} {
 		_, err := Open(t.Context(), in)
@@ -52,6 +56,26 @@ func TestBadURLs(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open(%q) tells the password: %v", in, err)
+		}
+	}
+}
+
+func TestOpenExistingMakesNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "q.db")
+	if _, err := OpenExisting(t.Context(), "sqlite:"+path); !errors.Is(err, driver.ErrUnavailable) || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want ErrUnavailable with the path", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+	for _, open := range []func(context.Context, string) (driver.Store, error){Open, OpenExisting} {
+		store, err := open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (a *app) bench(ctx context.Context, f *benchFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
-	store, err := a.openAny(ctx) // a store in memory will do here
+	store, err := a.openOrMake(ctx) // a store in memory will do here
 	if err != nil {
 		return fmt.Errorf("store %s: %w", a.storeURL(), err)
 	}

@@ -160,18 +160,34 @@ func (a *app) storeURL() string {
 	return u
 }
 
-// openAny opens the store that the user named, or the default one.
-func (a *app) openAny(ctx context.Context) (driver.Store, error) {
+// openOrMake opens the store that the user named, or the default one, and makes it if needed: what is to be there for
+// commands that add tasks or run workers.
+func (a *app) openOrMake(ctx context.Context) (driver.Store, error) {
 	if a.store == "" {
 		return stores.OpenDefault(ctx)
 	}
 	return stores.Open(ctx, a.store)
 }
 
+// openExisting is openOrMake for commands that only look: they make no store.
+func (a *app) openExisting(ctx context.Context) (driver.Store, error) {
+	u := a.store
+	if u == "" {
+		var err error
+		if u, err = stores.DefaultURL(); err != nil {
+			return nil, err
+		}
+	}
+	return stores.OpenExisting(ctx, u)
+}
+
+// opening opens a store.
+type opening func(context.Context) (driver.Store, error)
+
 // open opens the store that the user named. Stores that other processes can't see are refused, as what is put in would
 // be lost with this process.
-func (a *app) open(ctx context.Context) (driver.Store, error) {
-	store, err := a.openAny(ctx)
+func (a *app) open(ctx context.Context, how opening) (driver.Store, error) {
+	store, err := how(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", a.storeURL(), err)
 	}
@@ -182,9 +198,13 @@ func (a *app) open(ctx context.Context) (driver.Store, error) {
 	return store, nil
 }
 
-// withClient opens the store, runs do, and closes both client and store.
-func (a *app) withClient(ctx context.Context, do func(c *waggle.Client) error) (err error) {
-	store, err := a.open(ctx)
+// withClient opens the store, which must be there, runs do, and closes both client and store.
+func (a *app) withClient(ctx context.Context, do func(c *waggle.Client) error) error {
+	return a.withClientOf(ctx, a.openExisting, do)
+}
+
+func (a *app) withClientOf(ctx context.Context, how opening, do func(c *waggle.Client) error) (err error) {
+	store, err := a.open(ctx, how)
 	if err != nil {
 		return err
 	}

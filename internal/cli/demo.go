@@ -116,7 +116,7 @@ func (a *app) demo(ctx context.Context, f *demoFlags) (err error) {
 	if a.format != formatTable {
 		out, term = a.err, a.errTerm
 	}
-	return a.withClient(ctx, func(c *waggle.Client) error {
+	return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error {
 		d := &demo{
 			app: a, flags: f, client: c, queue: "demo-" + driver.NewID(), news: make(chan demoNews, 64),
 			number: map[string]int{}, story: newStory(out, term), cluster: cluster, lease: demoLease,

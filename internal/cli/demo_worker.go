@@ -64,7 +64,7 @@ func (a *app) demoWorkerCommand() *cobra.Command {
 }
 
 func (a *app) demoWork(ctx context.Context, queue, name string, lease time.Duration) error {
-	store, err := a.open(ctx)
+	store, err := a.open(ctx, a.openOrMake)
 	if err != nil {
 		return err
 	}

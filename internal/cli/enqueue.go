@@ -144,7 +144,7 @@ func (a *app) enqueue(ctx context.Context, f *enqueueFlags, args []string) error
 		if err := f.check(typ, nil); err != nil {
 			return err
 		}
-		return a.withClient(ctx, func(c *waggle.Client) error { return a.enqueueLines(ctx, c, typ, f) })
+		return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error { return a.enqueueLines(ctx, c, typ, f) })
 	}
 	payload, err := a.payload(f, args[1:])
 	if err != nil {
@@ -153,7 +153,7 @@ func (a *app) enqueue(ctx context.Context, f *enqueueFlags, args []string) error
 	if err := f.check(typ, payload); err != nil {
 		return err
 	}
-	return a.withClient(ctx, func(c *waggle.Client) error { return a.enqueueOne(ctx, c, typ, payload, f) })
+	return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error { return a.enqueueOne(ctx, c, typ, payload, f) })
 }
 
 // maxInput bounds what is read from standard input as one payload: no store takes more.

@@ -36,8 +36,14 @@ func FuzzCommandLine(f *testing.F) {
 			return // another store would be a file, and nobody would end the wait
 		}
 		command := fuzzed[int(which)%len(fuzzed)]
-		args := slices.Concat([]string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "waggle.db")}, command, strings.Split(words, "\n"))
+		store := "sqlite:" + filepath.Join(t.TempDir(), "waggle.db")
+		args := slices.Concat([]string{"--store", store}, command, strings.Split(words, "\n"))
 		var out, err bytes.Buffer
+		made, openErr := (&app{store: store}).openOrMake(t.Context())
+		if openErr != nil {
+			t.Fatal(openErr)
+		}
+		_ = made.Close() // nothing was done with it
 		a := &app{in: strings.NewReader(in), out: &out, err: &err, env: func(string) string { return "" }}
 		code := a.run(t.Context(), args)
 		switch code {

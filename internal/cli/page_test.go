@@ -76,12 +76,14 @@ Every command takes ` + "`--store URL`" + `:
 
 | URL | store |
 |---|---|
-| none | ` + "`waggle/waggle.db`" + ` in ` + "`$XDG_STATE_HOME`" + `, or in ` + "`~/.local/state`" + ` if that is not set; made if needed |
-| ` + "`sqlite:PATH`" + `, ` + "`sqlite:///PATH`" + ` | this SQLite file; made if needed, in a directory that is there |
+| none | ` + "`waggle/waggle.db`" + ` in ` + "`$XDG_STATE_HOME`" + `, or in ` + "`~/.local/state`" + ` if that is not set |
+| ` + "`sqlite:PATH`" + `, ` + "`sqlite:///PATH`" + ` | this SQLite file, in a directory that is there |
 | ` + "`PATH`" + ` | the same, if it has a slash or ends in .db, .sqlite or .sqlite3 |
 | ` + "`redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`" + ` | a Redis or Valkey server; with TLS ` + "`rediss:`" + ` |
 | ` + "`redis-sentinel://HOST,HOST/NAME`" + ` | the master that Sentinel knows by this name; with TLS ` + "`rediss-sentinel:`" + ` |
 | ` + "`redis+cluster://HOST,HOST`" + ` | a Cluster; with TLS ` + "`rediss+cluster:`" + ` |
+
+A SQLite file that is not there is made by the commands that add tasks or run workers, and by no other.
 
 No message shows a password. To keep it out of the list of processes, put the URL into ` + "`WAGGLE_STORE`" + `, or the password into
 a file that ` + "`?password_file=FILE`" + ` names. A Redis URL takes ` + "`?replicas=N`, `?durability=LEVEL` and `?timeout=DURATION`" + ` too: see

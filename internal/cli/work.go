@@ -95,7 +95,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := a.open(ctx)
+	store, err := a.open(ctx, a.openOrMake)
 	if err != nil {
 		return err
 	}
