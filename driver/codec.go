@@ -29,9 +29,10 @@ const (
 	envUnique
 	envKey
 	envWeight
-	envDependsOn
-	envHold  // no data
-	envKnown = envHold<<1 - 1
+	envDependsOn // of no use any more
+	envHold      // no data
+	envPlan
+	envKnown = envPlan<<1 - 1
 )
 
 // AppendEnvelope appends the envelope of a prepared task (see [Prepare]) to dst.
@@ -40,7 +41,7 @@ func AppendEnvelope(dst []byte, t *Task) []byte {
 		flag(envAt, !t.At.IsZero()) | flag(envExpiresAt, !t.ExpiresAt.IsZero()) |
 		flag(envMaxAttempts, t.MaxAttempts != DefaultMaxAttempts) | flag(envCrashLimit, t.CrashLimit != DefaultCrashLimit) |
 		flag(envTimeout, t.Timeout != 0) | flag(envUnique, t.Unique != nil) | flag(envKey, t.Key != "") |
-		flag(envWeight, t.Weight != 0) | flag(envDependsOn, len(t.DependsOn) > 0) | flag(envHold, t.Hold)
+		flag(envWeight, t.Weight != 0) | flag(envHold, t.Hold) | flag(envPlan, t.Plan != nil)
 	return appendFields(binary.AppendUvarint(append(dst, envelopeVersion), set), set, t)
 }
 
@@ -81,8 +82,8 @@ func appendFields(dst []byte, set uint64, t *Task) []byte {
 		dst = appendString(dst, t.Key)
 	}
 	number(envWeight, int64(t.Weight))
-	if set&envDependsOn != 0 {
-		dst = appendStrings(dst, t.DependsOn)
+	if set&envPlan != 0 {
+		dst = appendString(appendString(appendString(dst, t.Plan.Kind), t.Plan.Name), t.Plan.Step)
 	}
 	return dst
 }
@@ -135,7 +136,10 @@ func (r *reader) fields(set uint64, t *Task) {
 	}
 	r.number(set&envWeight, func(v uint64) { t.Weight = int(v) })
 	if set&envDependsOn != 0 {
-		t.DependsOn = r.strings()
+		r.strings()
+	}
+	if set&envPlan != 0 {
+		t.Plan = &TaskPlan{PlanRef: PlanRef{Kind: r.string(), Name: r.string()}, Step: r.string()}
 	}
 }
 

@@ -35,6 +35,7 @@ type Store interface {
 	Settler
 	Inspector
 	Maintainer
+	Planner
 
 	// Capabilities tells what this engine offers. It returns the same value for the life of the store, without I/O.
 	Capabilities() Capabilities
@@ -59,7 +60,7 @@ type Enqueuer interface {
 	// reached is [ErrNotDurable] for the whole call, with unknown outcome. A level that the engine does not offer (see
 	// [Capabilities]) is ErrNotDurable with nothing stored.
 	//
-	// The state of an accepted task is pending if Hold is set (or it depends on tasks that have not ended), else
+	// The state of an accepted task is pending if Hold is set, else
 	// scheduled if its time is in the store's future, else available. Available tasks wake idle workers: see Await.
 	//
 	// What was there before comes first: an existing id is found even while its queue is draining, and a draining queue
@@ -94,7 +95,8 @@ type Fetcher interface {
 	// declared are not touched and cost nothing; a nil Types declares all. Paused queues give nothing.
 	//
 	// Before claiming, Fetch promotes tasks of the declared pairs that are due (in the order of their times), discards declared tasks whose expiry
-	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention; each
+	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention, plans among
+	// it if it asks for any; each
 	// step is bounded per call, so that no call takes long.
 	//
 	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
@@ -210,7 +212,7 @@ type Maintainer interface {
 	SetQueue(ctx context.Context, queue string, patch QueuePatch) (*QueueConfig, error)
 
 	// Maintain does, for all queues and types, what Fetch does for its own: promotes what is due, discards what has
-	// expired, prunes what is beyond retention, and recovers the tasks of workers whose lease has run out: those go
+	// expired, prunes what is beyond retention, removes plans whose Expires has passed, and recovers the tasks of workers whose lease has run out: those go
 	// back to available at their old place, with no attempt spent and one crash counted, or end as discarded with
 	// [ReasonCrashes] when the crashes reach CrashLimit; if cancellation was asked for they end as cancelled, whatever
 	// the crashes. Each step is bounded
@@ -222,12 +224,6 @@ type Maintainer interface {
 	// repaired if repair is set. A sound store has none. It may take long and holds up no worker for more than
 	// a moment at a time.
 	Audit(ctx context.Context, repair bool) ([]Finding, error)
-
-	// PutSchedules creates or replaces schedules by name; DeleteSchedules removes them; Schedules lists all, sorted
-	// by name. They need [Capabilities].Schedules and return [ErrUnsupported] without it. See [Schedule].
-	PutSchedules(ctx context.Context, schedules []Schedule) error
-	DeleteSchedules(ctx context.Context, names []string) error
-	Schedules(ctx context.Context) ([]Schedule, error)
 }
 
 // Capabilities tells what an engine offers beyond what all offer.
@@ -239,14 +235,13 @@ type Capabilities struct {
 	Durability        []Durability `json:"durability"`
 	DefaultDurability Durability   `json:"default_durability"`
 
-	Ordered   bool   `json:"ordered"`   // one shard: the order that Fetch promises holds over the whole store
-	Shared    bool   `json:"shared"`    // several processes may use the store at once
-	Keys      bool   `json:"keys"`      // Task.Key: fair share and ordering between keys
-	Limits    bool   `json:"limits"`    // QueueConfig.Limits
-	Flows     bool   `json:"flows"`     // Task.DependsOn, Settlement.Children
-	Schedules bool   `json:"schedules"` // PutSchedules and the ticks of Fetch
-	Intake    bool   `json:"intake"`    // the engine is an [Intaker]
-	Limit     Limits `json:"limit"`
+	Ordered bool   `json:"ordered"` // one shard: the order that Fetch promises holds over the whole store
+	Shared  bool   `json:"shared"`  // several processes may use the store at once
+	Keys    bool   `json:"keys"`    // Task.Key: fair share and ordering between keys
+	Limits  bool   `json:"limits"`  // QueueConfig.Limits
+	Plans   bool   `json:"plans"`   // Task.Plan, the methods of Planner, FetchRequest.Plans; without it they are [ErrUnsupported]
+	Intake  bool   `json:"intake"`  // the engine is an [Intaker]
+	Limit   Limits `json:"limit"`
 }
 
 // Limits bounds what a store accepts. The zero value of a field means its default.

@@ -16,12 +16,12 @@ func full() *Task {
 		Headers: map[string]string{"a": "1", "b": "ü"}, Tags: []string{"x", "y"}, Priority: -7,
 		At: at, ExpiresAt: at.Add(time.Hour), Hold: true, MaxAttempts: 3, CrashLimit: 2, Timeout: time.Minute,
 		Unique: &Unique{Key: "k", Until: UntilTTL, TTL: time.Hour, OnConflict: ConflictReplace},
-		Key:    "tenant", Weight: 4, DependsOn: []string{"other"},
+		Key:    "tenant", Weight: 4, Plan: &TaskPlan{PlanRef{"workflow", "order-7"}, "brew"},
 	}
 }
 
 var allCaps = Capabilities{Engine: "test", Durability: Durabilities, DefaultDurability: DurabilityDisk,
-	Keys: true, Limits: true, Flows: true, Schedules: true, Limit: Limits{MaxPayload: 1 << 20, MaxBatch: 1000, MaxBatchBytes: 8 << 20}}
+	Keys: true, Limits: true, Plans: true, Limit: Limits{MaxPayload: 1 << 20, MaxBatch: 1000, MaxBatchBytes: 8 << 20}}
 
 func TestEnvelopeRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -195,8 +195,8 @@ func TestPrepareRefuses(t *testing.T) {
 		}
 	}
 	poor := allCaps
-	poor.Keys, poor.Flows, poor.Schedules = false, false, false
-	for name, task := range map[string]*Task{"key": {Type: "t", Key: "k"}, "weight": {Type: "t", Weight: 1}, "depends": {Type: "t", DependsOn: []string{"a"}}, "tick": {Type: "t", Tick: &Tick{}}} {
+	poor.Keys, poor.Plans = false, false
+	for name, task := range map[string]*Task{"key": {Type: "t", Key: "k"}, "weight": {Type: "t", Weight: 1}, "plan": {Type: "t", Plan: &TaskPlan{PlanRef{"schedule", "s"}, "1"}}} {
 		if err := Prepare(task, poor, now); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: got %v, want ErrUnsupported", name, err)
 		}

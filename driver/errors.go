@@ -19,6 +19,7 @@ var (
 	ErrCorrupt     = errors.New("store is corrupt")
 	ErrUnsupported = errors.New("not supported by this store")
 	ErrClosed      = errors.New("store is closed")
+	ErrConflict    = errors.New("changed meanwhile")
 )
 
 // ErrorClass is how an error is presented outside Go.
@@ -43,6 +44,7 @@ var ErrorClasses = []ErrorClass{
 	{ErrCorrupt, "corrupt", 500, 1},
 	{ErrUnsupported, "unsupported", 501, 2},
 	{ErrClosed, "closed", 503, 1},
+	{ErrConflict, "conflict", 409, 4},
 }
 
 // ClassOf returns the class of the first sentinel that err wraps, or {err, "internal", 500, 1}.

@@ -179,6 +179,7 @@ type MaintainResult struct {
 	Expired   int // available tasks that were discarded
 	Recovered int // tasks taken from dead workers, whatever became of them
 	Pruned    int // ended tasks removed
+	Plans     int // ended plans removed
 	More      bool
 }
 

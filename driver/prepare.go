@@ -24,7 +24,7 @@ func Prepare(t *Task, c Capabilities, now time.Time) error {
 	return resolveTimes(t, now)
 }
 
-var checks = []func(*Task, Capabilities) error{checkNames, checkPayload, checkHeaders, checkNumbers, checkUnique, checkSupported}
+var checks = []func(*Task, Capabilities) error{checkNames, checkPayload, checkHeaders, checkNumbers, checkUnique, checkPlan, checkSupported}
 
 func setDefaults(t *Task) {
 	if t.ID == "" {
@@ -200,14 +200,22 @@ func checkUnique(t *Task, _ Capabilities) error {
 	return Invalidf("unknown conflict policy %q: use return, reject or replace", brief(u.OnConflict))
 }
 
+func checkPlan(t *Task, _ Capabilities) error {
+	if t.Plan == nil {
+		return nil
+	}
+	if err := t.Plan.Validate(); err != nil {
+		return err
+	}
+	return CheckName("step of the plan", t.Plan.Step, MaxPlanName)
+}
+
 func checkSupported(t *Task, c Capabilities) error {
 	switch {
 	case (t.Key != "" || t.Weight != 0) && !c.Keys:
 		return Errorf(ErrUnsupported, "the %s store does not offer task keys", c.Engine)
-	case len(t.DependsOn) > 0 && !c.Flows:
-		return Errorf(ErrUnsupported, "the %s store does not offer dependencies between tasks", c.Engine)
-	case t.Tick != nil && !c.Schedules:
-		return Errorf(ErrUnsupported, "the %s store does not offer schedules", c.Engine)
+	case t.Plan != nil && !c.Plans:
+		return Errorf(ErrUnsupported, "the %s store does not offer plans", c.Engine)
 	case t.Key != "":
 		return CheckName("task key", t.Key, MaxNameLen)
 	}
@@ -287,8 +295,6 @@ func CheckSettlement(s *Settlement, c Capabilities) error {
 		return Invalidf("the running time must not be negative, got %v", s.Ran)
 	case len(s.Result) > MaxResultBytes:
 		return Invalidf("the result has %d bytes, %d are allowed", len(s.Result), MaxResultBytes)
-	case len(s.Children) > 0 && !c.Flows:
-		return Errorf(ErrUnsupported, "the %s store does not offer child tasks", c.Engine)
 	}
 	if s.ResultEncoding == "" && len(s.Result) == 0 {
 		return nil
@@ -347,6 +353,9 @@ func CheckFetch(r *FetchRequest) error {
 	if r.Max < 0 {
 		return Invalidf("the number of tasks to fetch must not be negative, got %d", r.Max)
 	}
+	if r.Plans < 0 {
+		return Invalidf("the number of plans to fetch must not be negative, got %d", r.Plans)
+	}
 	if r.Wait < 0 {
 		return Invalidf("the time to wait for work must not be negative, got %v", r.Wait)
 	}
@@ -362,6 +371,6 @@ func AwaitFirst(ctx context.Context, f Fetcher, r *FetchRequest) (time.Duration,
 		return 0, nil
 	}
 	began := time.Now()
-	err := f.Await(ctx, AwaitRequest{Worker: r.Worker, For: ForWork, Queues: r.Queues, Types: r.Types, Max: r.Wait})
+	err := f.Await(ctx, AwaitRequest{Worker: r.Worker, For: ForWork, Queues: r.Queues, Types: r.Types, Plans: r.Plans > 0, Max: r.Wait})
 	return time.Since(began), err
 }

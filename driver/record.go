@@ -98,8 +98,6 @@ type Settlement struct {
 	// Ran is how long the handler ran, by the worker's monotonic clock; the store counts Started back from its own
 	// present. 0 for one that never started.
 	Ran time.Duration
-	// Children are enqueued in the same step. Needs Capabilities.Flows.
-	Children []*Task
 }
 
 // Report carries news of a running task.
@@ -151,6 +149,8 @@ type FetchRequest struct {
 	Queues []string // in the order they are to be served; duplicates count once
 	Types  []string // nil: all
 	Max    int      // at most this many claims; at most 1000 are given
+	// Plans is how many due plans the worker takes, at most; 1000 are given. 0: it is offered none.
+	Plans int
 	// Wait is how long to wait for work first, as Await does; 0: not at all.
 	Wait time.Duration
 }
@@ -171,8 +171,9 @@ type FetchResult struct {
 	More bool
 	// Cancels are claims held by this worker whose cancellation was asked for, as in HeartbeatResult.
 	Cancels []Ref
-	// Ticks are schedules that are due: see [Schedule].
-	Ticks []Tick
+	// Plans are plans that are due, at most FetchRequest.Plans. Each is reserved for this worker for [PlanReserve]: no other
+	// is offered it meanwhile. NextDue tells of the next one too, if plans were asked for.
+	Plans []PlanRef
 }
 
 // HeartbeatResult is what Heartbeat found.
@@ -187,7 +188,10 @@ type AwaitRequest struct {
 	For    AwaitFor
 	Queues []string // ForWork: as in FetchRequest
 	Types  []string // ForWork: as in FetchRequest
-	Max    time.Duration
+	// Plans has ForWork wait for due plans too: a new one, or one that gets news, wakes one worker that waits for plans, and
+	// so does a plan that is to be looked at sooner than all others.
+	Plans bool
+	Max   time.Duration
 }
 
 // AwaitFor is what an Await waits for.
@@ -198,21 +202,3 @@ const (
 	ForWork AwaitFor = iota
 	ForControl
 )
-
-// Schedule is a cron entry. The store keeps it and knows when it fires next; it does not understand Spec. A Fetch that
-// finds schedules due returns their ticks; the worker computes the tick's tasks and the time after it and enqueues them
-// with Task.Tick, which is accepted once for each tick however many workers try, so that no leader is needed.
-type Schedule struct {
-	Name     string    `json:"name"`
-	Spec     string    `json:"spec"`     // opaque to the store
-	Template []byte    `json:"template"` // opaque to the store
-	Next     time.Time `json:"next"`
-	Paused   bool      `json:"paused"`
-}
-
-// Tick is one firing of a schedule.
-type Tick struct {
-	Schedule string
-	At       time.Time // the tick that is fired
-	Next     time.Time // the one after it; zero in Fetch
-}

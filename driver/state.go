@@ -81,4 +81,5 @@ const (
 	ReasonReplaced    Reason = "replaced"    // a task with the same unique key took its place
 	ReasonUndecodable Reason = "undecodable" // its stored record can't be read
 	ReasonDependency  Reason = "dependency"  // a task it depended on did not complete
+	ReasonRefused     Reason = "refused"     // only in [News]: a plan's step could not store it
 )

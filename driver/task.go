@@ -53,11 +53,8 @@ type Task struct {
 	// They need Capabilities.Keys.
 	Key    string
 	Weight int
-	// DependsOn are tasks that must have completed before this one becomes available. Needs Capabilities.Flows.
-	DependsOn []string
-	// Tick, if set, makes this task the firing of a schedule: it is accepted only if the schedule still waits for that
-	// tick, and moves the schedule on in the same step. Needs Capabilities.Schedules.
-	Tick *Tick
+	// Plan, if not nil, is told when this task ends: see [Planner].
+	Plan *TaskPlan
 }
 
 // Clone returns a deep copy of t.
@@ -72,14 +69,13 @@ func (t *Task) Detach() {
 	t.Payload = slices.Clone(t.Payload)
 	t.Headers = maps.Clone(t.Headers)
 	t.Tags = slices.Clone(t.Tags)
-	t.DependsOn = slices.Clone(t.DependsOn)
 	if t.Unique != nil {
 		u := *t.Unique
 		t.Unique = &u
 	}
-	if t.Tick != nil {
-		k := *t.Tick
-		t.Tick = &k
+	if t.Plan != nil {
+		p := *t.Plan
+		t.Plan = &p
 	}
 }
 

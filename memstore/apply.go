@@ -87,6 +87,8 @@ func (s *Store) do(c *driver.Change, t *task) int {
 	case c.Op == driver.OpDelete:
 		if !t.State.Ended() {
 			t.line.queue.totals.DeletedLive++
+			t.Reason = ""
+			s.tellEnd(t, "")
 		}
 		s.drop(t)
 		s.emit(driver.Event{Kind: driver.EventDeleted, ID: t.ID, Queue: t.Queue, Type: t.Type})

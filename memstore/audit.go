@@ -59,6 +59,7 @@ func (s *Store) check() []driver.Finding {
 	for _, w := range s.workers {
 		a.expect(w.held.len == places[w], "count-held", w.ID, "worker holds %d tasks, its list has %d", places[w], w.held.len)
 	}
+	s.checkPlans(&a)
 	ttl := 0
 	for key, t := range s.keys {
 		if t.Unique.Until == driver.UntilTTL {
@@ -153,6 +154,7 @@ func (s *Store) rebuild() {
 		w.held = list{}
 		clear(w.cancels)
 	}
+	s.rebuildPlans()
 	s.keyEnds.items = nil
 	owners := slices.Collect(maps.Values(s.keys)) // of a TTL, also those whose record is gone
 	clear(s.keys)

@@ -12,6 +12,7 @@ import (
 type waiter struct {
 	worker        string
 	queues, types []string
+	plans         bool
 	woken         chan struct{} // closed by whoever wakes it
 }
 
@@ -21,7 +22,12 @@ func (w *waiter) wants(l *line) bool {
 
 // wake wakes the longest waiting worker that serves a line, and reports whether there was one.
 func (s *Store) wake(l *line) bool {
-	i := slices.IndexFunc(s.waiters, func(w *waiter) bool { return w.wants(l) })
+	return s.wakeFirst(func(w *waiter) bool { return w.wants(l) })
+}
+
+// wakeFirst wakes the longest waiting of those workers that want to be, and reports whether there was one.
+func (s *Store) wakeFirst(wants func(*waiter) bool) bool {
+	i := slices.IndexFunc(s.waiters, wants)
 	if i < 0 {
 		return false
 	}
@@ -85,7 +91,7 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*wa
 	if err != nil || req.Max <= 0 {
 		return nil, nil, err
 	}
-	waiting := &waiter{req.Worker, slices.Clone(req.Queues), slices.Clone(req.Types), make(chan struct{})}
+	waiting := &waiter{req.Worker, slices.Clone(req.Queues), slices.Clone(req.Types), req.Plans, make(chan struct{})}
 	line := &s.waiters
 	if req.For == driver.ForControl {
 		line = &w.control
@@ -103,6 +109,10 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*wa
 
 // hasNews reports whether there is work, or a due time that no worker was told of, in the declared pairs.
 func (s *Store) hasNews(req *driver.AwaitRequest) bool {
+	if p := s.plans.index.top(); req.Plans && (s.plans.news || p != nil && !p.at.After(s.now)) {
+		s.plans.news = false
+		return true
+	}
 	for _, name := range req.Queues {
 		q := s.queues[name]
 		if q == nil {

@@ -97,6 +97,12 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		res.More = true
 		s.wake(left)
 	}
+	if req.Plans > 0 {
+		res.Plans = s.offerPlans(driver.PlanOffers(&req))
+		if p := s.plans.index.top(); p != nil {
+			res.NextDue = earlier(res.NextDue, p.at)
+		}
+	}
 	for _, other := range s.workers {
 		if other != w {
 			res.NextDue = earlier(res.NextDue, other.leaseEnd)

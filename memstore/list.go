@@ -81,5 +81,9 @@ func (s *Store) parseCursor(of, cursor string) (int64, error) {
 			return n, nil
 		}
 	}
-	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", driver.CutText(cursor, 64))
+	return 0, errCursor(cursor)
+}
+
+func errCursor(cursor string) error {
+	return driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", driver.CutText(cursor, 64))
 }

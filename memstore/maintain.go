@@ -22,6 +22,9 @@ func (s *Store) Maintain(ctx context.Context, limit int) (*driver.MaintainResult
 	defer s.mu.Unlock()
 	res := &driver.MaintainResult{}
 	res.Recovered, res.More = s.recoverLost(limit)
+	plansLeft := false
+	res.Plans, plansLeft = s.expirePlans(limit)
+	res.More = res.More || plansLeft
 	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
 		q := s.queues[name]
 		r := s.tidy(q, q.declared(nil), limit)

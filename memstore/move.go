@@ -25,6 +25,7 @@ func (s *Store) move(t *task, to driver.State, reason driver.Reason) {
 	if to.Ended() {
 		t.EndedAt = s.now
 		s.freeKey(t, driver.UntilDone, driver.UntilStarted)
+		s.tellEnd(t, to)
 	}
 	s.link(t)
 	s.emit(driver.Event{Kind: driver.EventKind(to), ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: t.holder()})

@@ -39,6 +39,7 @@ type Store struct {
 	queues  map[string]*queue
 	keys    map[string]*task // owner of each unique key
 	keyEnds heap             // the owners that have a TTL
+	plans   plans
 	workers map[string]*worker
 	gone    graveyard
 	events  eventLog
@@ -71,10 +72,10 @@ func Open(opts *Options) (*Store, error) {
 	return &Store{
 		clock: o.Clock, incarnation: driver.NewID(), done: make(chan struct{}),
 		caps: driver.Capabilities{
-			Engine: "memory", Durability: []driver.Durability{memory}, DefaultDurability: memory, Ordered: true, Limit: limits,
+			Engine: "memory", Durability: []driver.Durability{memory}, DefaultDurability: memory, Ordered: true, Plans: true, Limit: limits,
 		},
 		tasks: map[string]*task{}, queues: map[string]*queue{}, workers: map[string]*worker{},
-		keys: map[string]*task{}, keyEnds: heap{by: byKeyEnd}, events: eventLog{max: int64(o.MaxEvents)},
+		keys: map[string]*task{}, keyEnds: heap{by: byKeyEnd}, plans: plans{byRef: map[driver.PlanRef]*plan{}}, events: eventLog{max: int64(o.MaxEvents)},
 	}, nil
 }
 

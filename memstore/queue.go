@@ -85,14 +85,3 @@ func (q *queue) info() driver.QueueInfo {
 	}
 	return info
 }
-
-// PutSchedules implements [driver.Maintainer].
-func (s *Store) PutSchedules(context.Context, []driver.Schedule) error { return errSchedules }
-
-// DeleteSchedules implements [driver.Maintainer].
-func (s *Store) DeleteSchedules(context.Context, []string) error { return errSchedules }
-
-// Schedules implements [driver.Maintainer].
-func (s *Store) Schedules(context.Context) ([]driver.Schedule, error) { return nil, errSchedules }
-
-var errSchedules = driver.Errorf(driver.ErrUnsupported, "the memory store does not offer schedules")

@@ -280,21 +280,3 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 	_, err = s.commit(ctx, sh, append(items, remote...))
 	return err
 }
-
-var errNoSchedules = driver.Errorf(driver.ErrUnsupported, "the redis store does not offer schedules")
-
-// PutSchedules implements driver.Maintainer.
-func (s *Store) PutSchedules(context.Context, []driver.Schedule) error { return s.noSchedules() }
-
-// DeleteSchedules implements driver.Maintainer.
-func (s *Store) DeleteSchedules(context.Context, []string) error { return s.noSchedules() }
-
-// Schedules implements driver.Maintainer.
-func (s *Store) Schedules(context.Context) ([]driver.Schedule, error) { return nil, s.noSchedules() }
-
-func (s *Store) noSchedules() error {
-	if s.closed() {
-		return driver.ErrClosed
-	}
-	return errNoSchedules
-}

@@ -50,14 +50,3 @@ func set[T any](field *T, value *T) {
 		*field = *value
 	}
 }
-
-// PutSchedules implements [driver.Maintainer].
-func (s *Store) PutSchedules(context.Context, []driver.Schedule) error { return errSchedules }
-
-// DeleteSchedules implements [driver.Maintainer].
-func (s *Store) DeleteSchedules(context.Context, []string) error { return errSchedules }
-
-// Schedules implements [driver.Maintainer].
-func (s *Store) Schedules(context.Context) ([]driver.Schedule, error) { return nil, errSchedules }
-
-var errSchedules = driver.Errorf(driver.ErrUnsupported, "the sqlite store does not offer schedules")

@@ -99,14 +99,26 @@ var calls = []struct {
 	}},
 }
 
-// scheduleCalls is one call of each method that needs Capabilities.Schedules.
-var scheduleCalls = map[string]func(ctx context.Context, s driver.Store) error{
-	"PutSchedules": func(ctx context.Context, s driver.Store) error {
-		return s.PutSchedules(ctx, []driver.Schedule{{Name: "s", Spec: "@daily", Next: time.UnixMilli(2_000_000_000_000).UTC()}})
+// planCalls is one call of each method that needs Capabilities.Plans.
+var planCalls = map[string]func(ctx context.Context, s driver.Store) error{
+	"Advance": func(ctx context.Context, s driver.Store) error {
+		_, err := s.Advance(ctx, []driver.PlanStep{{PlanRef: driver.PlanRef{Kind: "k", Name: "n"}, State: "on"}})
+		return err
 	},
-	"DeleteSchedules": func(ctx context.Context, s driver.Store) error { return s.DeleteSchedules(ctx, []string{"s"}) },
-	"Schedules": func(ctx context.Context, s driver.Store) error {
-		_, err := s.Schedules(ctx)
+	"Signal": func(ctx context.Context, s driver.Store) error {
+		_, err := s.Signal(ctx, []driver.Signal{{PlanRef: driver.PlanRef{Kind: "k", Name: "n"}, ID: "1", Signal: "go"}})
+		return err
+	},
+	"GetPlans": func(ctx context.Context, s driver.Store) error {
+		_, err := s.GetPlans(ctx, []driver.PlanRef{{Kind: "k", Name: "n"}}, driver.PlanRead{})
+		return err
+	},
+	"Plans": func(ctx context.Context, s driver.Store) error {
+		_, err := s.Plans(ctx, driver.PlanQuery{Kind: "k"}, driver.Page{})
+		return err
+	},
+	"DeletePlans": func(ctx context.Context, s driver.Store) error {
+		_, err := s.DeletePlans(ctx, []driver.PlanRef{{Kind: "k", Name: "n"}})
 		return err
 	},
 }
@@ -117,9 +129,9 @@ func closeAll(h *harness) {
 	for _, c := range calls {
 		h.wantErr(c.name, c.call(h.ctx(), h.store), driver.ErrClosed)
 	}
-	for name, call := range scheduleCalls {
+	for name, call := range planCalls {
 		err := call(h.ctx(), h.store)
-		if !errors.Is(err, driver.ErrClosed) && (h.caps.Schedules || !errors.Is(err, driver.ErrUnsupported)) {
+		if !errors.Is(err, driver.ErrClosed) && (h.caps.Plans || !errors.Is(err, driver.ErrUnsupported)) {
 			h.Errorf("%s: got error %v, want %v", name, err, driver.ErrClosed)
 		}
 	}

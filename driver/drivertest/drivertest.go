@@ -91,6 +91,8 @@ var topics = []topic{
 	{"events", eventCases},
 	{"retention", retentionCases},
 	{"maintenance", maintainCases},
+	{"plans", planCases},
+	{"plans that are due", planDueCases},
 	{"concurrency", concurrencyCases},
 	{"chaos", chaosCases},
 	{"context", contextCases},

@@ -385,10 +385,11 @@ func enqueueUnsupported(h *harness) {
 		offered bool
 		edit    func(*driver.Task)
 	}{
-		"key":          {h.caps.Keys, func(t *driver.Task) { t.Key = "tenant" }},
-		"weight":       {h.caps.Keys, func(t *driver.Task) { t.Weight = 2 }},
-		"dependencies": {h.caps.Flows, func(t *driver.Task) { t.DependsOn = []string{"a"} }},
-		"tick":         {h.caps.Schedules, func(t *driver.Task) { t.Tick = &driver.Tick{Schedule: "s"} }},
+		"key":    {h.caps.Keys, func(t *driver.Task) { t.Key = "tenant" }},
+		"weight": {h.caps.Keys, func(t *driver.Task) { t.Weight = 2 }},
+		"plan": {h.caps.Plans, func(t *driver.Task) {
+			t.Plan = &driver.TaskPlan{PlanRef: driver.PlanRef{Kind: "k", Name: "n"}, Step: "s"}
+		}},
 	} {
 		if c.offered {
 			continue

@@ -239,17 +239,27 @@ func (f *Faulty) Audit(ctx context.Context, repair bool) ([]driver.Finding, erro
 	return through(ctx, f, "Audit", func() ([]driver.Finding, error) { return f.Store.Audit(ctx, repair) })
 }
 
-// PutSchedules implements [driver.Store].
-func (f *Faulty) PutSchedules(ctx context.Context, schedules []driver.Schedule) error {
-	return throughErr(ctx, f, "PutSchedules", func() error { return f.Store.PutSchedules(ctx, schedules) })
+// Advance implements [driver.Store].
+func (f *Faulty) Advance(ctx context.Context, steps []driver.PlanStep) ([]driver.PlanResult, error) {
+	return through(ctx, f, "Advance", func() ([]driver.PlanResult, error) { return f.Store.Advance(ctx, steps) })
 }
 
-// DeleteSchedules implements [driver.Store].
-func (f *Faulty) DeleteSchedules(ctx context.Context, names []string) error {
-	return throughErr(ctx, f, "DeleteSchedules", func() error { return f.Store.DeleteSchedules(ctx, names) })
+// Signal implements [driver.Store].
+func (f *Faulty) Signal(ctx context.Context, signals []driver.Signal) ([]error, error) {
+	return through(ctx, f, "Signal", func() ([]error, error) { return f.Store.Signal(ctx, signals) })
 }
 
-// Schedules implements [driver.Store].
-func (f *Faulty) Schedules(ctx context.Context) ([]driver.Schedule, error) {
-	return through(ctx, f, "Schedules", func() ([]driver.Schedule, error) { return f.Store.Schedules(ctx) })
+// GetPlans implements [driver.Store].
+func (f *Faulty) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver.PlanRead) ([]*driver.Plan, error) {
+	return through(ctx, f, "GetPlans", func() ([]*driver.Plan, error) { return f.Store.GetPlans(ctx, refs, read) })
+}
+
+// Plans implements [driver.Store].
+func (f *Faulty) Plans(ctx context.Context, q driver.PlanQuery, page driver.Page) (*driver.PlanPage, error) {
+	return through(ctx, f, "Plans", func() (*driver.PlanPage, error) { return f.Store.Plans(ctx, q, page) })
+}
+
+// DeletePlans implements [driver.Store].
+func (f *Faulty) DeletePlans(ctx context.Context, refs []driver.PlanRef) ([]error, error) {
+	return through(ctx, f, "DeletePlans", func() ([]error, error) { return f.Store.DeletePlans(ctx, refs) })
 }

@@ -154,9 +154,11 @@ func TestEveryMethodCanBeHit(t *testing.T) {
 		"SetQueue":   func() error { _, err := faulty.SetQueue(ctx, "", driver.QueuePatch{}); return err },
 		"Maintain":   func() error { _, err := faulty.Maintain(ctx, 0); return err },
 		"Audit":      func() error { _, err := faulty.Audit(ctx, false); return err },
-		"Put":        func() error { return faulty.PutSchedules(ctx, nil) },
-		"Delete":     func() error { return faulty.DeleteSchedules(ctx, nil) },
-		"Schedules":  func() error { _, err := faulty.Schedules(ctx); return err },
+		"Advance":    func() error { _, err := faulty.Advance(ctx, nil); return err },
+		"Signal":     func() error { _, err := faulty.Signal(ctx, nil); return err },
+		"GetPlans":   func() error { _, err := faulty.GetPlans(ctx, nil, driver.PlanRead{}); return err },
+		"Plans":      func() error { _, err := faulty.Plans(ctx, driver.PlanQuery{}, driver.Page{}); return err },
+		"Delete":     func() error { _, err := faulty.DeletePlans(ctx, nil); return err },
 	} {
 		if err := call(); !errors.Is(err, own) {
 			t.Errorf("%s: got error %v, want the rule's", name, err)

@@ -209,8 +209,6 @@ var maintainCases = []testCase{
 	{"Info tells of the engine, its clock and its incarnation", maintainInfo},
 	{"the audit of a sound store finds nothing and repairs nothing", maintainAudit},
 	{"another handle sees the same store", maintainOtherHandle},
-	{"what needs schedules is refused without them", maintainSchedules},
-	{"schedules are kept, replaced, listed by name and deleted", scheduleStore},
 }
 
 func maintainNothing(h *harness) {
@@ -305,35 +303,5 @@ func maintainOtherHandle(h *harness) {
 	h.advance(time.Hour)
 	if now := other.now(); now.Before(b.Now.Add(time.Hour)) {
 		h.Errorf("the other handle's clock is %v, want it moved with the store's from %v", now, b.Now)
-	}
-}
-
-func maintainSchedules(h *harness) {
-	if h.caps.Schedules {
-		h.Skip("this store offers schedules")
-	}
-	for name, call := range scheduleCalls {
-		h.wantErr(name, call(h.ctx(), h.store), driver.ErrUnsupported)
-	}
-}
-
-func scheduleStore(h *harness) {
-	if !h.caps.Schedules {
-		h.Skip("this store does not offer schedules")
-	}
-	next := h.now().Add(time.Hour)
-	b := driver.Schedule{Name: "b", Spec: "@daily", Template: []byte{0, 1}, Next: next}
-	a := driver.Schedule{Name: "a", Spec: "@hourly", Next: next, Paused: true}
-	h.must(h.store.PutSchedules(h.ctx(), []driver.Schedule{b, a}))
-	b.Spec = "@weekly"
-	h.must(h.store.PutSchedules(h.ctx(), []driver.Schedule{b}))
-	got, err := h.store.Schedules(h.ctx())
-	h.must(err)
-	if diff := cmp.Diff([]driver.Schedule{a, b}, got, equateEmpty); diff != "" {
-		h.Errorf("schedules (-want +got):\n%s", diff)
-	}
-	h.must(h.store.DeleteSchedules(h.ctx(), []string{"a", "nothing"}))
-	if got, err = h.store.Schedules(h.ctx()); err != nil || len(got) != 1 || got[0].Name != "b" {
-		h.Errorf("after deleting a: %v, %v", got, err)
 	}
 }
