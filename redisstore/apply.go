@@ -238,7 +238,7 @@ func (m *mover) retry(ctx context.Context, it *item, e *entry, p *pair, place in
 	if e.result != "" {
 		it.do("HDEL", m.sh.key("result"), e.id)
 	}
-	m.count(it, "y"+p.digits, 1)
+	m.count(it, countEverRetried+p.digits, 1)
 	m.leave(it, e, p)
 	r.attempt, r.crashes, r.ended, r.ran, r.host, r.build = 0, 0, 0, 0, "", ""
 	r.size, r.order, r.due = len(e.task.payload), place, m.now
@@ -266,9 +266,9 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 		return err
 	}
 	owner := owners[0]
-	if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= m.now {
+	if len(owner) > ownerHead && owner[0] == uniqueTTL && uint48(owner[ownerUntil:]) <= m.now {
 		it.expect(m.sh.key("uniq"), t.Unique.Key, owner, true)
-		it.do("HDEL", m.sh.key("own"), owner[7:])
+		it.do("HDEL", m.sh.key("own"), owner[ownerHead:])
 	} else if owner != "" && owner[0]&uniqueRemote != 0 {
 		return m.reserveAgain(ctx, e, &t)
 	} else if owner != "" || taken[t.Unique.Key] {
@@ -294,7 +294,7 @@ func (m *mover) reserveAgain(ctx context.Context, e *entry, t *driver.Task) erro
 
 func (m *mover) remove(it *item, e *entry, p *pair) {
 	if !stateOf[e.run.state].Ended() {
-		m.count(it, "l"+p.digits, 1)
+		m.count(it, countEverDeleted+p.digits, 1)
 	}
 	m.forget(it, e, p)
 	it.do("EVENT", m.sh.key("meta"), string(driver.EventDeleted), p.subject, "", e.id)

@@ -111,6 +111,9 @@ type snapshot struct {
 	faults  []fault
 }
 
+// placeExpiring stands in a place for the index exp/PAIR, which is that of no state.
+const placeExpiring = 'E'
+
 // place is an entry of an index.
 type place struct {
 	state byte
@@ -252,8 +255,8 @@ func (s *Store) readLines(ctx context.Context, a *snapshot) error {
 				if len(e) <= 6 {
 					continue
 				}
-				if r, ok := a.run(e[6:]); ok && r.state == letterAvailable && r.order == uint48(e) {
-					a.at(e[6:], place{letterAvailable, p.number, p.line, []string{"LREM", p.line, "1", e}})
+				if r, ok := a.run(e[placeHead:]); ok && r.state == letterAvailable && r.order == uint48(e) {
+					a.at(e[placeHead:], place{letterAvailable, p.number, p.line, []string{"LREM", p.line, "1", e}})
 				}
 			}
 		})
@@ -263,7 +266,7 @@ func (s *Store) readLines(ctx context.Context, a *snapshot) error {
 		for _, z := range []struct {
 			key   string
 			state byte
-		}{{p.back, letterAvailable}, {p.due, letterScheduled}, {p.exp, 'E'}} {
+		}{{p.back, letterAvailable}, {p.due, letterScheduled}, {p.exp, placeExpiring}} {
 			err := s.sorted(ctx, z.key, func(ids []string) {
 				for _, id := range ids {
 					a.at(id, place{z.state, p.number, z.key, []string{"ZREM", z.key, id}})
@@ -327,12 +330,12 @@ func (s *Store) readKept(ctx context.Context, a *snapshot) error {
 			met := map[string]bool{} // a task that ended twice within a millisecond has two entries that are alike
 			err := s.list(ctx, key, func(list []string) {
 				for _, e := range list {
-					if len(e) <= 6 {
+					if len(e) <= keptHead {
 						continue
 					}
-					if r, ok := a.runs[e[6:]]; ok && r.state == state && r.ended == uint48(e) && !met[e] {
+					if r, ok := a.runs[e[keptHead:]]; ok && r.state == state && r.ended == uint48(e) && !met[e] {
 						met[e] = true
-						a.at(e[6:], place{state, 0, key, []string{"LREM", key, "1", e}})
+						a.at(e[keptHead:], place{state, 0, key, []string{"LREM", key, "1", e}})
 					}
 				}
 			})
@@ -352,8 +355,8 @@ func (s *Store) readOrder(ctx context.Context, a *snapshot) error {
 	}
 	err := s.list(ctx, a.sh.key("ord"), func(list []string) {
 		for _, e := range list {
-			if len(e) > 6 {
-				note(e[6:], uint48(e))
+			if len(e) > placeHead {
+				note(e[placeHead:], uint48(e))
 			}
 		}
 	})
@@ -423,7 +426,7 @@ func (a *snapshot) checkIndexes() {
 				a.undo("orphan-index", id, "there is an entry in "+a.short(p.key)+" without its task", p)
 			case !a.belongs(&r, p):
 				a.undo("wrong-index", id, "a task that is "+string(stateOf[r.state])+" has an entry in "+a.short(p.key), p)
-			case p.state == 'E':
+			case p.state == placeExpiring:
 			default:
 				if right++; right > 1 {
 					a.undo("double-index", id, "the task stands in line twice, also in "+a.short(p.key), p)
@@ -436,7 +439,7 @@ func (a *snapshot) checkIndexes() {
 		if a.unread[id] && !a.ended(id) {
 			continue
 		}
-		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != 'E' && a.belongs(&r, p) }) {
+		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != placeExpiring && a.belongs(&r, p) }) {
 			a.reindex(id, &r)
 		}
 		if r.state == letterActive && !a.workers[r.worker] {
@@ -444,7 +447,7 @@ func (a *snapshot) checkIndexes() {
 				do("ZADD", a.sh.key("workers"), "0", r.worker) // so that it is recovered from there
 		}
 		wantsExpiry := r.state == letterAvailable && r.flags&flagExpires != 0
-		hasExpiry := slices.ContainsFunc(a.places[id], func(p place) bool { return p.state == 'E' })
+		hasExpiry := slices.ContainsFunc(a.places[id], func(p place) bool { return p.state == placeExpiring })
 		if wantsExpiry && !hasExpiry {
 			key := a.sh.expKey(r.pair)
 			a.report("missing-index", id, "the task is missing in "+a.short(key)).do("ZADD", key, strconv.FormatInt(r.expires, 10), id)
@@ -474,7 +477,7 @@ func (a *snapshot) undo(kind, id, detail string, p place) {
 // belongs reports whether a task is to be at a place.
 func (a *snapshot) belongs(r *runRecord, p place) bool {
 	switch p.state {
-	case 'E':
+	case placeExpiring:
 		return r.state == letterAvailable && r.flags&flagExpires != 0 && r.pair == p.pair
 	case letterAvailable:
 		return r.state == letterAvailable && r.pair == p.pair
@@ -495,7 +498,7 @@ func (a *snapshot) reindex(id string, r *runRecord) {
 	}
 	switch r.state {
 	case letterAvailable:
-		score := int64(r.priority+defaultPrioByte)*priorityBand + r.order
+		score := int64(r.priority+storedPlain)*storedBand + r.order
 		it.do("ZADD", a.sh.backKey(r.pair), strconv.FormatInt(score, 10), id)
 	case letterScheduled, letterRetryable:
 		it.do("ZADD", a.sh.dueKey(r.pair), strconv.FormatInt(r.due, 10), id)
@@ -511,11 +514,11 @@ func (a *snapshot) reindex(id string, r *runRecord) {
 // checkUnique looks that unique keys and their owners name each other.
 func (a *snapshot) checkUnique() {
 	for key, v := range a.uniq {
-		if len(v) <= 7 {
+		if len(v) <= ownerHead {
 			a.report("bad-unique", "", "the owner of a unique key can't be read").do("HDEL", a.sh.key("uniq"), key)
 			continue
 		}
-		id := v[7:]
+		id := v[ownerHead:]
 		r, ok := a.run(id)
 		switch {
 		case v[0]&uniqueRemote != 0: // its owner is looked at by whoever wants the key
@@ -531,7 +534,7 @@ func (a *snapshot) checkUnique() {
 	}
 	for id, v := range a.own {
 		owner := a.uniq[v[1:]]
-		if len(owner) <= 7 || owner[7:] != id {
+		if len(owner) <= ownerHead || owner[ownerHead:] != id {
 			a.report("leaked-unique", id, "a task says it owns a unique key that is not its own").do("HDEL", a.sh.key("own"), id)
 		}
 	}
@@ -548,11 +551,11 @@ func (a *snapshot) checkCounters() {
 		}
 		want[string(r.state)+p.digits]++
 		if r.state == letterAvailable && r.flags&flagExpires != 0 {
-			want["E"+p.digits]++
+			want[countExpiring+p.digits]++
 		}
 		if stateOf[r.state].Ended() {
-			want["n"+string(r.state)+p.queue]++
-			want["b"+string(r.state)+p.queue] += r.size
+			want[countKept+string(r.state)+p.queue]++
+			want[countKeptBytes+string(r.state)+p.queue] += r.size
 		}
 	}
 	for field, n := range a.stat {
@@ -582,7 +585,7 @@ func (a *snapshot) checkTotals(p *pair, want map[string]int) {
 	in, out := total("e")+total("y"), total("c")+total("x")+total("d")+total("l")
 	if in != out+here {
 		a.report("wrong-total", "", "queue "+p.queue+", type "+p.typ+": "+strconv.Itoa(in)+" came in, "+strconv.Itoa(out)+" ended or were deleted, "+strconv.Itoa(here)+" are here").
-			do("COUNT", a.sh.key("stat"), "e"+p.digits, strconv.Itoa(out+here-in))
+			do("COUNT", a.sh.key("stat"), countEverEnqueued+p.digits, strconv.Itoa(out+here-in))
 	}
 }
 

@@ -195,7 +195,7 @@ func (s *Store) wakeForRest(ctx context.Context, req driver.FetchRequest, rest [
 			return nil
 		}
 		for _, p := range pairs {
-			fields = append(fields, "A"+p.digits)
+			fields = append(fields, string(letterAvailable)+p.digits)
 		}
 		waiting, err := s.hashFields(ctx, sh, "stat", fields)
 		if err != nil {

@@ -209,7 +209,7 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 		it.do("ZREM", p.back, e.id)
 		if r.flags&flagExpires != 0 {
 			it.do("ZREM", p.exp, e.id)
-			m.count(it, "E"+p.digits, -1)
+			m.count(it, countExpiring+p.digits, -1)
 		}
 	case letterScheduled, letterRetryable:
 		it.do("ZREM", p.due, e.id)
@@ -221,8 +221,8 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 			it.do("HDEL", m.sh.cancelKey(r.worker), e.id)
 		}
 	default:
-		m.count(it, "n"+string(r.state)+p.queue, -1)
-		m.count(it, "b"+string(r.state)+p.queue, -r.size)
+		m.count(it, countKept+string(r.state)+p.queue, -1)
+		m.count(it, countKeptBytes+string(r.state)+p.queue, -r.size)
 	}
 	m.count(it, string(e.run.state)+p.digits, -1)
 }
@@ -257,11 +257,11 @@ func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason
 
 func (m *mover) enterLine(it *item, e *entry, p *pair) {
 	r := &e.run
-	score := int64(r.priority+defaultPrioByte)*priorityBand + r.order
+	score := int64(r.priority+storedPlain)*storedBand + r.order
 	it.do("ZADD", p.back, strconv.FormatInt(score, 10), e.id)
 	if r.flags&flagExpires != 0 {
 		it.do("ZADD", p.exp, strconv.FormatInt(r.expires, 10), e.id)
-		m.count(it, "E"+p.digits, 1)
+		m.count(it, countExpiring+p.digits, 1)
 	}
 	if m.sh.number != 0 {
 		if !slices.Contains(m.woken, p) {
@@ -277,9 +277,9 @@ func (m *mover) end(it *item, e *entry, p *pair) {
 	r := &e.run
 	r.ended = m.now
 	it.do("RPUSH", p.keptOfState[r.state], string(appendUint48(nil, m.now))+e.id)
-	m.count(it, "n"+string(r.state)+p.queue, 1)
-	m.count(it, "b"+string(r.state)+p.queue, r.size)
-	m.count(it, map[byte]string{letterCompleted: "c", letterCancelled: "x", letterDiscarded: "d"}[r.state]+p.digits, 1)
+	m.count(it, countKept+string(r.state)+p.queue, 1)
+	m.count(it, countKeptBytes+string(r.state)+p.queue, r.size)
+	m.count(it, map[byte]string{letterCompleted: countEverCompleted, letterCancelled: countEverCancelled, letterDiscarded: countEverDiscarded}[r.state]+p.digits, 1)
 	m.free(it, e, false)
 	if keep := m.sh.known.config(p.queue).Retention.Of(stateOf[r.state]); keep.Count >= 0 || keep.Bytes >= 0 || keep.Age == 0 {
 		m.sh.tended.setOver(p.queue)

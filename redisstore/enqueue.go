@@ -476,8 +476,8 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 	}
 	for _, o := range owners {
 		id := ""
-		if len(o) > 7 {
-			id = o[7:]
+		if len(o) > ownerHead {
+			id = o[ownerHead:]
 		}
 		ids = append(ids, id)
 	}
@@ -488,7 +488,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 	m := &mover{s: s, sh: sh, now: now}
 	for i, t := range replacing {
 		known, owner := entries[i], entries[len(replacing)+i]
-		if known != nil || owner == nil || owners[i][0]&uniqueRemote != 0 || owners[i][0] == uniqueTTL && uint48(owners[i][1:]) <= now {
+		if known != nil || owner == nil || owners[i][0]&uniqueRemote != 0 || owners[i][0] == uniqueTTL && uint48(owners[i][ownerUntil:]) <= now {
 			continue
 		}
 		p, err := s.pairOf(ctx, sh, owner.run.pair)

@@ -169,7 +169,7 @@ func (f *fetchCall) keepBusy(ctx context.Context, list []choice) error {
 	}
 	fields := make([]string, 0, 3*len(list))
 	for _, c := range list {
-		fields = append(fields, "A"+c.digits, "S"+c.digits, "T"+c.digits)
+		fields = append(fields, string(letterAvailable)+c.digits, string(letterScheduled)+c.digits, string(letterRetryable)+c.digits)
 	}
 	values, err := f.s.hashFields(ctx, f.sh, "stat", fields)
 	if err != nil {

@@ -193,8 +193,8 @@ func (s *Store) orderBefore(ctx context.Context, sh *shard, below int64, n int) 
 			return nil, s.ended(ctx, err)
 		}
 		for _, e := range slices.Backward(v) {
-			if len(e) > 6 && uint48(e) < below {
-				list = append(list, seqID{uint48(e), e[6:]})
+			if len(e) > placeHead && uint48(e) < below {
+				list = append(list, seqID{uint48(e), e[placeHead:]})
 			}
 		}
 		if len(list) > 0 {
@@ -372,8 +372,8 @@ func (s *Store) indexOf(ctx context.Context, sh *shard, state byte) ([]string, e
 			return nil, s.ended(ctx, err)
 		}
 		for _, e := range v {
-			if len(e) > 6 {
-				ids = append(ids, e[6:])
+			if len(e) > keptHead {
+				ids = append(ids, e[keptHead:])
 			}
 		}
 	}

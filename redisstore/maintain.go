@@ -61,7 +61,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 	}
 	var busy []*pair
 	for _, p := range sh.known.all() {
-		if stat["S"+p.digits]+stat["T"+p.digits]+stat["E"+p.digits] > 0 {
+		if stat[string(letterScheduled)+p.digits]+stat[string(letterRetryable)+p.digits]+stat[countExpiring+p.digits] > 0 {
 			busy = append(busy, p)
 		}
 	}
@@ -263,13 +263,13 @@ func (s *Store) dropExpiredKeys(ctx context.Context, sh *shard) error {
 	var keys, owners []string
 	for i := 0; i+1 < len(scan.Elements); i += 2 {
 		key, owner := scan.Elements[i], scan.Elements[i+1]
-		if len(owner) > 7 && owner[0]&uniqueRemote != 0 {
+		if len(owner) > ownerHead && owner[0]&uniqueRemote != 0 {
 			keys, owners = append(keys, key), append(owners, owner)
-		} else if len(owner) > 7 && owner[0] == uniqueTTL && uint48(owner[1:]) <= now {
+		} else if len(owner) > ownerHead && owner[0] == uniqueTTL && uint48(owner[ownerUntil:]) <= now {
 			it := &item{}
 			it.expect(sh.key("uniq"), key, owner, true)
 			it.do("HDEL", sh.key("uniq"), key)
-			it.do("HDEL", sh.key("own"), owner[7:])
+			it.do("HDEL", sh.key("own"), owner[ownerHead:])
 			items = append(items, it)
 		}
 	}

@@ -40,14 +40,6 @@ func (s *Store) allStats(ctx context.Context, sh *shard) (map[string]int, error)
 	return stat, nil
 }
 
-// statLetters are the counters that each pair has: its tasks by state, those that expire, and totals. keptLetters are
-// those that each queue has for each of the states that end a task.
-const (
-	statLetters = "SPARTCXDEecfklyxd"
-	keptLetters = "nb"
-	endLetters  = "CXD"
-)
-
 // mostStats is how many counters are read by one command: more would hold up the server.
 const mostStats = 5000
 
@@ -115,7 +107,7 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 			}
 			for _, p := range sh.known.ofQueue(name, nil) {
 				addPair(q, p, stat)
-				if stat["A"+p.digits] == 0 {
+				if stat[string(letterAvailable)+p.digits] == 0 {
 					continue
 				}
 				oldest, err := s.oldest(ctx, sh, p)
@@ -157,8 +149,9 @@ func addPair(q *driver.QueueInfo, p *pair, stat map[string]int) {
 			live = live || !st.Ended()
 		}
 	}
-	for letter, total := range map[string]*int64{"e": &q.Totals.Enqueued, "y": &q.Totals.Retried, "c": &q.Totals.Completed,
-		"x": &q.Totals.Cancelled, "d": &q.Totals.Discarded, "f": &q.Totals.Failed, "k": &q.Totals.Crashed, "l": &q.Totals.DeletedLive} {
+	for letter, total := range map[string]*int64{countEverEnqueued: &q.Totals.Enqueued, countEverRetried: &q.Totals.Retried, countEverCompleted: &q.Totals.Completed,
+		countEverCancelled: &q.Totals.Cancelled, countEverDiscarded: &q.Totals.Discarded, countEverFailed: &q.Totals.Failed, countEverCrashed: &q.Totals.Crashed,
+		countEverDeleted: &q.Totals.DeletedLive} {
 		*total += int64(stat[letter+p.digits])
 	}
 	if i := slices.IndexFunc(q.Types, func(t driver.TypeInfo) bool { return t.Type == p.typ }); i >= 0 {
@@ -212,8 +205,8 @@ func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]str
 		}
 		some := make([]string, 0, len(list))
 		for _, e := range list {
-			if len(e) > 6 {
-				some = append(some, e[6:])
+			if len(e) > placeHead {
+				some = append(some, e[placeHead:])
 			}
 		}
 		entries, _, err := s.read(ctx, sh, some)

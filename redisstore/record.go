@@ -9,17 +9,10 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// The states as they are stored, in records and in the names of counters and indexes.
-const (
-	letterScheduled = 'S'
-	letterPending   = 'P'
-	letterAvailable = 'A'
-	letterActive    = 'R'
-	letterRetryable = 'T'
-	letterCompleted = 'C'
-	letterCancelled = 'X'
-	letterDiscarded = 'D'
-)
+//go:generate go generate ./internal/layout
+
+// How records are laid out, their flags and the letters of states are in internal/layout, from which layout_gen.go and the
+// accessors of the scripts are made.
 
 var letterOf = map[driver.State]byte{
 	driver.Scheduled: letterScheduled, driver.Pending: letterPending, driver.Available: letterAvailable,
@@ -39,31 +32,15 @@ var stateOf = func() map[byte]driver.State {
 var reasons = []driver.Reason{"", driver.ReasonAttempts, driver.ReasonCrashes, driver.ReasonHandler, driver.ReasonExpired,
 	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency}
 
-// Flags of a record. The first three are in both kinds.
 const (
-	flagExpires      = 1 << iota // it has an expiry
-	flagUniqueDone               // it owns a unique key until it ends
-	flagUniqueStart              // it owns a unique key until it is claimed
-	flagCancel                   // its cancellation was asked for
-	flagSettled                  // its last claim was ended by its worker
-	flagShort                    // of a run: it is stored in the short form
-	flagsImmutable   = flagExpires | flagUniqueDone | flagUniqueStart
-	defaultPrioByte  = 100
-	priorityBand     = 1 << 44       // width of a priority in the scores of back/PAIR
-	tokenEpochMillis = 1735689600000 // 2025-01-01: tokens count milliseconds from here
-	pairBits         = 22            // of a token are the pair's number
-	maxPairs         = 1<<pairBits - 1
-	maxMillis        = 253402300799999 // the last of the year 9999, which JSON can tell
-	maxRan           = math.MaxInt64 / int64(time.Millisecond)
+	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart
+	pairBits       = 22 // of a token are the pair's number
+	maxPairs       = 1<<pairBits - 1
+	maxMillis      = 253402300799999 // the last of the year 9999, which JSON can tell
+	maxRan         = math.MaxInt64 / int64(time.Millisecond)
 )
 
-// taskRecord is the part of a task that never changes. Stored as
-//
-//	6 enqueued at, ms     6 place in the order of enqueueing     1 flags
-//	3 pair                1 priority + 100                       [6 expiry, ms]
-//	3 length of envelope  the envelope                           the payload
-//
-// all big-endian. The scripts know the offsets.
+// taskRecord is the part of a task that never changes: TASK, or LATER if it expires.
 type taskRecord struct {
 	enqueued int64
 	seq      int64
@@ -87,7 +64,7 @@ func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
 	if t.Unique != nil && t.Unique.Until == driver.UntilStarted {
 		flags |= flagUniqueStart
 	}
-	dst = append(dst, flags, byte(pair>>16), byte(pair>>8), byte(pair), byte(t.Priority+defaultPrioByte))
+	dst = append(dst, flags, byte(pair>>16), byte(pair>>8), byte(pair), byte(t.Priority+storedPlain))
 	if flags&flagExpires != 0 {
 		dst = appendUint48(dst, t.ExpiresAt.UnixMilli())
 	}
@@ -98,24 +75,22 @@ func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
 
 func parseTask(s string) (taskRecord, error) {
 	var t taskRecord
-	at := 17
-	if len(s) < at+3 {
+	if len(s) < taskHead {
 		return t, errDamaged
 	}
-	t.enqueued, t.seq, t.flags = uint48(s), uint48(s[6:]), s[12]
-	t.pair, t.priority = uint24(s[13:]), int(s[16])-defaultPrioByte
+	t.enqueued, t.seq, t.flags = uint48(s[taskEnqueued:]), uint48(s[taskSeq:]), s[taskFlags]
+	t.pair, t.priority = uint24(s[taskPair:]), int(s[taskPriority])-storedPlain
 	if !possible(t.pair, t.priority, t.enqueued) { // what is left can be written again when the task is discarded
 		return taskRecord{seq: t.seq, flags: t.flags & flagsImmutable &^ flagExpires}, errDamaged
 	}
+	n, at := uint24(s[taskEnvelope:]), taskHead
 	if t.flags&flagExpires != 0 {
-		if len(s) < at+9 {
+		if len(s) < laterHead {
 			return t, errDamaged
 		}
-		t.expires = uint48(s[at:])
-		at += 6
+		t.expires = uint48(s[laterExpires:])
+		n, at = uint24(s[laterEnvelope:]), laterHead
 	}
-	n := uint24(s[at:])
-	at += 3
 	if n > len(s)-at || t.expires > maxMillis {
 		t.expires = 0
 		return t, errDamaged
@@ -124,12 +99,7 @@ func parseTask(s string) (taskRecord, error) {
 	return t, nil
 }
 
-// runRecord is the part of a task that changes. An available task that was never anything else has none. Stored as
-//
-//	1 state    1 flags    3 pair     1 priority + 100   1 reason
-//	6 due      6 order    6 token    6 claimed at       6 expiry
-//	4 attempt  4 crashes  6 ended    6 ran              4 bytes of payload and result
-//	length and worker, then, once completed, length and host, length and build
+// runRecord is the part of a task that changes: RUN, SHORT or DONE.
 type runRecord struct {
 	state    byte
 	flags    byte
@@ -151,10 +121,8 @@ type runRecord struct {
 	build    string
 }
 
-const runHead = 61
-
 func (r *runRecord) append(dst []byte) []byte {
-	dst = append(dst, r.state, r.flags, byte(r.pair>>16), byte(r.pair>>8), byte(r.pair), byte(r.priority+defaultPrioByte), r.reason)
+	dst = append(dst, r.state, r.flags, byte(r.pair>>16), byte(r.pair>>8), byte(r.pair), byte(r.priority+storedPlain), r.reason)
 	for _, v := range []int64{r.due, r.order, r.token, r.claimed, r.expires} {
 		dst = appendUint48(dst, v)
 	}
@@ -171,16 +139,17 @@ func (r *runRecord) append(dst []byte) []byte {
 
 // parseRun reads the run of a task whose record is t.
 func parseRun(s string, t *taskRecord) (runRecord, error) {
-	if len(s) > 1 && s[1]&flagShort != 0 {
+	if len(s) > runFlags && s[runFlags]&flagShort != 0 {
 		return parseShortRun(s, t)
 	}
 	if len(s) <= runHead {
 		return runRecord{}, errDamaged
 	}
 	r := runRecord{
-		state: s[0], flags: s[1], pair: uint24(s[2:]), priority: int(s[5]) - defaultPrioByte, reason: s[6],
-		due: uint48(s[7:]), order: uint48(s[13:]), token: uint48(s[19:]), claimed: uint48(s[25:]), expires: uint48(s[31:]),
-		attempt: uint32s(s[37:]), crashes: uint32s(s[41:]), ended: uint48(s[45:]), ran: uint48(s[51:]), size: uint32s(s[57:]),
+		state: s[runState], flags: s[runFlags], pair: uint24(s[runPair:]), priority: int(s[runPriority]) - storedPlain, reason: s[runReason],
+		due: uint48(s[runDue:]), order: uint48(s[runOrder:]), token: uint48(s[runToken:]), claimed: uint48(s[runClaimed:]),
+		expires: uint48(s[runExpires:]), attempt: uint32s(s[runAttempt:]), crashes: uint32s(s[runCrashes:]), ended: uint48(s[runEnded:]),
+		ran: uint48(s[runRan:]), size: uint32s(s[runSize:]),
 	}
 	if !r.readTail(s[runHead:]) || stateOf[r.state] == "" || int(r.reason) >= len(reasons) || !r.possible() {
 		return r, errDamaged
@@ -188,26 +157,21 @@ func parseRun(s string, t *taskRecord) (runRecord, error) {
 	return r, nil
 }
 
-// The fixed part of a short run, of an active and of a completed task.
-const (
-	shortHead     = 21
-	shortDoneHead = shortHead + 12
-)
-
+// parseShortRun reads SHORT, or DONE, which begins like it.
 func parseShortRun(s string, t *taskRecord) (runRecord, error) {
-	head := shortHead
-	if s[0] == letterCompleted {
-		head = shortDoneHead
+	state, head := s[shortState], shortHead
+	if state == letterCompleted {
+		head = doneHead
 	}
-	if len(s) <= head || s[0] != letterActive && s[0] != letterCompleted {
+	if len(s) <= head || state != letterActive && state != letterCompleted {
 		return runRecord{}, errDamaged
 	}
 	r := runRecord{
-		state: s[0], flags: s[1] &^ flagShort, pair: uint24(s[2:]), priority: t.priority, order: t.seq, due: t.enqueued,
-		token: uint48(s[5:]), claimed: uint48(s[11:]), expires: t.expires, attempt: 1, size: uint32s(s[17:]),
+		state: state, flags: s[shortFlags] &^ flagShort, pair: uint24(s[shortPair:]), priority: t.priority, order: t.seq, due: t.enqueued,
+		token: uint48(s[shortToken:]), claimed: uint48(s[shortClaimed:]), expires: t.expires, attempt: 1, size: uint32s(s[shortSize:]),
 	}
-	if r.state == letterCompleted {
-		r.ended, r.ran = uint48(s[21:]), uint48(s[27:])
+	if state == letterCompleted {
+		r.ended, r.ran = uint48(s[doneEnded:]), uint48(s[doneRan:])
 	}
 	if !r.readTail(s[head:]) || !r.possible() {
 		return r, errDamaged

@@ -206,7 +206,7 @@ func (r *registry) everUsed(queue string, stat map[string]int) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	_, configured := r.configs[queue]
-	return configured || slices.ContainsFunc(r.byQueue[queue], func(p *pair) bool { return stat["e"+p.digits] > 0 })
+	return configured || slices.ContainsFunc(r.byQueue[queue], func(p *pair) bool { return stat[countEverEnqueued+p.digits] > 0 })
 }
 
 // refresh reads what has changed in a shard since the last time.

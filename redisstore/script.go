@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/waggleq/waggle/redisstore/internal/layout"
 )
 
-//go:embed lua
+//go:embed lua/*.lua lua/include/*.lua
 var luaFiles embed.FS
 
-// script is one file of lua/, with its fragments put in.
+// script is one file of lua/, with its fragments and what its accessors stand for put in.
 type script struct {
 	name  string
 	text  string
@@ -54,7 +56,10 @@ var scriptNames = map[string]string{}
 // any test, hence the panic.
 func loadScript(name string) *script {
 	s := &script{name: name, text: readLua(name + ".lua")}
-	s.text = expandIncludes(s.text)
+	var err error
+	if s.text, err = layout.Expand(expandIncludes(s.text)); err != nil {
+		panic(fmt.Sprintf("redisstore: %s.lua: %v", name, err))
+	}
 	s.reads = strings.HasPrefix(s.text, "#!lua flags=no-writes")
 	for line := range strings.Lines(s.text) {
 		line = strings.TrimSpace(line)

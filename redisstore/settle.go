@@ -222,11 +222,11 @@ func (s *Store) whereOf(ctx context.Context, sh *shard, worker string) (host, bu
 		return "", "", nil
 	}
 	values, err := s.hashFields(ctx, sh, "winfo", []string{worker})
-	if err != nil || len(values[0]) < 6 {
+	if err != nil || len(values[0]) < joinedHead {
 		return "", "", err
 	}
 	var w driver.WorkerInfo
-	if json.Unmarshal([]byte(values[0][6:]), &w) == nil {
+	if json.Unmarshal([]byte(values[0][joinedHead:]), &w) == nil {
 		s.workers.Store(worker, w)
 	}
 	return w.Host, w.Build, nil
@@ -314,7 +314,7 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: st.Outcome, Worker: worker, Host: host, Build: build,
 		Started: now.Add(-st.Ran).Truncate(time.Millisecond), Ended: now, Error: st.Error, Stack: st.Stack})
 	if st.Outcome == driver.Retry {
-		m.count(it, "f"+p.digits, 1)
+		m.count(it, countEverFailed+p.digits, 1)
 	}
 	to, reason := m.outcome(e, st)
 	if r.flags&flagCancel != 0 && st.Outcome != driver.Discard {

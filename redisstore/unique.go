@@ -110,7 +110,7 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 func (s *Store) confirmKey(ctx context.Context, t *newTask) error {
 	sh := s.shardOfKey(t.task.Unique.Key)
 	values, err := s.hashFields(ctx, sh, "uniq", []string{t.task.Unique.Key})
-	if err != nil || len(values[0]) <= 7 || values[0][7:] != t.id {
+	if err != nil || len(values[0]) <= ownerHead || values[0][ownerHead:] != t.id {
 		return err
 	}
 	it := &item{}
@@ -134,7 +134,7 @@ func (s *Store) reserveKey(ctx context.Context, t *newTask, replace bool) (*driv
 			return nil, err
 		}
 		owner := values[0]
-		if owner != "" && owner[7:] != t.id {
+		if owner != "" && owner[ownerHead:] != t.id {
 			taken, err := s.contend(ctx, sh, t, owner, now, replace)
 			if err != nil || taken != nil {
 				return taken, err
@@ -144,7 +144,7 @@ func (s *Store) reserveKey(ctx context.Context, t *newTask, replace bool) (*driv
 		it.expect(sh.key("uniq"), u.Key, owner, owner != "")
 		it.do("HSET", sh.key("uniq"), u.Key, string(uniqueValue(u, now))+t.id)
 		if owner != "" {
-			it.do("HDEL", sh.key("own"), owner[7:])
+			it.do("HDEL", sh.key("own"), owner[ownerHead:])
 		}
 		done, err := s.commit(ctx, sh, []*item{it})
 		if err != nil {
@@ -165,7 +165,7 @@ func (s *Store) dropReservation(ctx context.Context, key, id string) error {
 	}
 	sh := s.shardOfKey(key)
 	values, err := s.hashFields(ctx, sh, "uniq", []string{key})
-	if err != nil || len(values[0]) <= 7 || values[0][0]&uniqueRemote == 0 || values[0][7:] != id {
+	if err != nil || len(values[0]) <= ownerHead || values[0][0]&uniqueRemote == 0 || values[0][ownerHead:] != id {
 		return err
 	}
 	it := &item{}
@@ -188,7 +188,7 @@ func uniqueValue(u *driver.Unique, now int64) []byte {
 
 // contend decides between a new task and the owner of its unique key: nil if the key may be taken over.
 func (s *Store) contend(ctx context.Context, sh *shard, t *newTask, owner string, now int64, replace bool) (*driver.EnqueueResult, error) {
-	u, id := t.task.Unique, owner[7:]
+	u, id := t.task.Unique, owner[ownerHead:]
 	name := driver.UnpackID([]byte(id))
 	home := sh
 	if owner[0]&uniqueRemote != 0 {
@@ -243,7 +243,7 @@ func claimant(e *entry, key string) *entry {
 
 // owns reports whether the owner of a unique key has a claim to it still.
 func owns(owner string, e *entry, now int64) bool {
-	until := uint48(owner[1:])
+	until := uint48(owner[ownerUntil:])
 	switch owner[0] &^ uniqueRemote {
 	case uniqueTTL:
 		return until > now
@@ -278,7 +278,7 @@ func (s *Store) replaceOwner(ctx context.Context, home *shard, e *entry, now int
 func (s *Store) dropRemoteKeys(ctx context.Context, sh *shard, keys, owners []string, now int64) ([]*item, error) {
 	var items []*item
 	for i, owner := range owners {
-		id := owner[7:]
+		id := owner[ownerHead:]
 		entries, _, err := s.read(ctx, s.shardOf(driver.UnpackID([]byte(id))), []string{id})
 		if err != nil {
 			return nil, err

@@ -275,7 +275,7 @@ func (m *mover) giveBack(e *entry, p *pair, w endedWorker, host, build string) *
 	if w.lost {
 		outcome = driver.Crash
 		r.crashes++
-		m.count(it, "k"+p.digits, 1)
+		m.count(it, countEverCrashed+p.digits, 1)
 	}
 	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: outcome, Worker: w.id, Host: host, Build: build,
 		Started: millis(r.claimed), Ended: now})
@@ -352,12 +352,12 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 		}
 		w := byID[l.Member]
 		if w == nil {
-			w = &driver.WorkerStatus{Since: millis(uint48(info)), LeaseEnd: millis(int64(l.Score))}
-			_ = json.Unmarshal([]byte(info[6:]), &w.WorkerInfo) // damage there must not hide the others
+			w = &driver.WorkerStatus{Since: millis(uint48(info[joinedSince:])), LeaseEnd: millis(int64(l.Score))}
+			_ = json.Unmarshal([]byte(info[joinedHead:]), &w.WorkerInfo) // damage there must not hide the others
 			w.ID = l.Member
 			byID[l.Member] = w
 		}
-		if at := millis(uint48(info)); at.Before(w.Since) {
+		if at := millis(uint48(info[joinedSince:])); at.Before(w.Since) {
 			w.Since = at
 		}
 		if end := millis(int64(l.Score)); end.Before(w.LeaseEnd) {

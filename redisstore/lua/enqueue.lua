@@ -11,9 +11,9 @@
 --      'plain' if all tasks are of one pair, with different ids, no options, priority 0 and no expiry, 'fresh' if their ids
 --      were moreover made for this very call, else 'any'; for each task: packed id and body, with 'any' before the id the
 --      index of its pair and after it options.
---      options: '' or >BI6BBI6 flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
+--      options: '' or OPTIONS of LAYOUT.md: flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
 --      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
---      body: the record from its flags on, see record.go.
+--      body: the record from its flags on, BODY or LATERBODY of LAYOUT.md.
 -- RETURNS one letter a task (state of a new task; E known id, U unique key taken, D duplicate, Q queue closed);
 --      a flat list for E, U and D: index, packed id and state of the task that is there;
 --      the indices of the pairs to be woken, if the tokens live elsewhere. Or WAGGLERETRY: an owner to be evicted moved.
@@ -22,6 +22,7 @@
 --@include stat
 --@include wake
 --@include guarded
+--@include record
 
 local TASK, RUN, UNIQ, OWN, HOLD, ORD, STAT, EVENTS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local at = 6
@@ -54,8 +55,8 @@ if kind == 'any' then
     local base = first_task + (i - 1) * 4
     ids[i] = ARGV[base + 2]
     local options = ARGV[base + 3]
-    if #options > 15 then
-      keys[#keys + 1] = string.sub(options, 16)
+    if #options > OPTIONS_LEN then
+      keys[#keys + 1] = OPTIONS_REST(options)
       key_of[i] = #keys
     end
   end
@@ -83,10 +84,10 @@ local function store_plain()
   local seq = redis.call('HINCRBY', META, 'seq', n) - n
   local tasks, line = {}, {}
   for i = 1, n do
-    local id, seq6 = ids[i], struct.pack('>I6', seq + i)
+    local id, seq6 = ids[i], pack('>I6', seq + i)
     tasks[i * 2 - 1] = id
-    tasks[i * 2] = NOW6 .. seq6 .. ARGV[first_task + i * 2]
-    line[i] = seq6 .. id
+    tasks[i * 2] = STAMP_MAKE(enqueued = NOW6, seq = seq6) .. ARGV[first_task + i * 2]
+    line[i] = PLACE_MAKE(order = seq6) .. id
   end
   redis.call('HSET', TASK, unpack(tasks))
   redis.call('RPUSH', ORD, unpack(line))
@@ -119,7 +120,7 @@ if #keys > 0 then owners = redis.call('HMGET', UNIQ, unpack(keys)) end
 
 local function state_of(id)
   local run = redis.call('HGET', RUN, id)
-  if run then return string.sub(run, 1, 1) end
+  if run then return RUN_BYTES(run, state) end
   if redis.call('HEXISTS', TASK, id) == 1 then return 'A' end
   return '-'
 end
@@ -135,8 +136,8 @@ local function owner_of(i)
   if new_owner[keys[k]] then return new_owner[keys[k]] end
   local o = owners[k]
   if not o then return nil end
-  if string.byte(o, 1) == 3 and struct.unpack('>I6', o, 2) <= NOW then return nil end
-  return string.sub(o, 8)
+  if OWNER_NUM(o, mode) == 3 and OWNER_NUM(o, until) <= NOW then return nil end
+  return OWNER_REST(o)
 end
 
 local function refuse(i, letter, id)
@@ -147,14 +148,17 @@ local function refuse(i, letter, id)
 end
 
 for i = 1, #owners do
-  if owners[i] and string.byte(owners[i], 1) >= 8 then return redis.error_reply('WAGGLEREMOTE an owner is in another shard') end
+  if owners[i] and OWNER_NUM(owners[i], mode) >= 8 then return redis.error_reply('WAGGLEREMOTE an owner is in another shard') end
 end
 
 local retry = false
 for i = 1, n do
   local id, options = ids[i], options_of(i)
   local flags, start, conflict, mode, ttl = 0, 0, 0, 0, 0
-  if options ~= '' then flags, start, conflict, mode, ttl = struct.unpack('>BI6BBI6', options) end
+  if options ~= '' then
+    flags, start, conflict = OPTIONS_NUM(options, flags), OPTIONS_NUM(options, start), OPTIONS_NUM(options, conflict)
+    mode, ttl = OPTIONS_NUM(options, mode), OPTIONS_NUM(options, ttl)
+  end
   local owner = owner_of(i)
   if known[i] or new_state[id] then
     refuse(i, 'E', id)
@@ -198,10 +202,10 @@ if #plan > 0 then
   for _, t in ipairs(plan) do
     seq = seq + 1
     local body = body_of(t.i)
-    local seq6 = struct.pack('>I6', seq)
-    local element = seq6 .. t.id
+    local seq6 = pack('>I6', seq)
+    local element = PLACE_MAKE(order = seq6) .. t.id
     tasks[#tasks + 1] = t.id
-    tasks[#tasks + 1] = NOW6 .. seq6 .. body
+    tasks[#tasks + 1] = STAMP_MAKE(enqueued = NOW6, seq = seq6) .. body
     order[#order + 1] = element
     local p = per[t.p]
     if not p then
@@ -210,29 +214,28 @@ if #plan > 0 then
     end
     local list = p[t.state]
     list[#list + 1] = t.id
-    local flags, prio = string.byte(body, 1), string.byte(body, 5)
-    local expires = string.rep('\0', 6)
-    if flags % 2 == 1 then expires = string.sub(body, 6, 11) end
+    local flags, prio = BODY_NUM(body, flags), BODY_NUM(body, priority)
+    local expiring = HAS(flags, expires)
+    local expires = expiring and LATERBODY_BYTES(body, expires) or string.rep('\0', 6)
     if t.state == 'A' then
-      if prio == 100 then
+      if prio == CONST(plain) then
         p.line[#p.line + 1] = element
       else
-        p.back[#p.back + 1] = prio * 17592186044416 + seq
+        p.back[#p.back + 1] = prio * CONST(band) + seq
         p.back[#p.back + 1] = t.id
       end
-      if flags % 2 == 1 then
-        p.exp[#p.exp + 1] = struct.unpack('>I6', expires)
+      if expiring then
+        p.exp[#p.exp + 1] = LATERBODY_NUM(body, expires)
         p.exp[#p.exp + 1] = t.id
       end
     else
       local due = NOW
       if t.state == 'S' then due = t.start end
-      local head_len = flags % 2 == 1 and 11 or 5
-      local b1, b2, b3 = string.byte(body, head_len + 1, head_len + 3)
-      local size = #body - head_len - 3 - (b1 * 65536 + b2 * 256 + b3)
+      local size = expiring and #body - LATERBODY_LEN - LATERBODY_NUM(body, envelope) or #body - BODY_LEN - BODY_NUM(body, envelope)
       runs[#runs + 1] = t.id
-      runs[#runs + 1] = t.state .. string.sub(body, 1, 5) .. '\0' .. struct.pack('>I6I6', due, seq) .. string.rep('\0', 12) .. expires .. string.rep('\0', 20)
-        .. struct.pack('>I4', size) .. '\0'
+      runs[#runs + 1] = RUN_MAKE(state = t.state, flags__priority = BODY_BYTES(body, flags, priority), reason = '\0', due = pack('>I6', due),
+        order = seq6, token__claimed = string.rep('\0', 12), expires = expires, attempt__ran = string.rep('\0', 20),
+        size = pack('>I4', size)) .. '\0'
       if t.state == 'S' then
         p.due[#p.due + 1] = due
         p.due[#p.due + 1] = t.id
@@ -243,11 +246,11 @@ if #plan > 0 then
     if t.mode > 0 then
       local key = keys[key_of[t.i]]
       local before = owners[key_of[t.i]]
-      if before then redis.call('HDEL', OWN, string.sub(before, 8)) end
+      if before then redis.call('HDEL', OWN, OWNER_REST(before)) end
       claims[#claims + 1] = key
-      claims[#claims + 1] = string.char(t.mode) .. struct.pack('>I6', t.mode == 3 and NOW + t.ttl or 0) .. t.id
+      claims[#claims + 1] = OWNER_MAKE(mode = string.char(t.mode), until = pack('>I6', t.mode == 3 and NOW + t.ttl or 0)) .. t.id
       owned[#owned + 1] = t.id
-      owned[#owned + 1] = string.char(t.mode) .. key
+      owned[#owned + 1] = OWNED_MAKE(mode = string.char(t.mode)) .. key
     end
   end
   redis.call('HSET', TASK, unpack(tasks))

@@ -16,6 +16,7 @@
 --@include events
 --@include stat
 --@include wake
+--@include record
 --@include promote
 
 local TASK, RUN, OWN, UNIQ, STAT, EVENTS, WORKERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -90,15 +91,12 @@ if careful then
   end
 end
 
--- Claiming. BAND is the width of a priority band in the scores of back/PAIR.
-local BAND = 17592186044416
+-- Claiming.
 local zero6 = string.rep('\0', 6)
-local epoch = 1735689600000 -- tokens count milliseconds from 2025 on, so that they fit beside the pair's number
-local fresh_token = math.max(NOW - epoch, 1)
+local fresh_token = math.max(NOW - CONST(epoch), 1)
 local tail = string.char(#worker) .. worker
 local claims, again, held, writes, gone = {}, {}, {}, {}, {}
 local per = {}
-local sub, byte = string.sub, string.byte
 
 -- head_of returns up to k entries of a queue's pairs in order: their ids, the entries of lines they come from (false: from
 -- the sorted set), and their pairs.
@@ -118,7 +116,7 @@ local function head_of(q, k)
       end
       for i = 1, #line do
         n = n + 1
-        ids[n], elements[n], of[n] = sub(line[i], 7), line[i], p
+        ids[n], elements[n], of[n] = PLACE_REST(line[i]), line[i], p
       end
     end
   end
@@ -126,7 +124,7 @@ local function head_of(q, k)
   local order = {}
   for i = 1, n do
     order[i] = i
-    if elements[i] then scores[i] = 100 * BAND + struct.unpack('>I6', elements[i]) end
+    if elements[i] then scores[i] = CONST(plain) * CONST(band) + PLACE_NUM(elements[i], order) end
   end
   table.sort(order, function(a, b) return scores[a] < scores[b] end)
   local ids2, elements2, of2 = {}, {}, {}
@@ -137,16 +135,21 @@ local function head_of(q, k)
 end
 
 local zero12 = string.rep('\0', 12)
-local fresh_token6 = struct.pack('>I6', fresh_token)
+local fresh_token6 = pack('>I6', fresh_token)
 
--- fresh_run is the run of a task's first claim, in the short form of record.go: the same for all that are alike.
-local function fresh_run(p, task, flags, body)
-  local b1, b2, b3 = byte(task, body, body + 2)
-  local size = #task - body - 2 - (b1 * 65536 + b2 * 256 + b3)
-  local key = size * 8 + flags % 8
+-- fresh_run is the run of a task's first claim, in the short form: the same for all that are alike.
+local function fresh_run(p, task, flags)
+  local size
+  if HAS(flags, expires) then
+    size = #task - LATER_LEN - LATER_NUM(task, envelope)
+  else
+    size = #task - TASK_LEN - TASK_NUM(task, envelope)
+  end
+  local key = size * 8 + LASTING(flags)
   local rec = p.fresh[key]
   if not rec then
-    rec = 'R' .. string.char(32 + flags % 8) .. sub(task, 14, 16) .. fresh_token6 .. NOW6 .. struct.pack('>I4', size) .. tail
+    rec = SHORT_MAKE(state = 'R', flags = string.char(FLAG(short) + LASTING(flags)), pair = TASK_BYTES(task, pair), token = fresh_token6,
+      claimed = NOW6, size = pack('>I4', size)) .. tail
     p.fresh[key] = rec
   end
   return rec
@@ -154,11 +157,10 @@ end
 
 -- claimed_again is the run of a task that was claimed or moved before.
 local function claimed_again(task, run, flags)
-  local expires = flags % 2 == 1 and sub(task, 18, 23) or zero6
-  local token = math.max(struct.unpack('>I6', run, 20) + 1, fresh_token)
-  local attempt = struct.unpack('>I4', run, 38) + 1
-  return 'R' .. sub(task, 13, 17) .. '\0' .. sub(run, 8, 19) .. struct.pack('>I6', token) .. NOW6 .. expires
-    .. struct.pack('>I4', attempt) .. sub(run, 42, 45) .. zero12 .. sub(run, 58, 61) .. tail
+  local token = math.max(RUN_NUM(run, token) + 1, fresh_token)
+  return RUN_MAKE(state = 'R', flags__priority = TASK_BYTES(task, flags, priority), reason = '\0', due__order = RUN_BYTES(run, due, order),
+    token = pack('>I6', token), claimed = NOW6, expires = HAS(flags, expires) and LATER_BYTES(task, expires) or zero6,
+    attempt = pack('>I4', RUN_NUM(run, attempt) + 1), crashes = RUN_BYTES(run, crashes), ended__ran = zero12, size = RUN_BYTES(run, size)) .. tail
 end
 
 local function claim(p, mine, id, task, run, flags)
@@ -169,15 +171,15 @@ local function claim(p, mine, id, task, run, flags)
     again[#again + 1] = n
     again[#again + 1] = rec
   else
-    rec = fresh_run(p, task, flags, flags % 2 == 1 and 24 or 18)
+    rec = fresh_run(p, task, flags)
   end
   held[n] = id
   writes[n * 2 - 1], writes[n * 2] = id, rec
   claims[n * 2 - 1], claims[n * 2] = id, task
   mine.ids[#mine.ids + 1] = id
   if flags ~= 0 then
-    if flags % 2 == 1 then mine.exp[#mine.exp + 1] = id end
-    if flags % 8 >= 4 then gone[#gone + 1] = id end
+    if HAS(flags, expires) then mine.exp[#mine.exp + 1] = id end
+    if HAS(flags, uniqueStart) then gone[#gone + 1] = id end
   end
   room = room - #task
 end
@@ -221,26 +223,26 @@ local function serve(q)
         p.back_at = p.back_at + 1
         table.insert(mine.back, id)
       end
-      local moved_on = run and byte(run, 1) ~= 65 and not broken(nil, run)
+      local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
       if not moved_on and broken(task, run) then
         damaged[#damaged + 1] = id
         p.available = p.available - 1
         count('A' .. p.number, -1)
         task = false
       end
-      local there = task and (not run or byte(run, 1) == 65)
+      local there = task and (not run or RUN_BYTES(run, state) == 'A')
       if there and element then
         -- An entry of a line counts only if it stands for the task's present place.
-        there = sub(element, 1, 6) == (run and sub(run, 14, 19) or sub(task, 7, 12))
+        there = PLACE_BYTES(element, order) == (run and RUN_BYTES(run, order) or TASK_BYTES(task, seq))
       end
       if there then
-        local flags = byte(task, 13)
-        local late = flags % 2 == 1 and struct.unpack('>I6', task, 18) <= NOW
+        local flags = TASK_NUM(task, flags)
+        local late = HAS(flags, expires) and LATER_NUM(task, expires) <= NOW
         p.late = p.late or late
         if not late then
           claim(p, mine, id, task, run, flags)
         elseif element then
-          table.insert(mine.moved, 100 * BAND + struct.unpack('>I6', element))
+          table.insert(mine.moved, CONST(plain) * CONST(band) + PLACE_NUM(element, order))
           table.insert(mine.moved, id)
         else
           table.remove(mine.back)
@@ -277,7 +279,7 @@ end
 if #gone > 0 then
   local keys = redis.call('HMGET', OWN, unpack(gone))
   for i = 1, #gone do
-    if keys[i] then redis.call('HDEL', UNIQ, string.sub(keys[i], 2)) end
+    if keys[i] then redis.call('HDEL', UNIQ, OWNED_REST(keys[i])) end
   end
   redis.call('HDEL', OWN, unpack(gone))
 end

@@ -4,9 +4,11 @@
 -- KEYS taken refused
 -- ARGV packed id of the batch, places of the refused elements in it, from 1.
 -- RETURNS 1, or 0 if that batch is not there any more.
+--@include record
+
 local TAKEN, REFUSED = KEYS[1], KEYS[2]
 local head = redis.call('LINDEX', TAKEN, 0)
-if not head or string.sub(head, 1, 16) ~= ARGV[1] then return 0 end
+if not head or BATCH_BYTES(head, id) ~= ARGV[1] then return 0 end
 local refused = {}
 for i = 2, #ARGV do
   refused[#refused + 1] = redis.call('LINDEX', TAKEN, ARGV[i])

@@ -10,6 +10,7 @@
 --@include events
 --@include stat
 --@include wake
+--@include record
 --@include promote
 
 local limit, wake_here = tonumber(ARGV[6]), ARGV[7] == '1'

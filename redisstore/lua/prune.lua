@@ -7,6 +7,7 @@
 -- RETURNS tasks removed, 1 if more are beyond retention.
 --@include head
 --@include stat
+--@include record
 --@include run
 
 local STAT, ORD, OLD = KEYS[8], KEYS[9], KEYS[10]
@@ -44,17 +45,17 @@ local function prune_state(KEPT, state, age, most, bytes_most)
     local list = redis.call('LRANGE', KEPT, 0, window - 1)
     if #list == 0 then return end
     local ids = {}
-    for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
+    for i, e in ipairs(list) do ids[i] = KEPT_REST(e) end
     local runs = redis.call('HMGET', KEYS[3], unpack(ids))
     local at, gone, freed, met = 0, {}, 0, {}
     for i, e in ipairs(list) do
       local run = runs[i]
       local r = run and (seen[run] or look(run))
-      local ended6 = string.sub(e, 1, 6)
+      local ended6 = KEPT_BYTES(e, ended)
       -- A task that was retried and ended again within a millisecond has two entries that are alike.
       if r and r.state == state and r.ended == ended6 and not met[ids[i]] then
         local over = (most >= 0 and kept > most) or (bytes_most >= 0 and bytes > bytes_most)
-          or struct.unpack('>I6', ended6) <= oldest
+          or KEPT_NUM(e, ended) <= oldest
         if not over then break end
         kept, bytes, freed = kept - 1, bytes - r.size, freed + r.size
         gone[#gone + 1] = ids[i]
@@ -92,12 +93,12 @@ if redis.call('LLEN', ORD) > 2 * redis.call('HLEN', KEYS[2]) + 1000 then
     local list = redis.call('LRANGE', ORD, from, math.min(from + chunk - 1, upto))
     if #list == 0 then break end
     local ids = {}
-    for i, e in ipairs(list) do ids[i] = string.sub(e, 7) end
+    for i, e in ipairs(list) do ids[i] = PLACE_REST(e) end
     local bytes = 0
     for i, task in ipairs(redis.call('HMGET', KEYS[2], unpack(ids))) do
       if task then
         bytes = bytes + #task
-        stay[#stay + 1] = struct.unpack('>I6', list[i])
+        stay[#stay + 1] = PLACE_NUM(list[i], order)
         stay[#stay + 1] = ids[i]
       end
     end

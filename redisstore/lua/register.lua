@@ -6,6 +6,7 @@
 -- RETURNS the clock. Or WAGGLELEASE: this id had its life.
 --@include head
 --@include events
+--@include record
 
 local worker = ARGV[6]
 local lease_end = redis.call('ZSCORE', KEYS[2], worker)
@@ -15,10 +16,10 @@ end
 local since = NOW6
 if lease_end then
   local info = redis.call('HGET', KEYS[3], worker)
-  if info then since = string.sub(info, 1, 6) end
+  if info then since = JOINED_BYTES(info, since) end
 end
 redis.call('ZADD', KEYS[2], NOW + ARGV[7], worker)
-redis.call('HSET', KEYS[3], worker, since .. ARGV[8])
+redis.call('HSET', KEYS[3], worker, JOINED_MAKE(since = since) .. ARGV[8])
 if not lease_end and ARGV[9] == '1' then
   emit('worker_joined', '\0\0', worker, {''})
   flush_events(KEYS[5])

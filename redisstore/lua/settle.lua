@@ -11,13 +11,13 @@
 --@include head
 --@include events
 --@include stat
+--@include record
 --@include run
 
 local RUN, RESULT, OWN, UNIQ, STAT, EVENTS, HELD, CANCEL = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local worker, where, pair_count = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local tail = string.char(#worker) .. worker
 local ending = tail .. where
-local sub, byte, pack = string.sub, string.byte, struct.pack
 
 local pairs_of, at = {}, 8
 for p = 1, pair_count do
@@ -60,9 +60,11 @@ end
 -- completed_run returns the run of a task completed after ran (>I6), with size bytes of payload and result.
 local function completed_run(r, run, ran, size4)
   if r.short then
-    return 'C' .. string.char(48 + r.flags % 8) .. sub(run, 3, 17) .. size4 .. NOW6 .. ran .. ending
+    return DONE_MAKE(state = 'C', flags = string.char(FLAG(short, settled) + LASTING(r.flags)), pair__claimed = SHORT_BYTES(run, pair, claimed),
+      size = size4, ended = NOW6, ran = ran) .. ending
   end
-  return 'C' .. string.char(16 + r.flags % 8) .. sub(run, 3, 45) .. NOW6 .. ran .. size4 .. ending
+  return RUN_MAKE(state = 'C', flags = string.char(FLAG(settled) + LASTING(r.flags)), pair__crashes = RUN_BYTES(run, pair, crashes),
+    ended = NOW6, ran = ran, size = size4) .. ending
 end
 
 local i = 0
@@ -93,14 +95,14 @@ for _, g in ipairs(groups) do
       writes[k * 2] = new
       local flags = r.flags
       if flags ~= 0 then
-        if flags % 4 >= 2 then owners[#owners + 1] = id end
-        if flags % 16 >= 8 then cancelled[#cancelled + 1] = id end
+        if HAS(flags, uniqueDone) then owners[#owners + 1] = id end
+        if HAS(flags, cancel) then cancelled[#cancelled + 1] = id end
       end
       k = #own_ids + 1
       own_ids[k] = id
-      kept[k] = NOW6 .. id
+      kept[k] = KEPT_MAKE(ended = NOW6) .. id
       bytes = bytes + size
-    elseif not (r and r.token == token and r.mine and r.pair == p.numeric and r.flags % 32 >= 16) then
+    elseif not (r and r.token == token and r.mine and r.pair == p.numeric and HAS(r.flags, settled)) then
       refused[#refused + 1] = i -- else it was settled before, under this token
     end
   end
@@ -116,8 +118,8 @@ if #done > 0 then
   if #owners > 0 then
     local keys = redis.call('HMGET', OWN, unpack(owners))
     for k = 1, #owners do
-      if keys[k] and byte(keys[k], 1) == 1 then
-        redis.call('HDEL', UNIQ, sub(keys[k], 2))
+      if keys[k] and OWNED_NUM(keys[k], mode) == 1 then
+        redis.call('HDEL', UNIQ, OWNED_REST(keys[k]))
         redis.call('HDEL', OWN, owners[k])
       end
     end

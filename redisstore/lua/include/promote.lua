@@ -4,16 +4,16 @@ local damaged = {}
 
 -- broken tells records that this script could not take apart: the task's, if it is not nil, and the run's.
 local function broken(task, run)
-  if task and (#task < 20 or (string.byte(task, 13) % 2 == 1 and #task < 26)) then return true end
+  if task and (#task < TASK_LEN or (HAS(TASK_NUM(task, flags), expires) and #task < LATER_LEN)) then return true end
   if not run then return false end
-  local letter = string.sub(run, 1, 1)
-  if #run > 1 and math.floor(string.byte(run, 2) / 32) % 2 == 1 then -- the short form
-    return #run <= 21 or not string.find('RC', letter, 1, true)
+  local letter = RUN_BYTES(run, state)
+  if #run > 1 and HAS(RUN_NUM(run, flags), short) then
+    return #run <= SHORT_LEN or not string.find('RC', letter, 1, true)
   end
-  return #run <= 61 or not string.find('ASPRTCXD', letter, 1, true)
+  return #run <= RUN_LEN or not string.find('ASPRTCXD', letter, 1, true)
 end
 
--- promote moves due tasks of pairs into their lines. Needs head, events, stat.
+-- promote moves due tasks of pairs into their lines. Needs head, events, stat, record.
 --
 -- pairs is a list of {number =, due = key, line = key, back = key, exp = key, subject =}; at most limit tasks are moved.
 -- RETURNS how many.
@@ -29,8 +29,7 @@ local function promote(RUN, pairs_due, limit)
           redis.call('ZREM', p.due, ids[i])
           damaged[#damaged + 1] = ids[i]
         else
-          local due, order = struct.unpack('>I6I6', run, 8)
-          found[#found + 1] = {id = ids[i], run = run, order = order, due = due, p = p}
+          found[#found + 1] = {id = ids[i], run = run, order = RUN_NUM(run, order), due = RUN_NUM(run, due), p = p}
         end
       end
     end
@@ -52,20 +51,20 @@ local function promote(RUN, pairs_due, limit)
       q = {ids = {}, line = {}, back = {}, exp = {}}
       per[f.p] = q
     end
-    local order6 = struct.pack('>I6', seq)
-    local prio, flags = string.byte(f.run, 6), string.byte(f.run, 2)
-    count(string.sub(f.run, 1, 1) .. f.p.number, -1)
+    local order6 = pack('>I6', seq)
+    local prio, flags = RUN_NUM(f.run, priority), RUN_NUM(f.run, flags)
+    count(RUN_BYTES(f.run, state) .. f.p.number, -1)
     writes[#writes + 1] = f.id
-    writes[#writes + 1] = 'A' .. string.sub(f.run, 2, 13) .. order6 .. string.sub(f.run, 20)
+    writes[#writes + 1] = 'A' .. RUN_BYTES(f.run, flags, due) .. order6 .. RUN_FROM(f.run, token)
     q.ids[#q.ids + 1] = f.id
-    if prio == 100 then
-      q.line[#q.line + 1] = order6 .. f.id
+    if prio == CONST(plain) then
+      q.line[#q.line + 1] = PLACE_MAKE(order = order6) .. f.id
     else
-      q.back[#q.back + 1] = prio * 17592186044416 + seq
+      q.back[#q.back + 1] = prio * CONST(band) + seq
       q.back[#q.back + 1] = f.id
     end
-    if flags % 2 == 1 then
-      q.exp[#q.exp + 1] = struct.unpack('>I6', f.run, 32)
+    if HAS(flags, expires) then
+      q.exp[#q.exp + 1] = RUN_NUM(f.run, expires)
       q.exp[#q.exp + 1] = f.id
     end
   end

@@ -1,19 +1,20 @@
--- The parts of a run record (see record.go) that scripts want of active and completed tasks. flags are without the one
--- that tells the short form; tail is what follows the fixed part. nil for a record that is too short to be one.
+-- The parts of a run record that scripts want of active and completed tasks. Needs record. flags are without the one that
+-- tells the short form; tail is what follows the fixed part. nil for a record that is too short to be one.
 local function read_run(run)
-  local flags = string.byte(run, 2) or 0
-  if #run < (flags % 64 < 32 and 62 or string.sub(run, 1, 1) == 'C' and 34 or 22) then return nil end
-  local r = {state = string.sub(run, 1, 1), flags = flags % 32, short = flags % 64 >= 32}
-  if r.short then
-    r.pair, r.token, r.size = struct.unpack('>I3', run, 3), string.sub(run, 6, 11), struct.unpack('>I4', run, 18)
-    if r.state == 'C' then
-      r.ended, r.tail = string.sub(run, 22, 27), string.sub(run, 34)
+  local flags = RUN_NUM(run, flags) or 0
+  local short, done = HAS(flags, short), RUN_BYTES(run, state) == 'C'
+  if #run <= (short and (done and DONE_LEN or SHORT_LEN) or RUN_LEN) then return nil end
+  local r = {state = RUN_BYTES(run, state), flags = flags % FLAG(short), short = short, pair = RUN_NUM(run, pair)}
+  if short then
+    r.token, r.size = SHORT_BYTES(run, token), SHORT_NUM(run, size)
+    if done then
+      r.ended, r.tail = DONE_BYTES(run, ended), DONE_REST(run)
     else
-      r.ended, r.tail = '', string.sub(run, 22)
+      r.ended, r.tail = '', SHORT_REST(run)
     end
   else
-    r.pair, r.token, r.size = struct.unpack('>I3', run, 3), string.sub(run, 20, 25), struct.unpack('>I4', run, 58)
-    r.ended, r.tail = string.sub(run, 46, 51), string.sub(run, 62)
+    r.token, r.size = RUN_BYTES(run, token), RUN_NUM(run, size)
+    r.ended, r.tail = RUN_BYTES(run, ended), RUN_REST(run)
   end
   return r
 end
