@@ -105,6 +105,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		return driver.Invalidf("%s needs a value: %s", flagName(bad.GetSpecifiedName()), help)
 	}
 	if bad, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if near := nearFlag(cmd, bad.GetSpecifiedName()); near != "" {
+			return driver.Invalidf("there is no flag %s, did you mean --%s? See `%s --help`", flagName(bad.GetSpecifiedName()), near, cmd.CommandPath())
+		}
 		return driver.Invalidf("there is no flag %s: %s", flagName(bad.GetSpecifiedName()), help)
 	}
 	return driver.Invalidf("%w: %s", err, help)
@@ -115,6 +118,45 @@ func flagName(name string) string {
 		return "-" + name
 	}
 	return "--" + name
+}
+
+// nearFlag is the flag of a command whose name is nearest to a mistyped one, "" if none is near.
+func nearFlag(cmd *cobra.Command, typed string) string {
+	if len(typed) < 2 {
+		return ""
+	}
+	best, least := "", 1+len(typed)/3
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		switch d := editDistance(typed, f.Name); {
+		case f.Hidden:
+		case d <= least:
+			best, least = f.Name, d-1
+		case best == "" && strings.HasPrefix(f.Name, typed):
+			best = f.Name
+		}
+	})
+	return best
+}
+
+// editDistance counts the letters to insert, delete or change to make b of a (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // noCommand refuses arguments of a command that only has commands below it.

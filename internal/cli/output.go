@@ -86,7 +86,12 @@ func (l *list) add(v any, row func() []string) error {
 }
 
 // flush shows what was added so far.
-func (l *list) flush() error { return l.w.Flush() }
+func (l *list) flush() error {
+	if l.format == formatTable {
+		return l.table.flush()
+	}
+	return l.w.Flush()
+}
 
 // close ends the list. After an error a list without items prints nothing; one that has begun is ended properly, so
 // that what was printed can be read.

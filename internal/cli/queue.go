@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,15 +40,20 @@ type queueRow struct {
 	Cancelled       int    `json:"cancelled"`
 	OldestAvailable int64  `json:"oldest_available_ms"` // for how long the longest waiting available task has waited
 	Paused          bool   `json:"paused"`
+	Draining        bool   `json:"draining"`
+
+	// Obstacles say why available tasks do not run, type by type.
+	Obstacles []typeObstacle `json:"obstacles,omitzero"`
 }
 
-func rowOf(q *driver.QueueInfo, now time.Time) queueRow {
+func rowOf(q *driver.QueueInfo, workers *crew, now time.Time) queueRow {
 	n := q.Counts
 	row := queueRow{
 		Name: q.Name, Available: n[driver.Available], Active: n[driver.Active], Scheduled: n[driver.Scheduled],
 		Retryable: n[driver.Retryable], Pending: n[driver.Pending], Completed: n[driver.Completed],
-		Discarded: n[driver.Discarded], Cancelled: n[driver.Cancelled], Paused: q.Config.Paused,
+		Discarded: n[driver.Discarded], Cancelled: n[driver.Cancelled], Paused: q.Config.Paused, Draining: q.Config.Draining,
 	}
+	row.Obstacles = workers.obstacles(q)
 	if !q.OldestAvailable.IsZero() {
 		row.OldestAvailable = max(0, now.Sub(q.OldestAvailable).Milliseconds())
 	}
@@ -56,7 +62,7 @@ func rowOf(q *driver.QueueInfo, now time.Time) queueRow {
 
 func (a *app) queueListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the queues with their figures", Args: noArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the queues with their figures", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.listQueues(cmd.Context(), c) })
 		},
@@ -72,11 +78,15 @@ func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
 	if err != nil {
 		return err
 	}
+	workers, err := readCrew(ctx, c, info.Now)
+	if err != nil {
+		return err
+	}
 	l := a.newList(left("QUEUE"), right("AVAIL"), right("ACTIVE"), right("SCHED"), right("RETRY"), right("PEND"),
 		right("DONE"), right("DISC"), right("CANC"), right("OLDEST"), left("NOTE"))
 	for i := range queues {
-		row := rowOf(&queues[i], info.Now)
-		if err := l.add(row, func() []string { return queueCells(row, queues[i].Config) }); err != nil {
+		row := rowOf(&queues[i], workers, info.Now)
+		if err := l.add(row, func() []string { return queueCells(row) }); err != nil {
 			return l.close(err)
 		}
 	}
@@ -86,34 +96,36 @@ func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
 	return l.close(nil)
 }
 
-func queueCells(q queueRow, config driver.QueueConfig) []string {
+func queueCells(q queueRow) []string {
 	cells := []string{q.Name}
 	for _, n := range []int{q.Available, q.Active, q.Scheduled, q.Retryable, q.Pending, q.Completed, q.Discarded, q.Cancelled} {
-		cells = append(cells, grouped(int64(n)))
+		cells = append(cells, fmt.Sprint(n))
 	}
 	oldest := "-"
 	if q.Available > 0 {
 		oldest = roughly(time.Duration(q.OldestAvailable) * time.Millisecond)
 	}
-	return append(cells, oldest, queueNote(config))
+	return append(cells, oldest, queueNote(q))
 }
 
-func queueNote(c driver.QueueConfig) string {
-	switch {
-	case c.Draining && c.Paused:
-		return "draining, paused"
-	case c.Draining:
-		return "draining"
-	case c.Paused:
-		return "paused"
+// queueNote is what is worth knowing of a queue.
+func queueNote(q queueRow) string {
+	var notes []string
+	if q.Draining {
+		notes = append(notes, "draining")
 	}
-	return ""
+	if q.Paused {
+		notes = append(notes, "paused")
+	}
+	if note := obstacleNote(q.Obstacles); note != "" {
+		notes = append(notes, note)
+	}
+	return strings.Join(notes, ", ")
 }
 
 // queueDetail is `queue get -o json`: a row of the list, and more.
 type queueDetail struct {
 	queueRow
-	Draining  bool                            `json:"draining"`
 	Retention map[driver.State]retentionOf    `json:"retention"`
 	Totals    driver.Totals                   `json:"totals"`
 	Types     map[string]map[driver.State]int `json:"types"`
@@ -126,9 +138,9 @@ type retentionOf struct {
 	Bytes   int64   `json:"bytes"`
 }
 
-func detailOf(q *driver.QueueInfo, now time.Time) queueDetail {
+func detailOf(q *driver.QueueInfo, workers *crew, now time.Time) queueDetail {
 	d := queueDetail{
-		queueRow: rowOf(q, now), Draining: q.Config.Draining, Totals: q.Totals,
+		queueRow: rowOf(q, workers, now), Totals: q.Totals,
 		Retention: map[driver.State]retentionOf{}, Types: map[string]map[driver.State]int{},
 	}
 	for _, s := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
@@ -150,7 +162,7 @@ func queueArg(cmd *cobra.Command, args []string) error {
 
 func (a *app) queueGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get QUEUE", Short: "Show a queue: figures, settings, types", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Use: "get QUEUE", Aliases: []string{"show"}, Short: "Show a queue: figures, settings, types", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.getQueue(cmd.Context(), c, args[0]) })
 		},
@@ -166,18 +178,23 @@ func (a *app) getQueue(ctx context.Context, c *waggle.Client, name string) error
 	if err != nil {
 		return err
 	}
-	return a.printObject(detailOf(q, info.Now), func() error { return a.describeQueueInfo(q, info.Now) })
+	workers, err := readCrew(ctx, c, info.Now)
+	if err != nil {
+		return err
+	}
+	d := detailOf(q, workers, info.Now)
+	return a.printObject(d, func() error { return a.describeQueueInfo(q, &d, info.Now) })
 }
 
-func (a *app) describeQueueInfo(q *driver.QueueInfo, now time.Time) error {
+func (a *app) describeQueueInfo(q *driver.QueueInfo, d *queueDetail, now time.Time) error {
 	l := a.newList(left("QUEUE "+q.Name), right("NOW"), right("IN ALL"), left("KEPT"))
 	totals := map[driver.State]int64{
 		driver.Completed: q.Totals.Completed, driver.Cancelled: q.Totals.Cancelled, driver.Discarded: q.Totals.Discarded,
 	}
 	for _, s := range driver.States {
-		row := []string{string(s), grouped(int64(q.Counts[s])), "", ""}
+		row := []string{string(s), fmt.Sprint(q.Counts[s]), "", ""}
 		if s.Ended() {
-			row[2], row[3] = grouped(totals[s]), keepText(q.Config.Retention.Of(s))
+			row[2], row[3] = fmt.Sprint(totals[s]), keepText(q.Config.Retention.Of(s))
 		}
 		if err := l.add(nil, func() []string { return row }); err != nil {
 			return err
@@ -191,11 +208,21 @@ func (a *app) describeQueueInfo(q *driver.QueueInfo, now time.Time) error {
 	if !q.OldestAvailable.IsZero() {
 		lines = append(lines, "the oldest available task has waited for "+roughly(now.Sub(q.OldestAvailable)))
 	}
-	if note := queueNote(q.Config); note != "" {
-		lines = append(lines, "the queue is "+note)
+	switch {
+	case q.Config.Draining && q.Config.Paused:
+		lines = append(lines, "the queue is draining and paused")
+	case q.Config.Draining:
+		lines = append(lines, "the queue is draining")
+	case q.Config.Paused:
+		lines = append(lines, "the queue is paused")
 	}
 	for _, t := range q.Types {
 		lines = append(lines, fmt.Sprintf("type %s: %s available, %s active", t.Type, grouped(int64(t.Counts[driver.Available])), grouped(int64(t.Counts[driver.Active]))))
+	}
+	for _, o := range d.Obstacles {
+		if o.Kind != "paused" { // said above
+			lines = append(lines, "type "+o.Type+" waits: "+o.Text)
+		}
 	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintln(a.out, line); err != nil {

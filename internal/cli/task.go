@@ -23,7 +23,7 @@ func (a *app) taskCommand() *cobra.Command {
 		Use: "task", Short: "Look at tasks and change them", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(),
+	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
 		a.taskChangeCommand(&taskChange{op: driver.OpCancel, short: "Cancel tasks; running ones are told to stop", done: "cancelled"}),
 		a.taskChangeCommand(&taskChange{op: driver.OpRetry, short: "Make ended tasks available again", done: "made available again"}),
 		a.taskChangeCommand(&taskChange{op: driver.OpRun, short: "Run tasks now that wait for their time or are held back", done: "made available"}),
@@ -108,7 +108,7 @@ func taskNote(t *waggle.TaskInfo, now time.Time) string {
 	var notes []string
 	switch t.State {
 	case driver.Scheduled, driver.Retryable:
-		notes = append(notes, "due in "+roughly(t.DueAt.Sub(now)))
+		notes = append(notes, dueText(t.DueAt.Sub(now)))
 	case driver.Active:
 		notes = append(notes, "on "+t.Worker+" for "+roughly(now.Sub(t.ClaimedAt)))
 		if p := t.Progress; p != nil && p.Total > 0 {
@@ -133,19 +133,57 @@ func taskNote(t *waggle.TaskInfo, now time.Time) string {
 	return strings.Join(notes, " · ")
 }
 
+// dueText says when a task is due that has left to wait.
+func dueText(left time.Duration) string {
+	if left <= 0 {
+		return "due now"
+	}
+	return "due in " + roughly(left)
+}
+
 func (a *app) taskGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get ID", Short: "Show all that is known of a task", Args: taskID,
+		Use: "get ID", Aliases: []string{"show"}, Short: "Show all that is known of a task", Args: taskID, ValidArgsFunction: a.completeTasks,
+		Long: "Shows all that is known of a task. The beginning of an id will do where no other task's id begins so.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
-				info, err := c.Get(cmd.Context(), args[0])
+				t, err := a.findTask(cmd.Context(), c, args[0])
 				if err != nil {
 					return err
 				}
-				return a.printObject(info, func() error { return a.describeTask(info) })
+				d := taskDetail{TaskInfo: t}
+				if t.State == driver.Available {
+					if d.Obstacle, err = a.obstacleOf(cmd.Context(), c, t); err != nil {
+						return err
+					}
+				}
+				return a.printObject(d, func() error { return a.describeTask(&d) })
 			})
 		},
 	}
+}
+
+// taskDetail is a task, and why it is not running.
+type taskDetail struct {
+	*waggle.TaskInfo
+	Obstacle *obstacle `json:"obstacle,omitzero"` // of an available task: what keeps it waiting
+}
+
+// obstacleOf tells what keeps an available task waiting.
+func (a *app) obstacleOf(ctx context.Context, c *waggle.Client, t *waggle.TaskInfo) (*obstacle, error) {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q, err := c.Queue(ctx, t.Queue)
+	if err != nil {
+		return nil, err
+	}
+	crew, err := readCrew(ctx, c, info.Now)
+	if err != nil {
+		return nil, err
+	}
+	return crew.obstacle(q.Config, t.Queue, t.Type), nil
 }
 
 func taskID(cmd *cobra.Command, args []string) error {
@@ -169,10 +207,11 @@ type taskChange struct {
 
 func (a *app) taskChangeCommand(t *taskChange) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   string(t.op) + " [ID...]",
-		Short: t.short,
-		Long:  t.short + ".\n\nNames the tasks by id, or selects them with flags. With -o json it prints how many were changed.",
-		RunE:  func(cmd *cobra.Command, args []string) error { return a.changeTasks(cmd.Context(), t, args) },
+		Use:               string(t.op) + " [ID...]",
+		Short:             t.short,
+		ValidArgsFunction: a.completeTasks,
+		Long:              t.short + ".\n\nNames the tasks by id, or selects them with flags. With -o json it prints how many were changed.",
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.changeTasks(cmd.Context(), t, args) },
 		Args: func(_ *cobra.Command, args []string) error {
 			for _, id := range args {
 				if err := driver.CheckName("task id", id, driver.MaxIDLen); err != nil {
@@ -230,6 +269,10 @@ func (a *app) changeByID(ctx context.Context, c *waggle.Client, t *taskChange, i
 	for len(ids) > 0 {
 		batch := ids[:min(len(ids), driver.MaxApply)]
 		ids = ids[len(batch):]
+		batch, err := a.fullIDs(ctx, c, batch)
+		if err != nil {
+			return err
+		}
 		r, err := c.Apply(ctx, driver.Change{Op: t.op, IDs: batch, DryRun: t.dryRun})
 		if err != nil {
 			return err

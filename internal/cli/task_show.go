@@ -11,17 +11,23 @@ import (
 )
 
 // describeTask prints a task for people.
-func (a *app) describeTask(t *waggle.TaskInfo) error {
-	var b strings.Builder
-	field := func(name, value string) {
-		if value != "" && value != "-" {
-			fmt.Fprintf(&b, "%s %s\n", a.outTerm.paint(dim, fmt.Sprintf("%-10s", name)), value)
-		}
-	}
+func (a *app) describeTask(d *taskDetail) error {
+	_, err := fmt.Fprint(a.out, taskText(d, a.outTerm))
+	return err
+}
+
+// taskText is all that is known of a task, for people.
+func taskText(d *taskDetail, term terminal) string {
+	t := d.TaskInfo
+	b := fieldWriter{term: term}
+	field := b.field
 	field("id", t.ID)
 	field("type", t.Type)
 	field("queue", t.Queue)
-	field("state", a.outTerm.paint(stateColour(string(t.State)), string(t.State))+reasonText(t))
+	field("state", term.paint(stateColour(string(t.State)), string(t.State))+reasonText(t))
+	if d.Obstacle != nil {
+		field("waits", visible(d.Obstacle.Text))
+	}
 	field("priority", fmt.Sprint(t.Priority))
 	field("attempt", fmt.Sprintf("%d of %d", t.Attempt, t.MaxAttempts))
 	if t.Crashes > 0 {
@@ -42,9 +48,8 @@ func (a *app) describeTask(t *waggle.TaskInfo) error {
 	}
 	field("payload", dataText(t.Payload))
 	field("result", resultText(t))
-	describeAttempts(&b, a.outTerm, t)
-	_, err := fmt.Fprint(a.out, b.String())
-	return err
+	describeAttempts(&b.Builder, term, t)
+	return b.String()
 }
 
 func reasonText(t *waggle.TaskInfo) string {

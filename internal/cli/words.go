@@ -44,7 +44,7 @@ func clock(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05.000")
 }
 
-// grouped is a whole number with its thousands apart.
+// grouped is a whole number with commas between its thousands. Tables have plain digits, for programs that read them.
 func grouped(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	sign := ""
@@ -52,7 +52,7 @@ func grouped(n int64) string {
 		sign, s = "-", s[1:]
 	}
 	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + " " + s[i:]
+		s = s[:i] + "," + s[i:]
 	}
 	return sign + s
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,7 @@ func (a *app) workerCommand() *cobra.Command {
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{
-		Use: "list", Short: "List the workers that are registered", Args: noArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the workers that are registered", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				info, err := c.Info(cmd.Context())
@@ -26,11 +27,12 @@ func (a *app) workerCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				l := a.newList(left("WORKER"), left("HOST"), right("PID"), right("BUSY"), right("UP"), right("LEASE"), left("QUEUES"), left("TYPES"))
+				l := a.newList(left("WORKER"), left("HOST"), right("PID"), right("BUSY"), right("UP"), right("LEASE"), left("STATE"), left("QUEUES"), left("TYPES"))
 				for _, w := range workers {
-					if err := l.add(w, func() []string {
-						return []string{w.ID, w.Host, fmt.Sprint(w.PID), fmt.Sprintf("%d/%d", w.Held, w.Slots), roughly(info.Now.Sub(w.Since)),
-							leaseText(w, info), strings.Join(w.Queues, ","), typesText(w.Types)}
+					row := workerRowOf(w, info.Now)
+					if err := l.add(row, func() []string {
+						return []string{w.ID, w.Host, fmt.Sprint(w.PID), row.busyText(), roughly(info.Now.Sub(w.Since)),
+							leaseText(w, info), row.State, strings.Join(w.Queues, ","), typesText(w.Types)}
 					}); err != nil {
 						return l.close(err)
 					}
@@ -43,6 +45,29 @@ func (a *app) workerCommand() *cobra.Command {
 		},
 	})
 	return cmd
+}
+
+// workerRow is one worker in `worker list -o json`.
+type workerRow struct {
+	waggle.WorkerStatus
+	Busy  int    `json:"busy"`  // slots with a task; what it holds beyond them waits in the worker
+	State string `json:"state"` // alive, or lost: its lease is over and nobody has taken its tasks over yet
+}
+
+func workerRowOf(w waggle.WorkerStatus, now time.Time) workerRow {
+	row := workerRow{WorkerStatus: w, Busy: min(w.Held, w.Slots), State: "alive"}
+	if !w.LeaseEnd.After(now) {
+		row.State = "lost"
+	}
+	return row
+}
+
+// busyText tells the slots in use, and what waits in the worker behind them.
+func (w *workerRow) busyText() string {
+	if waits := w.Held - w.Busy; waits > 0 {
+		return fmt.Sprintf("%d/%d +%d", w.Busy, w.Slots, waits)
+	}
+	return fmt.Sprintf("%d/%d", w.Busy, w.Slots)
 }
 
 func leaseText(w waggle.WorkerStatus, info *waggle.StoreInfo) string {
