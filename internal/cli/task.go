@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,9 +12,6 @@ import (
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 )
-
-// tableLimit is how many tasks a table shows by default.
-const tableLimit = 100
 
 func (a *app) taskCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -34,7 +29,7 @@ func (a *app) taskCommand() *cobra.Command {
 // filterFlags are the flags that select tasks.
 type filterFlags struct{ filter waggle.Filter }
 
-func (f *filterFlags) register(cmd *cobra.Command) {
+func (f *filterFlags) register(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.Var(&states{&f.filter.States}, "state", "tasks in this state; may be repeated")
 	flags.Var(&names{&f.filter.Types, "task type"}, "type", "tasks of this type; may be repeated")
@@ -47,98 +42,14 @@ func (f *filterFlags) register(cmd *cobra.Command) {
 	for i, s := range driver.States {
 		stateNames[i] = string(s)
 	}
+	_ = cmd.RegisterFlagCompletionFunc("type", a.completeTypes)
+	_ = cmd.RegisterFlagCompletionFunc("queue", a.completeQueues)
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(stateNames, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *filterFlags) empty() bool {
 	x := &f.filter
 	return len(x.States)+len(x.Types)+len(x.Queues)+len(x.Tags) == 0 && x.Error == "" && x.After.IsZero() && x.Before.IsZero()
-}
-
-func (a *app) taskListCommand() *cobra.Command {
-	f, limit := &filterFlags{}, -1
-	cmd := &cobra.Command{
-		Use: "list", Short: "List tasks, the newest first", Args: noArgs,
-		Example: "  waggle task list --state discarded\n  waggle task list --type email.welcome -o jsonl",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.listTasks(cmd.Context(), c, f.filter, limit) })
-		},
-	}
-	f.register(cmd)
-	cmd.Flags().Var(&count{&limit, 1, math.MaxInt}, "limit", "at most so many (default 100 in a table, else all)")
-	cmd.Flags().Lookup("limit").DefValue = ""
-	return cmd
-}
-
-func (a *app) listTasks(ctx context.Context, c *waggle.Client, filter waggle.Filter, limit int) error {
-	if limit < 0 && a.format == formatTable {
-		limit = tableLimit
-	}
-	l := a.newList(left("ID"), left("TYPE"), left("QUEUE"), left("STATE"), right("TRY"), right("AGE"), left("NOTE"))
-	now, more := time.Now(), false
-	for info, err := range c.All(ctx, filter) {
-		if err != nil {
-			return l.close(err)
-		}
-		if l.count == limit {
-			more = true
-			break
-		}
-		if err := l.add(info, func() []string { return taskRow(info, now) }); err != nil {
-			return l.close(err)
-		}
-	}
-	err := l.close(nil)
-	switch {
-	case err != nil:
-	case more:
-		a.say("there are more: set --limit, or select with --state, --type or --queue")
-	case l.count == 0:
-		a.say("no tasks")
-	}
-	return err
-}
-
-func taskRow(t *waggle.TaskInfo, now time.Time) []string {
-	return []string{t.ID, t.Type, t.Queue, string(t.State), fmt.Sprint(t.Attempt), roughly(now.Sub(t.EnqueuedAt)), taskNote(t, now)}
-}
-
-// taskNote is what is worth knowing of a task in its state.
-func taskNote(t *waggle.TaskInfo, now time.Time) string {
-	var notes []string
-	switch t.State {
-	case driver.Scheduled, driver.Retryable:
-		notes = append(notes, dueText(t.DueAt.Sub(now)))
-	case driver.Active:
-		notes = append(notes, "on "+t.Worker+" for "+roughly(now.Sub(t.ClaimedAt)))
-		if p := t.Progress; p != nil && p.Total > 0 {
-			notes = append(notes, fmt.Sprintf("%.0f %%", 100*p.Done/p.Total))
-		}
-		if t.CancelRequested {
-			notes = append(notes, "asked to stop")
-		}
-	case driver.Completed:
-		if text := resultText(t); text != "" {
-			notes = append(notes, "= "+text)
-		}
-	case driver.Discarded, driver.Cancelled:
-		notes = append(notes, string(t.Reason))
-	}
-	if t.Crashes > 0 {
-		notes = append(notes, plural(t.Crashes, "crash"))
-	}
-	if e := t.LastError(); e != "" && t.State != driver.Completed {
-		notes = append(notes, e)
-	}
-	return strings.Join(notes, " · ")
-}
-
-// dueText says when a task is due that has left to wait.
-func dueText(left time.Duration) string {
-	if left <= 0 {
-		return "due now"
-	}
-	return "due in " + roughly(left)
 }
 
 func (a *app) taskGetCommand() *cobra.Command {
@@ -221,7 +132,7 @@ func (a *app) taskChangeCommand(t *taskChange) *cobra.Command {
 			return nil
 		},
 	}
-	t.register(cmd)
+	t.register(a, cmd)
 	cmd.Flags().BoolVar(&t.all, "all", false, "all tasks of the store for which this is possible")
 	if t.destroys {
 		t.care.flags(cmd)

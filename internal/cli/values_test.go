@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -165,32 +164,5 @@ func TestExitCodes(t *testing.T) {
 	}
 	if got := exitCode(t.Context(), partlyf("x: %w", driver.ErrUnavailable)); got != exitPartly {
 		t.Errorf("partly: %d", got)
-	}
-}
-
-// TestFrameFits draws the live view at small sizes, with more in it than fits.
-func TestFrameFits(t *testing.T) {
-	t.Parallel()
-	s := &snapshot{Store: "sqlite:/a/rather/long/path/to/some/queue.db", Now: time.Unix(1_900_000_000, 0)}
-	for i := range 40 {
-		name := strings.Repeat("q", i+1)
-		s.Queues, s.configs = append(s.Queues, queueRow{Name: name, Available: i}), append(s.configs, driver.QueueConfig{Paused: i == 0})
-		s.Workers = append(s.Workers, waggle.WorkerStatus{WorkerInfo: driver.WorkerInfo{ID: name, Queues: []string{"default"}, Slots: 4}, Since: s.Now})
-		s.Active = append(s.Active, &waggle.TaskInfo{ID: driver.NewID(), Type: name, ClaimedAt: s.Now, Progress: &waggle.Progress{Done: 1, Total: 2, Note: "\x1b[2J"}})
-	}
-	for _, size := range [][2]int{{80, 24}, {40, 10}, {200, 60}} {
-		text := frame(s, s, terminal{is: true}, size[0], size[1])
-		lines := strings.Split(text, "\n")
-		if len(lines) != size[1] || strings.Contains(text, "\x1b") {
-			t.Errorf("%v: %d lines, or the terminal was written to", size, len(lines))
-		}
-		for _, line := range lines {
-			if n := utf8.RuneCountInString(line); n > size[0] {
-				t.Errorf("%v: a line of %d columns: %q", size, n, line)
-			}
-		}
-		if size[1] >= 24 && !(strings.Contains(text, "QUEUES 40") && strings.Contains(text, "WORKERS 40") && strings.Contains(text, "RUNNING 40")) {
-			t.Errorf("%v: a part is missing:\n%s", size, text)
-		}
 	}
 }
