@@ -47,6 +47,8 @@ type app struct {
 	quietClient bool   // a client's troubles are part of the plot
 
 	began bool // the command itself has begun: errors before are usage errors
+
+	sides []*sideWriter // flushed at the end
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -59,7 +61,17 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err != nil && !a.began {
 		err = usageError(err)
 	}
-	return a.finish(ctx, err)
+	code := a.finish(ctx, err)
+	for _, s := range a.sides {
+		s.flush(sidePatience)
+	}
+	return code
+}
+
+// neverWait has nothing wait for whoever reads what this command prints.
+func (a *app) neverWait() {
+	a.sides = []*sideWriter{newSideWriter(a.out), newSideWriter(a.err)}
+	a.out, a.err = a.sides[0], a.sides[1]
 }
 
 func (a *app) root() *cobra.Command {

@@ -91,6 +91,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	if f.lease > driver.MaxLease {
 		return driver.CheckLease(f.lease)
 	}
+	a.neverWait()
 	command, err := execwork.New(argv, f.grace)
 	if err != nil {
 		return err
