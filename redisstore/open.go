@@ -147,7 +147,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	s := &Store{
 		target: t, options: o, timeout: o.Timeout, maxEvents: strconv.Itoa(max(o.MaxEvents, 0)),
 		intakeCaller: rand.Text(), intakeRespect: intakeRespect,
-		where: "the store at " + strings.Join(t.addresses, ","),
+		where: whereIs(t),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	for i := range t.shards {
@@ -166,6 +166,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// whereIs names the servers of a store, for messages.
+func whereIs(t *target) string { return "the store at " + strings.Join(t.addresses, ",") }
 
 // poolSize is how many connections a client keeps for calls that have one to themselves.
 const poolSize = 256
