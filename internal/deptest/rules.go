@@ -121,6 +121,11 @@ var Rules = []Rule{
 	},
 
 	{
+		Of:  "./examples/chat/...",
+		May: slices.Concat(engines, public, []string{"./examples/chat/...", "./internal/config", "./internal/redisserver", thirdParty}),
+		Why: "the chat is an example, and starts servers of its own as the demo does",
+	},
+	{
 		Of:  "./examples/...",
 		May: slices.Concat(engines, public, []string{"./examples/...", thirdParty}),
 		Why: "an example shows what a user can write: no internal package",
