@@ -42,6 +42,8 @@ type Options struct {
 	UnixSocket bool
 	// ReplicaOf makes the server a replica; Start returns once it is in sync. Both must be of one flavour and agree on TLS.
 	ReplicaOf *Server
+	// Dir is an existing directory in which the server makes its own; empty means that for temporary files.
+	Dir string
 	// Config are further lines of the configuration file. They come last and so override the others.
 	Config []string
 

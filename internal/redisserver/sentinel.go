@@ -23,7 +23,7 @@ const (
 
 // SentinelOptions describe a Sentinel set. The zero value is useful.
 type SentinelOptions struct {
-	// Node describes master and replicas. ReplicaOf must be unset; of it the sentinels share Flavour and TLS.
+	// Node describes master and replicas. ReplicaOf must be unset; of it the sentinels share Flavour, TLS and Dir.
 	Node Options
 	// MasterName is the name the sentinels know the master by; empty means "waggle".
 	MasterName string
@@ -123,7 +123,7 @@ func (set *SentinelSet) start(ctx context.Context) error {
 
 func (set *SentinelSet) startSentinel(ctx context.Context, master *Server) (*Server, error) {
 	n := set.o.Node
-	s, err := prepare(ctx, &Options{Flavour: n.Flavour, TLS: n.TLS, TLSClientCert: n.TLSClientCert}, sentinel)
+	s, err := prepare(ctx, &Options{Flavour: n.Flavour, TLS: n.TLS, TLSClientCert: n.TLSClientCert, Dir: n.Dir}, sentinel)
 	if err != nil {
 		return nil, err
 	}

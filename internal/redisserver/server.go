@@ -81,7 +81,7 @@ func prepare(ctx context.Context, o *Options, r role) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "waggle-"+string(o.Flavour)+"-")
+	dir, err := os.MkdirTemp(o.Dir, "waggle-"+string(o.Flavour)+"-")
 	if err != nil {
 		return nil, fmt.Errorf("redisserver: %w", err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/internal/config"
+	"github.com/waggleq/waggle/stores"
 )
 
 // Place is where the chat keeps everything: the queue and, beside it, the rooms.
@@ -22,7 +22,7 @@ type Place struct {
 // Open opens the place that a store's URL names. The URL can be any that Waggle knows, but for the store in memory, which no
 // second process could see.
 func Open(ctx context.Context, storeURL string, log *slog.Logger) (*Place, error) {
-	store, err := config.OpenStore(ctx, storeURL)
+	store, err := stores.Open(ctx, storeURL)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,8 @@
+//go:build unix
+
+package system
+
+import "syscall"
+
+// sweeperAttributes keep the sweeper out of the terminal's process group: Ctrl-C is not for it.
+func sweeperAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
