@@ -35,7 +35,7 @@ func startDatabase(ctx context.Context, dir string) (*database, error) {
 		return nil, err
 	}
 	set, err := redisserver.StartSentinel(ctx, &redisserver.SentinelOptions{
-		Node: redisserver.Options{Flavour: flavour, AOF: redisserver.AOFEverySec, Dir: dir, Config: []string{"repl-backlog-size 64mb"}},
+		Node:      redisserver.Options{Flavour: flavour, AOF: redisserver.AOFEverySec, Dir: dir, Config: []string{"repl-backlog-size 64mb"}},
 		DownAfter: downAfter, FailoverTimeout: failoverTimeout, MasterName: "chat",
 	})
 	if err != nil {

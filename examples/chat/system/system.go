@@ -77,7 +77,7 @@ type System struct {
 	since time.Time
 	life  context.Context // ends with Close
 	end   context.CancelFunc
-	busy sync.Map // node → in the middle of an action
+	busy  sync.Map // node → in the middle of an action
 }
 
 // The names of the web servers.
