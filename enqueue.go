@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -17,6 +18,9 @@ type Receipt struct {
 	State      State      `json:"state"`      // of the stored task
 	Durability Durability `json:"durability"` // the level at which it is stored
 	Existing   bool       `json:"existing"`   // nothing was stored: the id was known, or the unique key taken
+	// Differs lists in what the task that is there under the caller's own id is another than the one handed in: "type",
+	// "queue", "payload" (of JSON the value). It is empty if they are the same.
+	Differs []string `json:"differs,omitzero"`
 }
 
 // NewTask is a task to be enqueued. Payload is any value, stored as JSON; json.RawMessage is stored as it is, []byte as
@@ -93,7 +97,7 @@ func enqueueFailed(typ string, err error) error {
 func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *EnqueueOptions) (Receipt, error) {
 	t := new(driver.Task)
 	if err := c.fill(t, typ, payload, opts); err != nil {
-		return Receipt{}, err
+		return Receipt{ID: t.ID}, err
 	}
 	// A caller that gives up may use these again while the batch that holds the task is on its way.
 	t.Payload, t.Headers, t.Tags = ownBytes(t.Payload, payload), maps.Clone(t.Headers), slices.Clone(t.Tags)
@@ -105,6 +109,11 @@ func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *
 		return Receipt{ID: t.ID}, err
 	}
 	r := lane.enqueue(ctx, t, opts != nil && opts.ID != "")
+	if r.Existing && r.Err == nil && opts != nil && opts.ID != "" {
+		results := []EnqueueResult{r}
+		c.compare(ctx, []NewTask{{typ, payload, opts}}, results)
+		r = results[0]
+	}
 	return r.Receipt, r.Err
 }
 
@@ -117,15 +126,18 @@ func ownBytes(b []byte, payload any) []byte {
 	return b
 }
 
-// fill makes t the task to be stored, and refuses what no batch could carry.
+// fill makes t the task to be stored, and refuses what no batch could carry, together with all else that is wrong with it.
 func (c *Client) fill(t *driver.Task, typ string, payload any, opts *EnqueueOptions) error {
-	if err := opts.fill(t, typ, payload); err != nil {
-		return err
+	err := opts.fill(t, typ, payload)
+	if limit := min(c.limits.MaxPayload, c.limits.MaxBatchBytes); err == nil && len(t.Payload) > limit {
+		err = driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)
 	}
-	if limit := min(c.limits.MaxPayload, c.limits.MaxBatchBytes); len(t.Payload) > limit {
-		return driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)
+	if err == nil {
+		return nil // the store checks the rest
 	}
-	return nil
+	rest := *t
+	rest.Payload, rest.Encoding = nil, EncodingJSON
+	return errors.Join(err, driver.Prepare(&rest, c.store.Capabilities(), time.Now()))
 }
 
 // EnqueueBatch stores any number of tasks, in as many calls to the store as their number and size need. The results are
@@ -159,6 +171,7 @@ func (c *Client) enqueueTasks(ctx context.Context, tasks []NewTask) ([]EnqueueRe
 			return b.results, err
 		}
 	}
+	c.compare(ctx, tasks, b.results)
 	return b.results, nil
 }
 
@@ -189,12 +202,13 @@ func newBatch(c *Client, tasks []NewTask) *batch {
 	}
 	for i, n := range tasks {
 		t := &b.tasks[i]
-		if err := c.fill(t, n.Type, n.Payload, n.Options); err != nil {
+		err := c.fill(t, n.Type, n.Payload, n.Options)
+		b.results[i].ID = t.ID
+		if err != nil {
 			b.results[i].Err, b.done[i] = err, true
 			continue
 		}
 		b.own[i] = n.Options == nil || n.Options.ID == ""
-		b.results[i].ID = t.ID
 		level := c.level(n.Options)
 		b.levels[level] = append(b.levels[level], i)
 	}
@@ -260,5 +274,5 @@ func resultOf(r driver.EnqueueResult, id string, repeated bool) EnqueueResult {
 	if repeated && r.ID == id {
 		r.Existing = false
 	}
-	return EnqueueResult{Receipt{r.ID, r.State, r.Durability, r.Existing}, r.Err}
+	return EnqueueResult{Receipt{ID: r.ID, State: r.State, Durability: r.Durability, Existing: r.Existing}, r.Err}
 }

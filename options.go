@@ -1,13 +1,11 @@
 package waggle
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // EnqueueOptions are the options of one task. The zero value of a field means its default.
@@ -15,8 +13,10 @@ import (
 // They survive JSON, so that they can be kept in files and sent elsewhere: durations are strings such as "1m30s".
 type EnqueueOptions struct {
 	// ID names the task, [A-Za-z0-9._:-]{1,128}; empty: a new UUIDv7. Enqueueing an id again returns the task that is
-	// there, in whatever state.
+	// there, in whatever state; [Receipt].Differs says where it is another than the one handed in.
 	ID string
+	// RejectDiffering has a task that differs from the one that is there under its ID fail with [ErrDuplicate].
+	RejectDiffering bool
 	// Queue is where it waits; empty: "default".
 	Queue string
 	// Priority is -100…100; lower runs first.
@@ -47,7 +47,8 @@ type EnqueueOptions struct {
 
 // UniqueOptions keep tasks with the same key from being in the store twice.
 type UniqueOptions struct {
-	// Key is 1…256 bytes, one namespace for the whole store. Empty: a hash of type, queue and payload.
+	// Key is 1…256 bytes, one namespace for the whole store. Empty: a hash of type, queue and payload, of which JSON is
+	// compared by value.
 	Key string
 	// Until says how long the task owns the key; empty: [UntilDone]. TTL is how long, with [UntilTTL].
 	Until UniqueUntil
@@ -72,6 +73,7 @@ func (d *duration) UnmarshalText(b []byte) error {
 
 type enqueueOptionsJSON struct {
 	ID          string            `json:"id,omitzero"`
+	Reject      bool              `json:"reject_differing,omitzero"`
 	Queue       string            `json:"queue,omitzero"`
 	Priority    int               `json:"priority,omitzero"`
 	Delay       duration          `json:"delay,omitzero"`
@@ -90,8 +92,8 @@ type enqueueOptionsJSON struct {
 
 // MarshalJSON implements [json.Marshaler].
 func (o EnqueueOptions) MarshalJSON() ([]byte, error) {
-	return json.Marshal(enqueueOptionsJSON{
-		o.ID, o.Queue, o.Priority, duration(o.Delay), o.At, duration(o.ExpiresIn), o.ExpiresAt, o.Hold,
+	return plainjson.Marshal(enqueueOptionsJSON{
+		o.ID, o.RejectDiffering, o.Queue, o.Priority, duration(o.Delay), o.At, duration(o.ExpiresIn), o.ExpiresAt, o.Hold,
 		o.MaxAttempts, o.CrashLimit, duration(o.Timeout), o.Headers, o.Tags, o.Unique, o.Durability,
 	})
 }
@@ -103,7 +105,7 @@ func (o *EnqueueOptions) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*o = EnqueueOptions{
-		j.ID, j.Queue, j.Priority, time.Duration(j.Delay), j.At, time.Duration(j.ExpiresIn), j.ExpiresAt, j.Hold,
+		j.ID, j.Reject, j.Queue, j.Priority, time.Duration(j.Delay), j.At, time.Duration(j.ExpiresIn), j.ExpiresAt, j.Hold,
 		j.MaxAttempts, j.CrashLimit, time.Duration(j.Timeout), j.Headers, j.Tags, j.Unique, j.Durability,
 	}
 	return nil
@@ -118,7 +120,7 @@ type uniqueOptionsJSON struct {
 
 // MarshalJSON implements [json.Marshaler].
 func (o UniqueOptions) MarshalJSON() ([]byte, error) {
-	return json.Marshal(uniqueOptionsJSON{o.Key, o.Until, duration(o.TTL), o.OnConflict})
+	return plainjson.Marshal(uniqueOptionsJSON{o.Key, o.Until, duration(o.TTL), o.OnConflict})
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -131,24 +133,25 @@ func (o *UniqueOptions) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// fill makes t the task to be stored. t may share the payload's bytes, and the options' map and slices.
+// fill makes t the task to be stored; t has its id even if the payload can't be encoded. t may share the payload's bytes,
+// and the options' map and slices.
 func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
-	data, err := encode("payload", payload)
-	if err != nil {
-		return err
-	}
-	t.Type, t.Payload, t.Encoding = typ, data.Bytes, data.Encoding
+	t.Type = typ
 	if o != nil {
 		t.ID, t.Queue, t.Priority, t.Hold = o.ID, o.Queue, o.Priority, o.Hold
 		t.At, t.Delay, t.ExpiresAt, t.ExpiresIn = o.At, o.Delay, o.ExpiresAt, o.ExpiresIn
 		t.MaxAttempts, t.CrashLimit, t.Timeout = o.MaxAttempts, o.CrashLimit, o.Timeout
 		t.Headers, t.Tags = o.Headers, o.Tags
-		t.Unique = o.Unique.unique(t)
 	}
 	if t.ID == "" {
 		t.ID = driver.NewID()
 	}
-	return nil
+	data, err := encode("payload", payload)
+	t.Payload, t.Encoding = data.Bytes, data.Encoding
+	if o != nil {
+		t.Unique = o.Unique.unique(t)
+	}
+	return err
 }
 
 func (o *UniqueOptions) unique(t *driver.Task) *driver.Unique {
@@ -160,18 +163,4 @@ func (o *UniqueOptions) unique(t *driver.Task) *driver.Unique {
 		u.Key = contentKey(t)
 	}
 	return u
-}
-
-// contentKey returns the unique key of a task that is known by its type, queue and payload.
-func contentKey(t *driver.Task) string {
-	queue := t.Queue
-	if queue == "" {
-		queue = DefaultQueue
-	}
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte(t.Type), []byte(queue), []byte(t.Encoding), t.Payload} {
-		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part)))) // a hash never fails
-		_, _ = h.Write(part)
-	}
-	return "content:" + hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/guard"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // Data is a payload or a result as it is stored.
@@ -48,7 +49,7 @@ func (d Data) Decode(v any) error {
 func (d Data) MarshalJSON() ([]byte, error) {
 	switch {
 	case d.Encoding == EncodingRaw:
-		return json.Marshal(map[string]string{"base64": base64.StdEncoding.EncodeToString(d.Bytes)})
+		return plainjson.Marshal(map[string]string{"base64": base64.StdEncoding.EncodeToString(d.Bytes)})
 	case len(d.Bytes) == 0:
 		return []byte("null"), nil
 	}
@@ -89,7 +90,7 @@ func encode(what string, v any) (Data, error) {
 	}
 	var b []byte
 	var err error
-	if fault := guard.Call(func() { b, err = json.Marshal(v) }); fault != nil {
+	if fault := guard.Call(func() { b, err = plainjson.Marshal(v) }); fault != nil {
 		err = fault
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -12,14 +13,18 @@ var maxTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // Prepare sets the defaults of a new task (ID, Queue, Encoding, MaxAttempts, CrashLimit, Unique's modes), makes its
 // times absolute in UTC milliseconds (At and ExpiresAt; Delay and ExpiresIn become 0), and checks every field. now is
-// the store's present. It returns nil, [ErrInvalid] or [ErrUnsupported]; on error the task is unchanged but for its
+// the store's present. It returns nil, or all that is wrong joined: [ErrInvalid] or [ErrUnsupported]; on error the task is unchanged but for its
 // defaults. Engines call it on a copy, so that a caller's Delay survives a second try; the ID they write back.
 func Prepare(t *Task, c Capabilities, now time.Time) error {
 	setDefaults(t)
+	var problems []error
 	for _, check := range checks {
 		if err := check(t, c); err != nil {
-			return err
+			problems = append(problems, err)
 		}
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
 	}
 	return resolveTimes(t, now)
 }
@@ -55,13 +60,9 @@ func setDefaults(t *Task) {
 }
 
 func checkNames(t *Task, _ Capabilities) error {
-	if err := CheckName("task id", t.ID, MaxIDLen); err != nil {
-		return err
-	}
-	if err := CheckName("task type", t.Type, MaxNameLen); err != nil {
-		return err
-	}
-	if err := CheckName("queue", t.Queue, MaxNameLen); err != nil {
+	err := errors.Join(CheckName("task id", t.ID, MaxIDLen), CheckName("task type", t.Type, MaxNameLen),
+		CheckName("queue", t.Queue, MaxNameLen))
+	if err != nil {
 		return err
 	}
 	if len(t.Tags) > MaxTags {
@@ -148,29 +149,38 @@ func checkHeaders(t *Task, _ Capabilities) error {
 }
 
 func checkNumbers(t *Task, _ Capabilities) error {
-	switch {
-	case t.Priority < -MaxPriority || t.Priority > MaxPriority:
-		return Invalidf("the priority must be between -100 and 100 (lower runs first), got %d", t.Priority)
-	case t.MaxAttempts < 1 || t.MaxAttempts > MaxAttemptsCap:
-		return Invalidf("max attempts must be between 1 and %d, got %d", MaxAttemptsCap, t.MaxAttempts)
-	case t.CrashLimit < 1 || t.CrashLimit > MaxAttemptsCap:
-		return Invalidf("the crash limit must be between 1 and %d, got %d", MaxAttemptsCap, t.CrashLimit)
-	case t.Timeout < 0:
-		return Invalidf("the timeout must not be negative, got %v", t.Timeout)
-	case t.Timeout > 0 && t.Timeout < time.Millisecond:
-		return Invalidf("the timeout must be at least 1ms, got %v", t.Timeout)
-	case t.Delay < 0:
-		return Invalidf("the delay must not be negative, got %v", t.Delay)
-	case t.ExpiresIn < 0:
-		return Invalidf("the time to expiry must not be negative, got %v", t.ExpiresIn)
-	case t.Delay > 0 && !t.At.IsZero():
-		return Invalidf("a task has a delay or a time, not both")
-	case t.ExpiresIn > 0 && !t.ExpiresAt.IsZero():
-		return Invalidf("a task has a time to expiry or a time of expiry, not both")
-	case t.Weight < 0 || t.Weight > 1000:
-		return Invalidf("the weight must be between 1 and 1000, got %d", t.Weight)
+	var problems []error
+	if t.Priority < -MaxPriority || t.Priority > MaxPriority {
+		problems = append(problems, Invalidf("the priority must be between -100 and 100 (lower runs first), got %d", t.Priority))
 	}
-	return nil
+	if t.MaxAttempts < 1 || t.MaxAttempts > MaxAttemptsCap {
+		problems = append(problems, Invalidf("max attempts must be between 1 and %d, got %d", MaxAttemptsCap, t.MaxAttempts))
+	}
+	if t.CrashLimit < 1 || t.CrashLimit > MaxAttemptsCap {
+		problems = append(problems, Invalidf("the crash limit must be between 1 and %d, got %d", MaxAttemptsCap, t.CrashLimit))
+	}
+	if t.Timeout < 0 {
+		problems = append(problems, Invalidf("the timeout must not be negative, got %v", t.Timeout))
+	}
+	if t.Timeout > 0 && t.Timeout < time.Millisecond {
+		problems = append(problems, Invalidf("the timeout must be at least 1ms, got %v", t.Timeout))
+	}
+	if t.Delay < 0 {
+		problems = append(problems, Invalidf("the delay must not be negative, got %v", t.Delay))
+	}
+	if t.ExpiresIn < 0 {
+		problems = append(problems, Invalidf("the time to expiry must not be negative, got %v", t.ExpiresIn))
+	}
+	if t.Delay > 0 && !t.At.IsZero() {
+		problems = append(problems, Invalidf("a task has a delay or a time, not both"))
+	}
+	if t.ExpiresIn > 0 && !t.ExpiresAt.IsZero() {
+		problems = append(problems, Invalidf("a task has a time to expiry or a time of expiry, not both"))
+	}
+	if t.Weight < 0 || t.Weight > 1000 {
+		problems = append(problems, Invalidf("the weight must be between 1 and 1000, got %d", t.Weight))
+	}
+	return errors.Join(problems...)
 }
 
 func checkUnique(t *Task, _ Capabilities) error {

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // Elements of an intake list go three steps, each atomic: a batch of them is taken out of the list into a second one
@@ -166,13 +166,7 @@ func intakePayload(element string) ([]byte, driver.Encoding) {
 	if !utf8.ValidString(element) {
 		return []byte(element), driver.EncodingRaw
 	}
-	var text strings.Builder
-	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false)
-	if enc.Encode(element) != nil { // a string can be encoded
-		return []byte(element), driver.EncodingRaw
-	}
-	return []byte(strings.TrimSuffix(text.String(), "\n")), driver.EncodingJSON
+	return plainjson.String(element), driver.EncodingJSON
 }
 
 // moveBatch stores a batch's tasks unless they are, and drops the batch. It returns errRetry if the batch is not the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // Matcher says why a task is not the one that is looked for, or "" if it is.
@@ -21,7 +22,7 @@ func WithPayload(v any) Matcher {
 		if raw, ok := v.([]byte); ok {
 			return unequal("payload", t.Payload.Encoding == waggle.EncodingRaw && slices.Equal(raw, t.Payload.Bytes), t.Payload.Bytes, raw)
 		}
-		want, err := json.Marshal(v)
+		want, err := plainjson.Marshal(v)
 		if err != nil {
 			return fmt.Sprintf("the wanted payload is no JSON: %v", err)
 		}

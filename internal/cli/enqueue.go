@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +72,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.Var(&span{value: &o.Delay}, "in", "run it no sooner than in this time")
 	flags.Var(&moment{&o.At}, "at", "run it no sooner than at this time")
 	flags.Var(&name{&o.ID, "task id"}, "id", "the task's id; a second task with it is not added")
+	flags.BoolVar(&o.RejectDiffering, "reject-differing", false, "fail if the task that has the id differs in type, queue or payload")
 	flags.Var(&count{&o.Priority, -driver.MaxPriority, driver.MaxPriority}, "priority", "-100 to 100, lower runs first")
 	flags.Var(&count{&o.MaxAttempts, 1, driver.MaxAttemptsCap}, "max-attempts", "how often it may fail (default 25)")
 	flags.Var(&span{&o.Timeout, time.Millisecond}, "timeout", "how long one attempt may run (default no limit)")
@@ -105,6 +108,8 @@ func (f *enqueueFlags) complete() error {
 		return driver.Invalidf("--unique-until ttl needs --unique-ttl")
 	case len(f.uniqueKey) > driver.MaxUniqueLen:
 		return driver.Invalidf("the unique key is %d bytes long, %d are allowed", len(f.uniqueKey), driver.MaxUniqueLen)
+	case o.RejectDiffering && o.ID == "":
+		return driver.Invalidf("--reject-differing needs --id")
 	case f.lines && (o.ID != "" || f.uniqueKey != "" || f.wait || f.raw):
 		return driver.Invalidf("--id, --unique, --wait and --raw are for one task, not for --lines; --unique-payload works with it")
 	}
@@ -189,7 +194,7 @@ func jsonPayload(text []byte) (any, error) {
 		reason := cmp.Or(json.Unmarshal(text, &v), errors.New("it is not one JSON value"))
 		return nil, driver.Invalidf("the payload is not valid JSON (%w): write text as '\"text\"', with both kinds of quotes", reason)
 	}
-	return json.RawMessage(text), nil
+	return json.RawMessage(bytes.TrimSpace(text)), nil // the line break of echo is no part of it
 }
 
 // receipt is a waggle.Receipt, and with --wait how the task ended.
@@ -206,7 +211,11 @@ func (a *app) enqueueOne(ctx context.Context, c *waggle.Client, typ string, payl
 		return err
 	}
 	if got.Existing {
-		a.say("task %s is there already, in state %s: nothing was added", got.ID, got.State)
+		note := ""
+		if len(got.Differs) > 0 {
+			note = "; the task there is another one (differs: " + strings.Join(got.Differs, ", ") + ")"
+		}
+		a.say("task %s is there already, in state %s: nothing was added%s", got.ID, got.State, note)
 	}
 	if f.wait {
 		return a.awaitResult(ctx, c, got)

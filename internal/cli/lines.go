@@ -3,11 +3,12 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // lineReader reads the lines of a stream of any size, one JSON string each, in bounded memory.
@@ -43,7 +44,7 @@ func (l *lineReader) next() (payload []byte, number int, err error) {
 	case !utf8.Valid(l.line):
 		return nil, l.n, &badLine{l.n, "is not valid UTF-8"}
 	}
-	return quote(l.line), l.n, nil
+	return plainjson.String(l.line), l.n, nil
 }
 
 // read fills l.line with the next line. The rest of a line that is too long is skipped.
@@ -70,14 +71,4 @@ func (l *lineReader) read() (tooLong bool, err error) {
 		l.line = bytes.TrimSuffix(line, []byte("\r"))
 	}
 	return tooLong || len(l.line) > l.limit, nil
-}
-
-// quote returns a text as a JSON string in memory of its own.
-func quote(text []byte) []byte {
-	var b bytes.Buffer
-	b.Grow(len(text) + 2)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(string(text)) // a string always encodes
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

@@ -3,10 +3,11 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // The formats of data.
@@ -30,13 +31,11 @@ func (a *app) printObject(v any, table func() error) error {
 
 // writeJSON writes v and a line break. Angle brackets stay readable: no browser reads this.
 func writeJSON(w io.Writer, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := plainjson.Marshal(v)
+	if err != nil {
 		return err
 	}
-	_, err := w.Write(b.Bytes())
+	_, err = w.Write(append(b, '\n'))
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 func (a *app) taskCommand() *cobra.Command {
@@ -315,7 +316,7 @@ func applyAll(ctx context.Context, c *waggle.Client, change driver.Change, total
 
 // resultJSON is a task's result as it stands in the JSON form of the task.
 func resultJSON(t *waggle.TaskInfo) (json.RawMessage, error) {
-	text, err := json.Marshal(t.Result)
+	text, err := plainjson.Marshal(t.Result)
 	if err != nil || string(text) == "null" {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // describeTask prints a task for people.
@@ -94,7 +95,7 @@ func describeAttempts(b *strings.Builder, term terminal, t *waggle.TaskInfo) {
 
 // dataText is a payload or result as its JSON form, on one line.
 func dataText(d any) string {
-	text, err := json.Marshal(d)
+	text, err := plainjson.Marshal(d)
 	if err != nil || string(text) == "null" {
 		return ""
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 func command(t *testing.T, grace time.Duration, argv ...string) *Command {
@@ -279,7 +280,7 @@ func FuzzArgument(f *testing.F) {
 			return
 		}
 		var back string
-		if err := json.Unmarshal(encodeString(got), &back); err != nil || back != got {
+		if err := json.Unmarshal(plainjson.String(got), &back); err != nil || back != got {
 			t.Errorf("%q became %q, which does not survive encoding: %q, %v", payload, got, back, err)
 		}
 		if strings.ContainsRune(got, 0) {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/plainjson"
 )
 
 // Output is what a command wrote to standard output.
@@ -88,7 +89,7 @@ func jsonText(text string, cut bool) (encoded []byte, shortened bool) {
 		if cut {
 			mark = cutMark
 		}
-		encoded = encodeString(text + mark)
+		encoded = plainjson.String(text + mark)
 		over := len(encoded) - driver.MaxResultBytes
 		if over <= 0 {
 			return encoded, shortened
@@ -97,12 +98,4 @@ func jsonText(text string, cut bool) (encoded []byte, shortened bool) {
 		// One byte of text becomes six of JSON at most, so this never takes off too much, and comes to an end.
 		text = string(wholeRunes([]byte(text[:len(text)-(over+5)/6])))
 	}
-}
-
-func encodeString(s string) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a string always encodes
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
