@@ -32,11 +32,38 @@ func (c *Client) wait(ctx context.Context, id string) (*TaskInfo, error) {
 	if err != nil || t.State.Ended() {
 		return t, err
 	}
+	if !t.ExpiresAt.IsZero() {
+		return c.waitExpiring(ctx, w, t)
+	}
 	select {
 	case end := <-w.end:
 		return end.info, end.err
 	case <-ctx.Done():
 		return nil, causeOf(ctx)
+	}
+}
+
+// lookExpired is how often a task is looked at again from its expiry on, until it has ended.
+const lookExpired = time.Second
+
+// waitExpiring waits for a task that may expire. No event tells of that until somebody comes by to record it, so it is
+// looked at when its expiry has come, by this process's clock, and from then on.
+func (c *Client) waitExpiring(ctx context.Context, w *waiter, t *TaskInfo) (*TaskInfo, error) {
+	timer := time.NewTimer(max(time.Until(t.ExpiresAt)+time.Millisecond, 0))
+	defer timer.Stop()
+	for {
+		select {
+		case end := <-w.end:
+			return end.info, end.err
+		case <-ctx.Done():
+			return nil, causeOf(ctx)
+		case <-timer.C:
+		}
+		t, err := c.get(ctx, w.id)
+		if err == nil && t.State.Ended() || errors.Is(err, ErrNotFound) {
+			return t, err
+		}
+		timer.Reset(lookExpired) // an error too: the reader of events tells of it
 	}
 }
 

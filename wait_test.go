@@ -103,6 +103,24 @@ func TestWaitEnds(t *testing.T) {
 	})
 }
 
+// An expired task has ended for whoever waits, though no worker is there to record it.
+func TestWaitForWhatExpires(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		began := time.Now()
+		plain := e.enqueue("x", nil, &waggle.EnqueueOptions{ExpiresIn: time.Minute})
+		delayed := e.enqueue("x", nil, &waggle.EnqueueOptions{Delay: 30 * time.Second, ExpiresIn: time.Minute})
+		for _, id := range []string{plain, delayed, plain} {
+			info, err := e.client.Wait(t.Context(), id)
+			if err != nil || info.State != waggle.Discarded || info.Reason != driver.ReasonExpired {
+				t.Errorf("Wait for a task that expires = %+v, %v", info, err)
+			}
+			if took := time.Since(began); took < time.Minute || took > time.Minute+50*time.Millisecond {
+				t.Errorf("Wait returned after %v, the task expires after a minute", took)
+			}
+		}
+	})
+}
+
 // Waits survive an outage, and events that were dropped before they were read.
 func TestWaitSurvives(t *testing.T) {
 	for name, disturb := range map[string]func(e *env){

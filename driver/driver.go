@@ -20,6 +20,10 @@
 //   - There is one clock, the store's. Times have millisecond precision and are in UTC. Durations handed to a store are
 //     counted from the store's present.
 //   - A task never starts before its time.
+//   - What decides and what is shown is the state at the store's present, see [StateAt]: a scheduled or retryable task
+//     that is due is available, and an available one that has expired is discarded and owns no unique key any more (but
+//     under [UntilTTL]), for Get, List, Queues, Enqueue and Apply alike, though no worker has come by to promote or
+//     discard it. Its event tells of it when somebody does.
 //   - After Close every method returns [ErrClosed].
 package driver
 

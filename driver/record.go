@@ -20,7 +20,7 @@ type Record struct {
 	EnqueuedAt time.Time // when it was accepted
 	DueAt      time.Time // when it becomes, or became, available
 	ClaimedAt  time.Time // of the present or last claim; zero before the first
-	EndedAt    time.Time // zero unless ended
+	EndedAt    time.Time // zero unless ended; of a task that expired its expiry, or when that was recorded
 
 	Worker string // holds it, or held it last
 	Token  Token  // of the present or last claim

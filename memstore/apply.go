@@ -24,7 +24,7 @@ func (s *Store) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResul
 	var matching []*task
 	res := &driver.ChangeResult{}
 	for t := range s.journal.oldest() {
-		if t.CancelRequested || s.refuse(c.Op, t) != nil || !c.Filter.Match(&t.Record) {
+		if t.CancelRequested || !c.Filter.Match(t.present(s.now)) || s.refuse(c.Op, t) != nil {
 			continue
 		}
 		if res.More = len(matching) == limit; res.More {
@@ -55,8 +55,8 @@ func (s *Store) applyIDs(c *driver.Change) *driver.ChangeResult {
 
 // refuse tells why an operation can't be done on a task.
 func (s *Store) refuse(op driver.Op, t *task) error {
-	if !slices.Contains(op.From(), t.State) {
-		return driver.Errorf(driver.ErrState, "can't %s task %s: it is %s", op, t.ID, t.State)
+	if state := t.stateAt(s.now); !slices.Contains(op.From(), state) {
+		return driver.Errorf(driver.ErrState, "can't %s task %s: it is %s", op, t.ID, state)
 	}
 	if op == driver.OpRetry && t.Unique != nil && t.Unique.Until == driver.UntilDone {
 		if owner := s.owner(t.Unique.Key); owner != nil {
@@ -68,6 +68,9 @@ func (s *Store) refuse(op driver.Op, t *task) error {
 
 // do does the operation on a task that does not refuse it, and returns how many tasks that changes.
 func (s *Store) do(c *driver.Change, t *task) int {
+	if t.lapsed(s.now) && !c.DryRun {
+		s.expire(t)
+	}
 	switch {
 	case c.Op == driver.OpCancel && t.CancelRequested:
 		return 0

@@ -47,7 +47,7 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 // accept stores one task, or tells why not.
 func (s *Store) accept(t *task) driver.EnqueueResult {
 	if old := s.tasks[t.ID]; old != nil {
-		return driver.EnqueueResult{ID: old.ID, State: old.State, Existing: true}
+		return driver.EnqueueResult{ID: old.ID, State: old.stateAt(s.now), Existing: true}
 	}
 	s.lastSeq++
 	t.seq, t.EnqueuedAt, t.DueAt = s.lastSeq, s.now, s.now
@@ -78,13 +78,14 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 // claimKey makes a new task the owner of its unique key, or returns what its policy says of the conflict.
 func (s *Store) claimKey(t *task) *driver.EnqueueResult {
 	if owner := s.owner(t.Unique.Key); owner != nil {
-		live := !owner.removed() && !owner.State.Ended()
+		state := owner.stateAt(s.now)
+		live := !owner.removed() && !state.Ended()
 		switch policy := t.Unique.OnConflict; {
 		case policy == driver.ConflictReturn:
-			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Existing: true}
+			return &driver.EnqueueResult{ID: owner.ID, State: state, Existing: true}
 		case policy == driver.ConflictReject, owner.State == driver.Active:
 			err := driver.Errorf(driver.ErrDuplicate, "the unique key %q is taken by task %s", t.Unique.Key, owner.ID)
-			return &driver.EnqueueResult{ID: owner.ID, State: owner.State, Err: err}
+			return &driver.EnqueueResult{ID: owner.ID, State: state, Err: err}
 		case live:
 			s.move(owner, driver.Cancelled, driver.ReasonReplaced)
 		}
@@ -99,6 +100,10 @@ func (s *Store) owner(key string) *task {
 	t := s.keys[key]
 	if t != nil && t.Unique.Until == driver.UntilTTL && !t.keyEnd().After(s.now) {
 		s.freeKey(t, driver.UntilTTL)
+		return nil
+	}
+	if t != nil && t.Unique.Until != driver.UntilTTL && t.lapsed(s.now) {
+		s.expire(t)
 		return nil
 	}
 	return t

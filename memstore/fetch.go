@@ -127,7 +127,7 @@ func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int
 			break
 		}
 		if !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(s.now) { // the sweep had more to do than it may
-			s.move(t, driver.Discarded, driver.ReasonExpired)
+			s.expire(t)
 			continue
 		}
 		t.Worker, t.Token, t.ClaimedAt = w.ID, s.lastToken, s.now

@@ -24,6 +24,24 @@ type task struct {
 
 func (t *task) bytes() int64 { return int64(len(t.Payload) + len(t.Result)) }
 
+// stateAt is the state at the present, which may not be recorded yet; see [driver.StateAt].
+func (t *task) stateAt(now time.Time) driver.State {
+	return driver.StateAt(t.State, t.DueAt, t.ExpiresAt, now)
+}
+
+// lapsed reports whether the task has expired, which is not recorded yet.
+func (t *task) lapsed(now time.Time) bool { return !t.State.Ended() && t.stateAt(now).Ended() }
+
+// present returns the record as it stands at the present. It is not the caller's own.
+func (t *task) present(now time.Time) *driver.Record {
+	if t.stateAt(now) == t.State {
+		return &t.Record
+	}
+	r := t.Record
+	r.Present(now)
+	return &r
+}
+
 func (t *task) keyEnd() time.Time { return t.EnqueuedAt.Add(t.Unique.TTL) }
 
 // removed reports whether the task is in the store no more.

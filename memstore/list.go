@@ -6,13 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/waggleq/waggle/driver"
 )
 
-// copy returns the record as callers may have it.
-func (t *task) copy() *driver.Record {
-	r := t.Record
+// copy returns the record, as it stands at the present, as callers may have it.
+func (t *task) copy(now time.Time) *driver.Record {
+	r := *t.present(now)
 	r.Detach()
 	r.Logs, r.Attempts, r.Result = slices.Clone(r.Logs), slices.Clone(r.Attempts), slices.Clone(r.Result)
 	if r.Progress != nil {
@@ -31,7 +32,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error)
 	records := make([]*driver.Record, len(ids))
 	for i, id := range ids {
 		if t := s.tasks[id]; t != nil {
-			records[i] = t.copy()
+			records[i] = t.copy(s.now)
 		}
 	}
 	return records, nil
@@ -58,14 +59,14 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 	defer s.mu.Unlock()
 	res := &driver.RecordPage{}
 	for t := range s.journal.before(seq) {
-		if !f.Match(&t.Record) {
+		if !f.Match(t.present(s.now)) {
 			continue
 		}
 		if len(res.Records) == size {
 			res.Next = s.cursor("list", seq)
 			break
 		}
-		res.Records, seq = append(res.Records, t.copy()), t.seq
+		res.Records, seq = append(res.Records, t.copy(s.now)), t.seq
 	}
 	return res, nil
 }

@@ -41,13 +41,21 @@ func (s *Store) tidy(q *queue, lines []*line, limit int) driver.MaintainResult {
 	var res driver.MaintainResult
 	var more [3]bool
 	res.Promoted, more[0] = s.sweep(lines, byDue, limit, s.enter)
-	res.Expired, more[1] = s.sweep(lines, byExpiry, limit, func(t *task) { s.move(t, driver.Discarded, driver.ReasonExpired) })
+	res.Expired, more[1] = s.sweep(lines, byExpiry, limit, s.expire)
 	res.Pruned, more[2] = s.prune(q, limit)
 	res.More = slices.Contains(more[:], true)
 	for n := 0; n < limit && s.keyEnds.top() != nil && !s.keyEnds.top().keyEnd().After(s.now); n++ {
 		s.freeKey(s.keyEnds.top(), driver.UntilTTL)
 	}
 	return res
+}
+
+// expire records that a task has expired.
+func (s *Store) expire(t *task) {
+	if t.State != driver.Available {
+		s.enter(t)
+	}
+	s.move(t, driver.Discarded, driver.ReasonExpired)
 }
 
 // sweep does something to the tasks whose time has come, at most limit of them; more says that some are left.

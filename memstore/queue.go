@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -53,21 +54,21 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 	defer s.mu.Unlock()
 	infos := make([]driver.QueueInfo, 0, len(s.queues))
 	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
-		infos = append(infos, s.queues[name].info())
+		infos = append(infos, s.queues[name].info(s.now))
 	}
 	return infos, nil
 }
 
-func (q *queue) info() driver.QueueInfo {
+func (q *queue) info(now time.Time) driver.QueueInfo {
 	info := driver.QueueInfo{Name: q.name, Config: q.config, Counts: map[driver.State]int{}, Totals: q.totals}
 	for _, state := range driver.States {
 		info.Counts[state] = 0
 	}
 	for _, typ := range slices.Sorted(maps.Keys(q.lines)) {
-		l, live := q.lines[typ], 0
-		counts := map[driver.State]int{}
+		present, oldest, lapsed := q.lines[typ].figures(now)
+		live, counts := 0, map[driver.State]int{}
 		for i, state := range driver.States {
-			n := l.counts[i]
+			n := present[i]
 			info.Counts[state] += n
 			if n > 0 {
 				counts[state] = n
@@ -79,9 +80,33 @@ func (q *queue) info() driver.QueueInfo {
 		if live > 0 {
 			info.Types = append(info.Types, driver.TypeInfo{Type: typ, Counts: counts})
 		}
-		for _, e := range l.heaps[byPriority].items {
-			info.OldestAvailable = earlier(info.OldestAvailable, e.task.DueAt)
+		if !oldest.IsZero() {
+			info.OldestAvailable = earlier(info.OldestAvailable, oldest)
 		}
+		info.Totals.Discarded += int64(lapsed)
 	}
 	return info
+}
+
+// figures returns the line's counts at the present, since when its longest waiting task has been available, and how many
+// tasks have expired, which is not recorded yet.
+func (l *line) figures(now time.Time) (counts byState[int], oldest time.Time, lapsed int) {
+	counts = l.counts
+	for _, by := range []ordering{byPriority, byDue} {
+		for _, e := range l.heaps[by].items {
+			t := e.task
+			state := t.stateAt(now)
+			if state != t.State {
+				*counts.of(t.State)--
+				*counts.of(state)++
+			}
+			switch state {
+			case driver.Available:
+				oldest = earlier(oldest, t.DueAt)
+			case driver.Discarded:
+				lapsed++
+			}
+		}
+	}
+	return counts, oldest, lapsed
 }

@@ -184,7 +184,7 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry
 		}
 		return nil, errNoTask(id)
 	}
-	state := stateOf[e.run.state]
+	state := e.run.stateAt(m.now)
 	if !slices.Contains(op.From(), state) || filter != nil && !slices.Contains(filter.States, state) {
 		if filter != nil {
 			return nil, nil
@@ -196,6 +196,10 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry
 		return nil, err
 	}
 	it := m.begin(e)
+	lapsed := e.run.lapsed(m.now)
+	if lapsed {
+		m.lapse(it, e, p)
+	}
 	switch op {
 	case driver.OpCancel:
 		return m.cancel(it, e, p), nil
@@ -266,7 +270,16 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 		return err
 	}
 	owner := owners[0]
-	if len(owner) > ownerHead && owner[0] == uniqueTTL && uint48(owner[ownerUntil:]) <= m.now {
+	if len(owner) > ownerHead && owner[0]&uniqueRemote == 0 && owner[0] != uniqueTTL && owner[ownerHead:] != e.id {
+		if n, err := m.s.expire(ctx, m.sh, []string{owner[ownerHead:]}); err != nil {
+			return err
+		} else if n > 0 {
+			owner = "" // it had expired
+		}
+	}
+	if len(owner) > ownerHead && owner[0] == uniqueDone && owner[ownerHead:] == e.id { // it gives it back with this very step
+		it.expect(m.sh.key("uniq"), t.Unique.Key, owner, true)
+	} else if len(owner) > ownerHead && owner[0] == uniqueTTL && uint48(owner[ownerUntil:]) <= m.now {
 		it.expect(m.sh.key("uniq"), t.Unique.Key, owner, true)
 		it.do("HDEL", m.sh.key("own"), owner[ownerHead:])
 	} else if owner != "" && owner[0]&uniqueRemote != 0 {

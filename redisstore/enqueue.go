@@ -234,9 +234,28 @@ func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, l
 		if err != nil {
 			return err
 		}
+		if lapsed := lapsedOwners(reply); len(lapsed) > 0 {
+			if _, err := s.expire(ctx, sh, lapsed); err != nil {
+				return err
+			}
+			return errRetry
+		}
 		ev.note()
 		return s.enqueueResults(ctx, sh, batch, call.pairs, reply, level, results)
 	})
+}
+
+// lapsedOwners returns the owners of unique keys that have to be recorded as expired before the batch can be stored.
+func lapsedOwners(reply rueidis.RedisMessage) []string {
+	parts, err := reply.ToArray()
+	if err != nil || len(parts) == 0 {
+		return nil // the one who reads the results tells
+	}
+	if word, _ := parts[0].ToString(); word != "lapsed" {
+		return nil
+	}
+	ids, _ := parts[1].AsStrSlice()
+	return ids
 }
 
 // enqueueCall is what the enqueue script is called with.
@@ -495,9 +514,12 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 		if err != nil {
 			return ev, err
 		}
+		if owner.run.lapsed(now) {
+			continue // the script tells
+		}
 		switch owner.run.state {
 		case letterAvailable, letterScheduled, letterRetryable, letterPending:
-			ev.by, ev.states = append(ev.by, t), append(ev.states, stateOf[owner.run.state])
+			ev.by, ev.states = append(ev.by, t), append(ev.states, owner.run.stateAt(now))
 			it := m.begin(owner)
 			it.expect(sh.key("task"), t.id, "", false)
 			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)

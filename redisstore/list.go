@@ -29,7 +29,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error)
 			for k, i := range chunk {
 				packed[k] = string(driver.PackID(nil, ids[i]))
 			}
-			entries, _, err := s.read(ctx, sh, packed)
+			entries, now, err := s.read(ctx, sh, packed)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error)
 				if e == nil {
 					continue
 				}
-				if records[chunk[k]], err = s.record(ctx, sh, e); err != nil {
+				if records[chunk[k]], err = s.presentRecord(ctx, sh, e, now); err != nil {
 					return err
 				}
 			}
@@ -219,7 +219,7 @@ func (l *lister) take(ctx context.Context, list []seqID) (bool, error) {
 		for i := range chunk {
 			ids[i] = chunk[i].id
 		}
-		entries, _, err := l.s.read(ctx, l.sh, ids)
+		entries, now, err := l.s.read(ctx, l.sh, ids)
 		if err != nil {
 			return false, err
 		}
@@ -227,7 +227,7 @@ func (l *lister) take(ctx context.Context, list []seqID) (bool, error) {
 			if e == nil || e.err == nil && e.task.seq != chunk[i].seq {
 				continue
 			}
-			r, err := l.s.record(ctx, l.sh, e)
+			r, err := l.s.presentRecord(ctx, l.sh, e, now)
 			if err != nil {
 				return false, err
 			}
@@ -319,7 +319,11 @@ func (l *lister) candidates(ctx context.Context) ([]string, bool, error) {
 		return nil, false, nil
 	}
 	ids, err := l.s.indexed(ctx, l.sh, l.filter.States)
-	return ids, err == nil, err
+	if err != nil || !slices.Contains(l.filter.States, driver.Discarded) {
+		return ids, err == nil, err
+	}
+	lapsed, err := l.s.overdue(ctx, l.sh, stat, fewCandidates)
+	return append(ids, lapsed...), err == nil && len(lapsed) < fewCandidates, err
 }
 
 // indexed returns the ids in the indexes of states, which may hold some that have moved on.

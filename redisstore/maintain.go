@@ -118,7 +118,7 @@ func (s *Store) promote(ctx context.Context, sh *shard, pairs []*pair, max int) 
 	return int(moved), expired, nil
 }
 
-// expire discards those of the packed ids that are available and past their expiry.
+// expire discards those of the packed ids that have expired.
 func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error) {
 	n := 0
 	for chunk := range slices.Chunk(ids, 200) {
@@ -129,7 +129,7 @@ func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error
 		m := &mover{s: s, sh: sh, now: now}
 		var items []*item
 		for _, e := range entries {
-			if e == nil || e.run.state != letterAvailable || e.run.expires == 0 || e.run.expires > now {
+			if e == nil || !e.run.lapsed(now) {
 				continue
 			}
 			p, err := s.pairOf(ctx, sh, e.run.pair)
@@ -137,7 +137,7 @@ func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error
 				return n, err
 			}
 			it := m.begin(e)
-			m.move(it, e, p, letterDiscarded, driver.ReasonExpired)
+			m.lapse(it, e, p)
 			items = append(items, it)
 		}
 		done, err := s.commit(ctx, sh, items)

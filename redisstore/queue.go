@@ -96,6 +96,10 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 		if err != nil {
 			return nil, err
 		}
+		due, err := s.bringUp(ctx, sh, stat)
+		if err != nil {
+			return nil, err
+		}
 		for _, name := range sh.known.queues() {
 			if !sh.known.everUsed(name, stat) {
 				continue
@@ -114,6 +118,7 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 				if err != nil {
 					return nil, err
 				}
+				oldest = oldestOf(oldest, due[p])
 				if !oldest.IsZero() && (q.OldestAvailable.IsZero() || oldest.Before(q.OldestAvailable)) {
 					q.OldestAvailable = oldest
 				}
@@ -172,12 +177,12 @@ func (s *Store) oldest(ctx context.Context, sh *shard, p *pair) (time.Time, erro
 	}
 	var oldest int64
 	for chunk := range slices.Chunk(ids, 200) {
-		entries, _, err := s.read(ctx, sh, chunk)
+		entries, now, err := s.read(ctx, sh, chunk)
 		if err != nil {
 			return time.Time{}, err
 		}
 		for _, e := range entries {
-			if e != nil && e.run.state == letterAvailable && (oldest == 0 || e.run.due < oldest) {
+			if e != nil && e.run.state == letterAvailable && !e.run.lapsed(now) && (oldest == 0 || e.run.due < oldest) {
 				oldest = e.run.due
 			}
 		}
@@ -186,7 +191,7 @@ func (s *Store) oldest(ctx context.Context, sh *shard, p *pair) (time.Time, erro
 }
 
 // lineIDs returns ids at the head of a pair's line: up to n of those in the sorted set, and the list's up to the first
-// that is still available.
+// that is still available and has not expired.
 func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]string, error) {
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
@@ -194,8 +199,8 @@ func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]str
 	if err != nil {
 		return nil, s.ended(ctx, err)
 	}
-	const window = 50
-	for from := int64(0); ; from += window {
+	window := int64(50)
+	for from := int64(0); ; from, window = from+window, min(2*window, 1000) {
 		list, err := s.control.Do(ctx, s.control.B().Lrange().Key(p.line).Start(from).Stop(from+window-1).Build()).AsStrSlice()
 		if err != nil {
 			return nil, s.ended(ctx, err)
@@ -209,12 +214,12 @@ func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]str
 				some = append(some, e[placeHead:])
 			}
 		}
-		entries, _, err := s.read(ctx, sh, some)
+		entries, now, err := s.read(ctx, sh, some)
 		if err != nil {
 			return nil, err
 		}
 		for i, e := range entries {
-			if e != nil && e.run.state == letterAvailable && e.run.order == uint48(list[i]) {
+			if e != nil && e.run.state == letterAvailable && e.run.order == uint48(list[i]) && !e.run.lapsed(now) {
 				return append(ids, e.id), nil
 			}
 		}

@@ -70,12 +70,12 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 	if t.task.Unique == nil {
 		return s.enqueueShard(ctx, home, []*newTask{t}, level, results)
 	}
-	entries, _, err := s.read(ctx, home, []string{t.id})
+	entries, now, err := s.read(ctx, home, []string{t.id})
 	if err != nil {
 		return err
 	}
 	if e := entries[0]; e != nil {
-		results[t.at] = driver.EnqueueResult{ID: t.task.ID, State: stateOf[e.run.state], Existing: true, Durability: level}
+		results[t.at] = driver.EnqueueResult{ID: t.task.ID, State: e.run.stateAt(now), Existing: true, Durability: level}
 		return s.confirm(ctx, home, level)
 	}
 	if err := s.refresh(ctx, home); err != nil {
@@ -205,7 +205,11 @@ func (s *Store) contend(ctx context.Context, sh *shard, t *newTask, owner string
 		}
 		state := driver.State("")
 		if e != nil {
-			state = stateOf[e.run.state]
+			state = e.run.stateAt(at)
+		}
+		if e != nil && e.run.lapsed(at) && owner[0]&^uniqueRemote != uniqueTTL {
+			_, err := s.expire(ctx, home, []string{id})
+			return nil, err
 		}
 		if replace && u.OnConflict == driver.ConflictReturn {
 			return &driver.EnqueueResult{ID: name, State: state, Existing: true}, nil

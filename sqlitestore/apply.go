@@ -66,7 +66,7 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 		return &driver.ChangeResult{}, nil
 	}
 	res := &driver.ChangeResult{}
-	scan := newScan(&c.Filter, states, false)
+	scan := newScan(&c.Filter, states, false, s.now())
 	from, budget := int64(0), limit
 	for more := true; more; {
 		var seqs []int64
@@ -75,7 +75,7 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 			if all, more, err = scan.next(rc, from); err != nil {
 				return err
 			}
-			seqs, err = rc.matching(all, c, budget+1)
+			seqs, err = rc.matching(all, c, budget+1, scan.now)
 			return err
 		})
 		if err != nil {
@@ -104,13 +104,13 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 }
 
 // matching returns those of the tasks, at most limit, on which an operation may be done.
-func (c *conn) matching(seqs []int64, change *driver.Change, limit int) ([]int64, error) {
+func (c *conn) matching(seqs []int64, change *driver.Change, limit int, now int64) ([]int64, error) {
 	var matching []int64
 	for _, seq := range seqs {
 		if len(matching) == limit {
 			break
 		}
-		rec, err := c.record(seq)
+		rec, err := c.recordAt(seq, now)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +127,7 @@ func (t *tx) applySeqs(c *driver.Change, seqs []int64, limit int) (changed int, 
 	if err := t.settleFresh(); err != nil {
 		return 0, false, err
 	}
-	seqs, err = t.matching(seqs, c, len(seqs))
+	seqs, err = t.matching(seqs, c, len(seqs), t.now)
 	if err != nil {
 		return 0, false, err
 	}
@@ -159,8 +159,8 @@ func (t *tx) applySeqs(c *driver.Change, seqs []int64, limit int) (changed int, 
 
 // refuse tells why an operation can't be done on a task.
 func (t *tx) refuse(op driver.Op, r *row) error {
-	if !slices.Contains(op.From(), r.standing.state()) {
-		return driver.Errorf(driver.ErrState, "can't %s task %s: it is %s", op, r.id, r.standing.state())
+	if state := r.present(t.now); !slices.Contains(op.From(), state) {
+		return driver.Errorf(driver.ErrState, "can't %s task %s: it is %s", op, r.id, state)
 	}
 	u := r.task().Unique
 	if op != driver.OpRetry || u == nil || u.Until != driver.UntilDone {
@@ -175,6 +175,11 @@ func (t *tx) refuse(op driver.Op, r *row) error {
 
 // do does the operation on a task that does not refuse it, and returns how many tasks that changes.
 func (t *tx) do(c *driver.Change, r *row) (int, error) {
+	if r.lapsed(t.now) && !c.DryRun {
+		if err := t.expire(r); err != nil {
+			return 0, err
+		}
+	}
 	switch {
 	case c.Op == driver.OpCancel && r.cancel > 0:
 		return 0, nil

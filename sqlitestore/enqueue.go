@@ -102,7 +102,7 @@ func (t *tx) examine(n *newTask, q *queue, res *driver.EnqueueResult) (done bool
 	case err != nil:
 		return false, err
 	case old != nil:
-		*res = driver.EnqueueResult{ID: old.id, State: old.standing.state(), Existing: true}
+		*res = driver.EnqueueResult{ID: old.id, State: old.present(t.now), Existing: true}
 		return true, nil
 	case q != nil && q.config.Draining:
 		res.Err = driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)
@@ -166,7 +166,7 @@ func (t *tx) existing(n *newTask, res *driver.EnqueueResult) error {
 		err = corruptf("the index of task ids has %s, but there is no such task", n.ID)
 	}
 	if err == nil {
-		*res = driver.EnqueueResult{ID: old.id, State: old.standing.state(), Existing: true}
+		*res = driver.EnqueueResult{ID: old.id, State: old.present(t.now), Existing: true}
 	}
 	return err
 }
@@ -214,8 +214,11 @@ func (t *tx) owner(key string) (*owner, error) {
 	if o.row, err = t.load(o.seq); err != nil {
 		return nil, err
 	}
+	if o.row != nil && o.until != driver.UntilTTL && o.row.lapsed(t.now) {
+		return nil, t.expire(o.row)
+	}
 	if o.row != nil {
-		o.standing = o.row.standing
+		o.standing = standingOf(string(o.row.present(t.now)))
 	} else if o.until != driver.UntilTTL {
 		return nil, nil // left behind: Audit tells
 	}

@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
 )
 
-// record returns the record of a task, nil if there is none. Of one that can't be read it returns what can.
+// record returns the record of a task as it was recorded last, nil if there is none. Of one that can't be read it returns what can.
 func (c *conn) record(seq int64) (*driver.Record, error) {
 	var rec *driver.Record
 	_, err := c.stmt("record").ints(seq).row(func(s *sqlite.Stmt) error {
@@ -62,7 +61,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error)
 			if seq == 0 {
 				continue
 			}
-			if records[i], err = c.record(seq); err != nil {
+			if records[i], err = c.recordAt(seq, s.now()); err != nil {
 				return err
 			}
 		}
@@ -72,6 +71,15 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]*driver.Record, error)
 		return nil, err
 	}
 	return records, nil
+}
+
+// recordAt returns the record of a task as it stands at a time, nil if there is none.
+func (c *conn) recordAt(seq, now int64) (*driver.Record, error) {
+	rec, err := c.record(seq)
+	if rec != nil {
+		rec.Present(timeOf(now))
+	}
+	return rec, err
 }
 
 func (c *conn) seqOf(id string) (int64, error) {
@@ -95,7 +103,7 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 	}
 	res := &driver.RecordPage{}
 	last := from
-	scan := newScan(&f, f.States, true)
+	scan := newScan(&f, f.States, true, s.now())
 	for more := true; more; {
 		// Each part is a snapshot of its own, so that a long search does not keep the log from being written back.
 		err := s.read(ctx, func(c *conn) error {
@@ -103,7 +111,7 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 			more = left
 			for _, seq := range seqs {
 				from = seq
-				rec, err := c.record(seq)
+				rec, err := c.recordAt(seq, scan.now)
 				if err != nil {
 					return err
 				}
@@ -149,11 +157,12 @@ type scan struct {
 	newest  bool // the newest first
 	states  []driver.State
 	lanes   map[int64]bool // nil: any
-	reached int64          // where the last part ended
+	now     int64
+	reached int64 // where the last part ended
 }
 
-func newScan(f *driver.Filter, states []driver.State, newest bool) *scan {
-	return &scan{f: f, states: states, newest: newest}
+func newScan(f *driver.Filter, states []driver.State, newest bool, now int64) *scan {
+	return &scan{f: f, states: states, newest: newest, now: now}
 }
 
 // next returns the candidates beyond a seq, and whether there may be more.
@@ -177,7 +186,11 @@ func (sc *scan) next(c *conn, from int64) (seqs []int64, more bool, err error) {
 	}
 	for _, table := range tables {
 		n, last := 0, int64(0)
-		err := c.stmt(sc.prefix()+table).ints(from, scanPart).rows(func(s *sqlite.Stmt) error {
+		st := c.stmt(sc.prefix()+table).ints(from, scanPart)
+		if table == "overdue" || table == "lapsed" {
+			st.ints(sc.now)
+		}
+		err := st.rows(func(s *sqlite.Stmt) error {
 			n, last = n+1, s.ColumnInt64(0)
 			entries = append(entries, entry{last, s.ColumnInt64(1)})
 			return nil
@@ -256,7 +269,8 @@ func (sc *scan) findLanes(c *conn) error {
 // fewAvailable is up to how many available tasks a scan sorts them instead of reading all tasks.
 const fewAvailable = 50_000
 
-// tables returns the tables that have the tasks in the wanted states.
+// tables returns the tables that have the tasks in the wanted states, also those that are in one since their time came,
+// which is not recorded yet.
 func (sc *scan) tables(c *conn) ([]string, error) {
 	if len(sc.states) == 0 {
 		return []string{"all"}, nil
@@ -278,69 +292,19 @@ func (sc *scan) tables(c *conn) ([]string, error) {
 			if n > fewAvailable {
 				return []string{"all"}, nil
 			}
-			set["ready"] = true
+			set["ready"], set["overdue"] = true, true
+		case driver.Discarded:
+			set["ended"], set["overdue"], set["lapsed"] = true, true, true
 		default:
 			set["ended"] = true
 		}
+	}
+	if set["due"] {
+		delete(set, "overdue") // all of them
 	}
 	var tables []string
 	for name := range set {
 		tables = append(tables, name)
 	}
 	return tables, nil
-}
-
-// Queues implements [driver.Inspector].
-func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
-	infos := []driver.QueueInfo{}
-	err := s.read(ctx, func(c *conn) error {
-		infos = infos[:0]
-		st, err := loadState(c)
-		if err != nil {
-			return err
-		}
-		oldest := make(map[*queue]int64)
-		err = c.stmt("available_heads").rows(func(s *sqlite.Stmt) error {
-			if l := st.lanes[s.ColumnInt64(0)]; l != nil {
-				if at := s.ColumnInt64(1); oldest[l.queue] == 0 || at < oldest[l.queue] {
-					oldest[l.queue] = at
-				}
-			}
-			return nil
-		})
-		for _, q := range st.queues {
-			infos = append(infos, q.info(timeOf(oldest[q])))
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(infos, func(a, b driver.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return infos, nil
-}
-
-func (q *queue) info(oldest time.Time) driver.QueueInfo {
-	info := driver.QueueInfo{Name: q.name, Config: q.config, Counts: make(map[driver.State]int), Totals: q.totals, OldestAvailable: oldest}
-	for _, state := range driver.States {
-		info.Counts[state] = 0
-	}
-	for _, l := range q.lanes {
-		live, counts := int64(0), make(map[driver.State]int)
-		for i, n := range l.count {
-			state := standing(i).state()
-			info.Counts[state] += int(n)
-			if n > 0 {
-				counts[state] = int(n)
-			}
-			if !state.Ended() {
-				live += n
-			}
-		}
-		if live > 0 {
-			info.Types = append(info.Types, driver.TypeInfo{Type: l.typ, Counts: counts})
-		}
-	}
-	slices.SortFunc(info.Types, func(a, b driver.TypeInfo) int { return cmp.Compare(a.Type, b.Type) })
-	return info
 }

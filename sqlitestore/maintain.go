@@ -70,8 +70,7 @@ func (t *tx) tidy(q *queue, lanes []*lane, limit int, thorough bool) (driver.Mai
 		return res, err
 	}
 	expiring := func(l *lane) bool { return thorough || l.expiring > 0 }
-	expire := func(r *row) error { return t.move(r, discarded, driver.ReasonExpired) }
-	if res.Expired, more[1], err = t.sweep("expiry_list", expiring, lanes, limit, expire); err != nil {
+	if res.Expired, more[1], err = t.sweep("expiry_list", expiring, lanes, limit, t.expire); err != nil {
 		return res, err
 	}
 	if res.Pruned, more[2], err = t.prune(q, limit, thorough); err != nil {

@@ -153,6 +153,16 @@ func (t *tx) wait(r *row, to standing, delay time.Duration) error {
 	return t.move(r, to, "")
 }
 
+// expire records that a task has expired.
+func (t *tx) expire(r *row) error {
+	if r.standing != available {
+		if err := t.enter(r); err != nil {
+			return err
+		}
+	}
+	return t.move(r, discarded, driver.ReasonExpired)
+}
+
 // crash takes a task from a worker that died.
 func (t *tx) crash(r *row, w *worker) error {
 	r.note(w, driver.Attempt{Outcome: driver.Crash, Started: timeOf(r.claimedAt), Ended: t.time()})

@@ -123,6 +123,16 @@ func (t *tx) find(id string) (*row, error) {
 	return t.load(seq)
 }
 
+// present is the state at the store's present, which may not be recorded yet; see [driver.StateAt].
+func (r *row) present(now int64) driver.State {
+	return driver.StateAt(r.standing.state(), timeOf(r.due), timeOf(r.expires), timeOf(now))
+}
+
+// lapsed reports whether the task has expired, which is not recorded yet.
+func (r *row) lapsed(now int64) bool {
+	return r.expires != 0 && r.expires <= now && !r.standing.ended() && r.present(now).Ended()
+}
+
 // task returns what the envelope says. One that can't be read is as good as empty.
 func (r *row) task() *driver.Task {
 	if r.decoded == nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -43,7 +44,7 @@ func Salvage(ctx context.Context, path string, yield func(*driver.Record) error)
 	if err != nil {
 		return nil, dbErr(err)
 	}
-	v := &salvager{ctx: ctx, c: newConn(db), yield: yield}
+	v := &salvager{ctx: ctx, c: newConn(db), yield: yield, now: time.Now()}
 	defer v.c.close()
 	// Without this a file that was cut short is refused as a whole.
 	if err := v.c.run("PRAGMA writable_schema=on"); err != nil {
@@ -78,6 +79,7 @@ func copyFile(to, from string) error {
 
 // salvager reads what can be read.
 type salvager struct {
+	now   time.Time
 	ctx   context.Context
 	c     *conn
 	yield func(*driver.Record) error
@@ -144,6 +146,7 @@ func (v *salvager) task(seq int64) error {
 		v.found.Damaged++
 	}
 	v.found.Tasks++
+	r.Present(v.now)
 	return v.yield(r)
 }
 

@@ -78,6 +78,7 @@ var topics = []topic{
 	{"unique", uniqueCases},
 	{"fetch", fetchCases},
 	{"due and expiry", dueCases},
+	{"the present", presentCases},
 	{"leases", leaseCases},
 	{"recovery", recoveryCases},
 	{"fencing", fenceCases},

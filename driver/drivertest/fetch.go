@@ -194,8 +194,8 @@ func fetchUndeclared(h *harness) {
 	}
 	list[0].Priority, list[2].ExpiresIn, list[4].Delay = -100, time.Minute, time.Minute
 	h.add(list...)
-	before := h.listAll(driver.Filter{Types: []string{"foreign"}})
 	h.advance(2 * time.Minute)
+	before := h.listAll(driver.Filter{Types: []string{"foreign"}})
 	h.register("w")
 	req := request("w", 10)
 	req.Types = []string{"mine", "absent"}

@@ -123,6 +123,7 @@ type simulation struct {
 	records []*driver.Record // the model's, as of the last comparison
 	queues  []driver.QueueInfo
 
+	swept  int                     // the half tick in which all that was due and expired was last recorded on both sides
 	steps  int                     // comparisons done
 	cursor string                  // in the engine's event log
 	last   map[string]driver.State // of each task, by the event log
@@ -194,8 +195,15 @@ func (s *simulation) load() {
 	s.must(err)
 }
 
-func (s *simulation) expired(r *driver.Record) bool {
-	return r.State == driver.Available && !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(s.now(s.model))
+// lapsed reports whether a task has expired and perhaps only one of the sides has recorded it, or none.
+func (s *simulation) lapsed(r *driver.Record) bool {
+	return r.Reason == driver.ReasonExpired && s.model.half(r.EndedAt) >= s.swept
+}
+
+// waits reports whether a task waits for its time, or may have to be promoted still.
+func (s *simulation) waits(r *driver.Record) bool {
+	late := r.State == driver.Available && r.DueAt.After(r.EnqueuedAt) && s.model.half(r.DueAt) >= s.swept
+	return late || r.State == driver.Scheduled || r.State == driver.Retryable
 }
 
 // same fails the run unless the engine's answer is the model's.

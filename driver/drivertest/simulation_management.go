@@ -46,6 +46,15 @@ func (s *simulation) keep() driver.Keep {
 func (s *simulation) maintainBoth() {
 	s.maintainAll(s.engine, 0)
 	s.maintainAll(s.model, 0)
+	s.swept = s.model.half(s.now(s.model))
+}
+
+// recordExpired has both sides record what has expired, before or after a call of which it is open how much it records.
+func (s *simulation) recordExpired() {
+	s.load()
+	if slices.ContainsFunc(s.records, s.lapsed) {
+		s.maintainBoth()
+	}
 }
 
 // maintainAll runs Maintain until nothing is left, and returns the sums.
@@ -71,6 +80,7 @@ func (s *simulation) maintain() {
 		want.Expired, got.Expired = 0, 0
 	}
 	want.Pruned, got.Pruned = 0, 0 // an engine may prune sooner
+	s.recordExpired()
 	s.same("Maintain", want, got)
 }
 

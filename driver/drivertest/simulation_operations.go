@@ -27,7 +27,7 @@ func later(ticks int) time.Duration { return time.Duration(ticks)*tick - tick/2 
 func (s *simulation) dueIn(queue string, taken map[int]bool) time.Duration {
 	present := s.model.half(s.now(s.model))
 	for _, r := range s.records {
-		if r.Queue == queue && (r.State == driver.Scheduled || r.State == driver.Retryable) {
+		if r.Queue == queue && s.waits(r) {
 			taken[max(present, s.model.half(r.DueAt))] = true
 		}
 	}
@@ -235,6 +235,8 @@ func (s *simulation) fetch() {
 	if slices.ContainsFunc(s.queues, func(q driver.QueueInfo) bool { return q.Config.Paused && slices.Contains(req.Queues, q.Name) }) {
 		s.maintainBoth() // whether Fetch tidies a paused queue is open
 	}
+	s.recordExpired()
+	defer s.recordExpired()
 	want, wantErr := s.model.Fetch(s.ctx, req)
 	got, err := s.engine.Fetch(s.ctx, req)
 	s.same("Fetch: the error", class(wantErr), class(err))
@@ -253,7 +255,7 @@ func (s *simulation) fetch() {
 	s.same("Fetch: the lease", s.model.half(want.LeaseEnd), s.engine.half(got.LeaseEnd))
 	s.sameCancels(want.Cancels, got.Cancels)
 	s.load()
-	if !slices.ContainsFunc(s.records, s.expired) {
+	if !slices.ContainsFunc(s.records, s.lapsed) {
 		s.same("Fetch: more", want.More, got.More)
 	}
 	s.checkNextDue(&req, got.NextDue)
@@ -406,7 +408,7 @@ func (s *simulation) crowded() bool {
 	next := s.model.half(s.now(s.model)) + 2
 	due, first := map[string]int{}, map[string]int{}
 	for _, r := range s.records {
-		if r.State == driver.Scheduled || r.State == driver.Retryable {
+		if s.waits(r) {
 			if at := s.model.half(r.DueAt); at <= next {
 				due[r.Queue]++
 				first[r.Queue] = min(first[r.Queue], at-next)

@@ -7,17 +7,15 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// tidy takes away what a store may do now or later: discarding available tasks that have expired, and pruning. Which of
+// tidy takes away what a store may do now or later: pruning, and recording what has expired, where that is open. Which of
 // several tasks that ended at the same time goes first is up to the store, and one of several shards prunes in each by
 // itself, see [driver.Keep]; what differs then is deleted on both sides.
 func (s *simulation) tidy() {
 	s.load()
-	if !slices.ContainsFunc(s.records, s.expired) && !s.over(s.model, s.records, 1) && !s.over(s.model, s.records, s.shards) {
+	if !s.over(s.model, s.records, 1) && !s.over(s.model, s.records, s.shards) {
 		return
 	}
-	for _, side := range []*side{s.engine, s.model} {
-		s.maintainAll(side, 0)
-	}
+	s.maintainBoth()
 	s.load()
 	if s.over(s.model, s.records, 1) {
 		s.Fatalf("the model keeps more than its retention")

@@ -16,7 +16,8 @@
 --      body: the record from its flags on, BODY or LATERBODY of LAYOUT.md.
 -- RETURNS one letter a task (state of a new task; E known id, U unique key taken, D duplicate, Q queue closed);
 --      a flat list for E, U and D: index, packed id and state of the task that is there;
---      the indices of the pairs to be woken, if the tokens live elsewhere. Or WAGGLERETRY: an owner to be evicted moved.
+--      the indices of the pairs to be woken, if the tokens live elsewhere. Or 'lapsed' and the owners of unique keys that
+--      have expired: the caller records that first. Or WAGGLERETRY: an owner to be evicted moved.
 --@include head
 --@include events
 --@include stat
@@ -118,11 +119,23 @@ end
 local owners = {}
 if #keys > 0 then owners = redis.call('HMGET', UNIQ, unpack(keys)) end
 
+-- state_of returns the state of a task at the present, and whether it has expired, which is not recorded yet.
 local function state_of(id)
+  local state, due, expires = 'A', 0, 0
   local run = redis.call('HGET', RUN, id)
-  if run then return RUN_BYTES(run, state) end
-  if redis.call('HEXISTS', TASK, id) == 1 then return 'A' end
-  return '-'
+  if run then
+    state = RUN_BYTES(run, state)
+    if #run < RUN_LEN or not string.find('AST', state, 1, true) then return state, false end
+    due = RUN_NUM(run, due)
+    if HAS(RUN_NUM(run, flags), expires) then expires = RUN_NUM(run, expires) end
+  else
+    local task = redis.call('HGET', TASK, id)
+    if not task then return '-', false end
+    if #task >= LATER_LEN and HAS(TASK_NUM(task, flags), expires) then expires = LATER_NUM(task, expires) end
+  end
+  if due > NOW then return state, false end
+  if expires > 0 and expires <= NOW then return 'D', true end
+  return 'A', false
 end
 
 -- First decide all, then write.
@@ -144,14 +157,14 @@ local function refuse(i, letter, id)
   letters[i] = letter
   there[#there + 1] = i
   there[#there + 1] = id
-  there[#there + 1] = new_state[id] or state_of(id)
+  there[#there + 1] = new_state[id] or (state_of(id))
 end
 
 for i = 1, #owners do
   if owners[i] and OWNER_NUM(owners[i], mode) >= 8 then return redis.error_reply('WAGGLEREMOTE an owner is in another shard') end
 end
 
-local retry = false
+local retry, lapsed = false, {}
 for i = 1, n do
   local id, options = ids[i], options_of(i)
   local flags, start, conflict, mode, ttl = 0, 0, 0, 0, 0
@@ -164,6 +177,8 @@ for i = 1, n do
     refuse(i, 'E', id)
   elseif flags % 8 >= 4 then
     letters[i] = 'Q'
+  elseif owner and not new_state[owner] and OWNER_NUM(owners[key_of[i]], mode) < 3 and select(2, state_of(owner)) then
+    lapsed[#lapsed + 1] = owner
   elseif owner and conflict == 1 then
     refuse(i, 'U', owner)
   elseif owner and conflict == 2 then
@@ -190,6 +205,7 @@ for i = 1, n do
     end
   end
 end
+if #lapsed > 0 then return {'lapsed', lapsed, {}} end
 if retry or not guarded_hold(guards) then return redis.error_reply('WAGGLERETRY an owner has moved') end
 
 -- Now write.

@@ -18,6 +18,33 @@ SELECT seq, lane FROM ended WHERE seq < ? ORDER BY seq DESC LIMIT ?
 -- name: list_ready
 SELECT seq, lane FROM ready WHERE seq < ? ORDER BY seq DESC LIMIT ?
 
+-- name: list_overdue
+SELECT seq, lane FROM due WHERE seq < ?1 AND at <= ?3 ORDER BY seq DESC LIMIT ?2
+
+-- name: list_lapsed
+SELECT seq, lane FROM expiry WHERE seq < ?1 AND at <= ?3 ORDER BY seq DESC LIMIT ?2
+
+-- name: first_overdue
+SELECT seq, lane FROM due WHERE seq > ?1 AND at <= ?3 ORDER BY seq LIMIT ?2
+
+-- name: first_lapsed
+SELECT seq, lane FROM expiry WHERE seq > ?1 AND at <= ?3 ORDER BY seq LIMIT ?2
+
+-- name: expiry_count
+SELECT count(*) FROM expiry WHERE lane = ? AND at <= ?
+
+-- name: available_oldest
+-- Of the tasks that have not expired.
+SELECT min(coalesce(m.at, t.at, t.enqueued_at)) FROM ready r JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
+WHERE r.lane = ?1 AND (t.expires IS NULL OR t.expires > ?2)
+
+-- name: due_count
+-- The tasks that are due, by the state that was recorded last: how many, how many of them have expired, and since when the
+-- longest waiting of the others has been due.
+SELECT coalesce(m.state, t.born), count(*), coalesce(sum(t.expires <= ?2), 0),
+	min(CASE WHEN t.expires IS NULL OR t.expires > ?2 THEN d.at END)
+FROM due d JOIN task t ON t.seq = d.seq LEFT JOIN meta m ON m.seq = d.seq WHERE d.lane = ?1 AND d.at <= ?2 GROUP BY 1
+
 -- name: first_all
 SELECT seq, lane FROM task WHERE seq > ? ORDER BY seq LIMIT ?
 
