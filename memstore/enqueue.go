@@ -103,13 +103,15 @@ func (s *Store) owner(key string) *task {
 		return nil
 	}
 	if t != nil && t.Unique.Until != driver.UntilTTL && t.lapsed(s.now) {
-		s.expire(t)
-		return nil
+		return nil // takeKey records it
 	}
 	return t
 }
 
 func (s *Store) takeKey(t *task) {
+	if old := s.keys[t.Unique.Key]; old != nil && old.lapsed(s.now) {
+		s.expire(old)
+	}
 	s.keys[t.Unique.Key] = t
 	if t.Unique.Until == driver.UntilTTL {
 		s.keyEnds.push(t)

@@ -132,7 +132,7 @@ func (s *Store) applyOnce(ctx context.Context, sh *shard, op driver.Op, ids []st
 	if err != nil {
 		return 0, nil, err
 	}
-	m := &mover{s: s, sh: sh, now: now}
+	m := &mover{s: s, sh: sh, now: now, dry: dry}
 	place := int64(0)
 	if op == driver.OpRetry || op == driver.OpRun {
 		if place, err = s.reserve(ctx, sh, len(part)); err != nil {
@@ -257,6 +257,9 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 		return err
 	}
 	if t.Unique.Until == driver.UntilStarted {
+		if m.dry {
+			return nil
+		}
 		return m.s.dropReservation(ctx, t.Unique.Key, e.id)
 	}
 	if t.Unique.Until != driver.UntilDone {
@@ -271,10 +274,10 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 	}
 	owner := owners[0]
 	if len(owner) > ownerHead && owner[0]&uniqueRemote == 0 && owner[0] != uniqueTTL && owner[ownerHead:] != e.id {
-		if n, err := m.s.expire(ctx, m.sh, []string{owner[ownerHead:]}); err != nil {
+		if gone, err := m.lapsedOwner(ctx, owner[ownerHead:]); err != nil {
 			return err
-		} else if n > 0 {
-			owner = "" // it had expired
+		} else if gone {
+			owner = ""
 		}
 	}
 	if len(owner) > ownerHead && owner[0] == uniqueDone && owner[ownerHead:] == e.id { // it gives it back with this very step
@@ -295,10 +298,20 @@ func (m *mover) takeKey(ctx context.Context, it *item, e *entry, taken map[strin
 	return nil
 }
 
+// lapsedOwner reports whether the owner of a unique key has expired, and records it.
+func (m *mover) lapsedOwner(ctx context.Context, id string) (bool, error) {
+	if !m.dry {
+		n, err := m.s.expire(ctx, m.sh, []string{id})
+		return n > 0, err
+	}
+	entries, now, err := m.s.read(ctx, m.sh, []string{id})
+	return err == nil && entries[0] != nil && entries[0].run.lapsed(now), err
+}
+
 // reserveAgain is takeKey for a key that another shard has.
 func (m *mover) reserveAgain(ctx context.Context, e *entry, t *driver.Task) error {
 	t.ID = driver.UnpackID([]byte(e.id))
-	taken, err := m.s.reserveKey(ctx, &newTask{task: t, id: e.id}, false)
+	taken, err := m.s.reserveKey(ctx, &newTask{task: t, id: e.id, dry: m.dry}, false)
 	if err == nil && taken != nil {
 		err = taken.Err
 	}

@@ -176,6 +176,7 @@ type mover struct {
 	s     *Store
 	sh    *shard
 	now   int64
+	dry   bool // the changes are only counted
 	woken []*pair
 }
 

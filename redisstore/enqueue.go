@@ -17,6 +17,7 @@ type newTask struct {
 	task *driver.Task // prepared copy
 	id   string       // packed
 	at   int          // its place in the call's tasks
+	dry  bool         // it is only asked whether it could have its unique key
 	made bool         // its id was made for this call: it can't be known
 
 	unique   *driver.Unique // of a task that has reserved its key in another shard

@@ -140,6 +140,9 @@ func (s *Store) reserveKey(ctx context.Context, t *newTask, replace bool) (*driv
 				return taken, err
 			}
 		}
+		if t.dry {
+			return nil, nil
+		}
 		it := &item{}
 		it.expect(sh.key("uniq"), u.Key, owner, owner != "")
 		it.do("HSET", sh.key("uniq"), u.Key, string(uniqueValue(u, now))+t.id)
@@ -208,6 +211,9 @@ func (s *Store) contend(ctx context.Context, sh *shard, t *newTask, owner string
 			state = e.run.stateAt(at)
 		}
 		if e != nil && e.run.lapsed(at) && owner[0]&^uniqueRemote != uniqueTTL {
+			if t.dry {
+				return nil, nil
+			}
 			_, err := s.expire(ctx, home, []string{id})
 			return nil, err
 		}

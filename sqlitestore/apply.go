@@ -167,7 +167,7 @@ func (t *tx) refuse(op driver.Op, r *row) error {
 		return nil
 	}
 	o, err := t.owner(u.Key)
-	if err == nil && o != nil {
+	if err == nil && o != nil && !o.lapsed(t.now) {
 		err = driver.Errorf(driver.ErrDuplicate, "can't retry task %s: its unique key is taken by task %s", r.id, o.id)
 	}
 	return err
@@ -234,6 +234,13 @@ func (t *tx) again(r *row) error {
 	r.lane.queue.totals.Retried++
 	r.lane.queue.dirty = true
 	if u := r.task().Unique; u != nil && u.Until == driver.UntilDone {
+		if o, err := t.owner(u.Key); err != nil {
+			return err
+		} else if o != nil && o.lapsed(t.now) {
+			if err := t.expire(o.row); err != nil {
+				return err
+			}
+		}
 		if err := t.takeKey(r.task(), r.packed, r.seq, t.now); err != nil {
 			return err
 		}

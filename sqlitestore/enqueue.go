@@ -199,6 +199,11 @@ type owner struct {
 	row      *row // nil: it was removed from the store
 }
 
+// lapsed reports whether the owner has expired, which is not recorded yet, and so owns the key no more.
+func (o *owner) lapsed(now int64) bool {
+	return o.row != nil && o.until != driver.UntilTTL && o.row.lapsed(now)
+}
+
 // owner returns the owner of a unique key, nil if it is free.
 func (t *tx) owner(key string) (*owner, error) {
 	var o *owner
@@ -214,9 +219,6 @@ func (t *tx) owner(key string) (*owner, error) {
 	if o.row, err = t.load(o.seq); err != nil {
 		return nil, err
 	}
-	if o.row != nil && o.until != driver.UntilTTL && o.row.lapsed(t.now) {
-		return nil, t.expire(o.row)
-	}
 	if o.row != nil {
 		o.standing = standingOf(string(o.row.present(t.now)))
 	} else if o.until != driver.UntilTTL {
@@ -231,6 +233,9 @@ func (t *tx) claimKey(n *newTask, res *driver.EnqueueResult) (done bool, err err
 	o, err := t.owner(n.Unique.Key)
 	if err != nil || o == nil {
 		return false, err
+	}
+	if o.lapsed(t.now) {
+		return false, t.expire(o.row)
 	}
 	state := driver.State("")
 	if o.standing >= 0 {
