@@ -230,6 +230,19 @@ func (p *Plan) Due() time.Time {
 	return p.Wake
 }
 
+// Place returns when an engine has to think of a plan next: when it is due or, if it is reserved, when the reservation
+// ends; or when it expires. Zero: never.
+func (p *Plan) Place(reserved, now time.Time) time.Time {
+	at := p.Due()
+	if !at.IsZero() && reserved.After(now) && reserved.After(at) {
+		at = reserved
+	}
+	if !p.Expires.IsZero() && (at.IsZero() || p.Expires.Before(at)) {
+		at = p.Expires
+	}
+	return at
+}
+
 // FirstPlanVersion returns the version of a plan that is made now. Later ones of the same name are greater, as the clock
 // goes faster than a plan's steps; it is exact in a float64.
 func FirstPlanVersion(now time.Time) int64 { return now.UnixMilli() << 10 }
@@ -361,7 +374,7 @@ func PlanTaskTaken(t *Task, owner string) error {
 // there is none.
 func EndNews(now time.Time, id, step string, state State, reason Reason, last *Attempt) News {
 	n := News{Time: now, Task: id, Step: step, State: state, Reason: reason}
-	if last != nil && state != Completed {
+	if last != nil && (state == Cancelled || state == Discarded) {
 		n.Error = CutText(last.Error, MaxNewsError)
 	}
 	return n

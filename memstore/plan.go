@@ -68,14 +68,8 @@ func (p *plan) due() time.Time {
 
 // place returns where a plan belongs in the index: when it is due, or when its reservation or its time ends.
 func (p *plan) place(now time.Time) time.Time {
-	at := p.due()
-	if !at.IsZero() && p.reserved.After(now) && p.reserved.After(at) {
-		at = p.reserved
-	}
-	if !p.Expires.IsZero() {
-		at = earlier(at, p.Expires)
-	}
-	return at
+	p.Waiting = len(p.News)
+	return p.Place(p.reserved, now)
 }
 
 // indexPlan puts a plan where it belongs, and wakes a worker if it is due, or is the next to be.

@@ -198,6 +198,9 @@ func (t *tx) do(c *driver.Change, r *row) (int, error) {
 	if !r.standing.ended() {
 		r.lane.queue.totals.DeletedLive++
 		r.lane.queue.dirty = true
+		if err := t.tellEnd(r, none); err != nil {
+			return 0, err
+		}
 	}
 	if err := t.drop(r); err != nil {
 		return 0, err

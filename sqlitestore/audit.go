@@ -65,7 +65,7 @@ func (s *Store) check(ctx context.Context) ([]defect, error) {
 	var a *auditor
 	err := s.read(ctx, func(c *conn) (err error) {
 		a = &auditor{conn: c, ctx: ctx}
-		for _, check := range []func() error{a.pages, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.contents} {
+		for _, check := range []func() error{a.pages, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.contents, a.plans} {
 			if err := check(); err != nil {
 				return err
 			}

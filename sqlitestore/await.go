@@ -15,6 +15,7 @@ import (
 type waiter struct {
 	worker        string
 	queues, types []string
+	plans         bool
 	woken         chan struct{} // closed by whoever wakes it
 }
 
@@ -34,6 +35,8 @@ type waiters struct {
 	watched int // calls of Events that wait
 	// missed are lanes in which a task became due sooner than all others while nobody waited.
 	missed map[pair]bool
+	// missedPlan: the same of a plan.
+	missedPlan bool
 }
 
 func newWaiters() *waiters { return &waiters{events: make(chan struct{}), missed: make(map[pair]bool)} }
@@ -47,7 +50,7 @@ func (ws *waiters) any() bool {
 
 // tell wakes whom a committed transaction concerns.
 func (ws *waiters) tell(a *aftermath) {
-	if len(a.work) == 0 && len(a.sooner) == 0 && len(a.controls) == 0 && !a.events {
+	if len(a.work) == 0 && len(a.sooner) == 0 && a.plans == 0 && len(a.controls) == 0 && !a.events {
 		return
 	}
 	ws.mu.Lock()
@@ -60,6 +63,9 @@ func (ws *waiters) tell(a *aftermath) {
 			ws.missed[pair{l.queue.name, l.typ}] = true
 		}
 	}
+	if a.plans > 0 && !ws.wakePlanners(a.plans) {
+		ws.missedPlan = true
+	}
 	for _, id := range a.controls {
 		ws.wakeControl(id)
 	}
@@ -70,10 +76,19 @@ func (ws *waiters) tell(a *aftermath) {
 
 // wake wakes at most n of those that serve a lane, the longest waiting first, and reports whether there was one.
 func (ws *waiters) wake(l *lane, n int64) bool {
+	return ws.wakeThose(func(w *waiter) bool { return w.wants(l) }, n)
+}
+
+// wakePlanners wakes at most n of those that wait for plans, and reports whether there was one.
+func (ws *waiters) wakePlanners(n int) bool {
+	return ws.wakeThose(func(w *waiter) bool { return w.plans }, int64(n))
+}
+
+func (ws *waiters) wakeThose(wants func(*waiter) bool, n int64) bool {
 	woken := false
 	for e := ws.work.Front(); e != nil && n > 0; {
 		w, next := e.Value.(*waiter), e.Next()
-		if w.wants(l) {
+		if wants(w) {
 			ws.work.Remove(e)
 			close(w.woken)
 			woken = true
@@ -109,6 +124,9 @@ func (ws *waiters) compare(old, now *state) {
 	if old.nextEvent != now.nextEvent {
 		ws.wakeEvents()
 	}
+	if now.firstPlan != 0 && (old.firstPlan == 0 || now.firstPlan < old.firstPlan) && !ws.wakePlanners(1) {
+		ws.missedPlan = true
+	}
 	for no, l := range now.lanes {
 		before := old.lanes[no]
 		if before == nil {
@@ -141,7 +159,7 @@ func (ws *waiters) askControls(c *conn) {
 
 // Await implements [driver.Fetcher].
 func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
-	waiting := &waiter{worker: req.Worker, queues: slices.Clone(req.Queues), types: slices.Clone(req.Types), woken: make(chan struct{})}
+	waiting := &waiter{worker: req.Worker, queues: slices.Clone(req.Queues), types: slices.Clone(req.Types), plans: req.Plans, woken: make(chan struct{})}
 	if err := s.startWaiting(ctx, &req, waiting); err != nil || req.Max <= 0 {
 		return err
 	}
@@ -222,7 +240,16 @@ func (w *writer) lineUp(req *driver.AwaitRequest, waiting *waiter) error {
 	ws := w.s.waiters
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if w.st.hasNews(req, ws.missed) {
+	planNews := false
+	if req.Plans {
+		first, err := w.c.stmt("plan_first").one()
+		if err != nil {
+			return err
+		}
+		planNews = ws.missedPlan || first != 0 && first <= w.s.now()
+		ws.missedPlan = false
+	}
+	if w.st.hasNews(req, ws.missed) || planNews {
 		close(waiting.woken)
 		return nil
 	}
@@ -287,6 +314,9 @@ func (q *queue) declared(types []string) []*lane {
 func (ws *waiters) told(req *driver.FetchRequest) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	if req.Plans > 0 {
+		ws.missedPlan = false
+	}
 	for p := range ws.missed {
 		if slices.Contains(req.Queues, p.queue) && (len(req.Types) == 0 || slices.Contains(req.Types, p.typ)) {
 			delete(ws.missed, p)

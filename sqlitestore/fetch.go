@@ -21,6 +21,7 @@ type holding struct {
 	worker                       string
 	claimedAt, attempt, size     int64
 	extra                        bool // it has a row in meta
+	plan                         *driver.TaskPlan
 }
 
 // Fetch implements [driver.Fetcher].
@@ -86,6 +87,15 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 		}
 		if nextDue, err = t.nextDue(nextDue, lanes); err != nil {
 			return nil, err
+		}
+	}
+	if req.Plans > 0 {
+		var first int64
+		if res.Plans, first, err = t.offerPlans(driver.PlanOffers(req)); err != nil {
+			return nil, err
+		}
+		if first != 0 && (nextDue == 0 || first < nextDue) {
+			nextDue = first
 		}
 	}
 	res.NextDue = timeOf(nextDue)
@@ -328,7 +338,7 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 	k.Token, k.Attempt, k.Crashes = driver.Token(token), s.ColumnInt(10)+1, s.ColumnInt(11)
 	k.EnqueuedAt, k.ClaimedAt = timeOf(s.ColumnInt64(4)), t.time()
 	p.holding = &holding{seq: p.seq, token: token, laneNo: c.lane.no, workerNo: w.no, worker: w.id,
-		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload)), extra: !s.ColumnIsNull(10)}
+		claimedAt: t.now, attempt: int64(k.Attempt), size: int64(len(payload)), extra: !s.ColumnIsNull(10), plan: k.Plan}
 	if p.uniq == string(driver.UntilDone) || p.uniq == string(driver.UntilStarted) {
 		p.holding = nil // to complete it takes more than a holding tells
 	}

@@ -37,6 +37,11 @@ func (s *Store) Maintain(ctx context.Context, limit int) (*driver.MaintainResult
 			res.Pruned += r.Pruned
 			res.More = res.More || r.More
 		}
+		plansLeft := false
+		if res.Plans, plansLeft, err = t.expirePlans(limit); err != nil {
+			return err
+		}
+		res.More = res.More || plansLeft
 		if err := t.stmt("uniq_sweep").ints(t.now, int64(limit)).exec(); err != nil {
 			return err
 		}

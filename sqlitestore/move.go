@@ -25,6 +25,9 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 	}
 	t.count(r.lane, from, to, 1)
 	t.stateEvent(to, r.lane, r.id, "")
+	if to.ended() {
+		return t.tellEnd(r, to)
+	}
 	return nil
 }
 

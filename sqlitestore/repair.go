@@ -54,6 +54,8 @@ func (t *tx) mend(d *defect) error {
 		return t.stmt("mend_extra").ints(d.seq).exec()
 	case "wrong-place", "wrong-due", "wrong-lane", "held-by-nobody", "orphan-row", "missing-expiry", "missing-unique":
 		return t.mendTask(d.seq)
+	case "wrong-plan-news", "wrong-plan-place", "orphan-plan-row":
+		return t.mendPlan(d)
 	case "damaged-task":
 		r, err := t.load(d.seq)
 		if err != nil || r == nil || r.standing.ended() {

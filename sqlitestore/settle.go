@@ -84,6 +84,11 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 	l.queue.kept[0] += size
 	t.count(l, active, completed, 1)
 	t.stateEvent(completed, l, item.ID, "")
+	if h.plan != nil {
+		n := driver.EndNews(t.time(), item.ID, h.plan.Step, driver.Completed, "", nil)
+		n.Result, n.ResultEncoding = item.Result, item.ResultEncoding
+		return true, t.tell(h.plan.PlanRef, &n)
+	}
 	return true, nil
 }
 

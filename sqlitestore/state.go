@@ -68,6 +68,7 @@ type state struct {
 	nextSeq, nextToken                     int64
 	nextEvent, eventBytes                  int64
 	nextWorker                             int64
+	firstPlan                              int64 // when the first plan was to be thought of when this was loaded
 	queues                                 map[string]*queue
 	lanes                                  map[int64]*lane
 	workers                                map[string]*worker // those that were asked for
@@ -91,6 +92,9 @@ func loadState(c *conn) (*state, error) {
 		return nil, corruptf("the row of table store is missing")
 	}
 	st.saved()
+	if st.firstPlan, err = c.stmt("plan_first").one(); err != nil {
+		return nil, err
+	}
 	byNo := make(map[int64]*queue)
 	err = c.stmt("queue_load").rows(func(s *sqlite.Stmt) error {
 		q, err := scanQueue(s)

@@ -32,6 +32,7 @@ type aftermath struct {
 	work     map[*lane]int64 // tasks that became available
 	sooner   []*lane         // a task is due sooner than all others there
 	controls []string        // workers of tasks whose cancellation was asked for
+	plans    int             // plans that have become due, or are to be looked at sooner than all others
 	events   bool
 }
 
