@@ -12,7 +12,7 @@ import (
 func full() *Task {
 	at := time.UnixMilli(1_800_000_000_123).UTC()
 	return &Task{
-		ID: NewID(), Type: "email.welcome", Queue: "mail", Encoding: EncodingRaw, Payload: []byte{0, 1},
+		ID: PlanTaskID(PlanRef{"workflow", "order-7"}, "brew"), Type: "email.welcome", Queue: "mail", Encoding: EncodingRaw, Payload: []byte{0, 1},
 		Headers: map[string]string{"a": "1", "b": "ü"}, Tags: []string{"x", "y"}, Priority: -7,
 		At: at, ExpiresAt: at.Add(time.Hour), Hold: true, MaxAttempts: 3, CrashLimit: 2, Timeout: time.Minute,
 		Unique: &Unique{Key: "k", Until: UntilTTL, TTL: time.Hour, OnConflict: ConflictReplace},
@@ -184,6 +184,8 @@ func TestPrepareRefuses(t *testing.T) {
 		"TTL too long":       func(t *Task) { t.Unique = &Unique{Key: "k", Until: UntilTTL, TTL: math.MaxInt64} },
 		"unique until":       func(t *Task) { t.Unique = &Unique{Key: "k", Until: "x"} },
 		"unique conflict":    func(t *Task) { t.Unique = &Unique{Key: "k", OnConflict: "x"} },
+		"plan's id":          func(t *Task) { t.Plan = &TaskPlan{PlanRef{"schedule", "s"}, "1"} },
+		"plan's name":        func(t *Task) { t.Plan = &TaskPlan{PlanRef{"schedule", ""}, "1"} },
 		"weight":             func(t *Task) { t.Key, t.Weight = "k", -1 },
 		"key":                func(t *Task) { t.Key = "{" },
 	}
@@ -196,7 +198,7 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 	poor := allCaps
 	poor.Keys, poor.Plans = false, false
-	for name, task := range map[string]*Task{"key": {Type: "t", Key: "k"}, "weight": {Type: "t", Weight: 1}, "plan": {Type: "t", Plan: &TaskPlan{PlanRef{"schedule", "s"}, "1"}}} {
+	for name, task := range map[string]*Task{"key": {Type: "t", Key: "k"}, "weight": {Type: "t", Weight: 1}, "plan": {ID: PlanTaskID(PlanRef{"schedule", "s"}, "1"), Type: "t", Plan: &TaskPlan{PlanRef{"schedule", "s"}, "1"}}} {
 		if err := Prepare(task, poor, now); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: got %v, want ErrUnsupported", name, err)
 		}

@@ -23,8 +23,7 @@ import (
 //
 // News are what a plan is told, in an inbox with numbers that grow by one. A task that names the plan (Task.Plan) adds
 // news in the same atomic step in which it ends (completed, cancelled or discarded, for whatever reason) or is deleted
-// before it has ended; with several shards, a task that lives in another shard than its plan adds them there soon after,
-// once. A task that is retried by a person and ends again adds news again. Tasks whose plan does not exist add none.
+// before it has ended. So it lives where its plan does: its id is one that [PlanTaskID] gives. A task that is retried by a person and ends again adds news again. Tasks whose plan does not exist add none.
 type Planner interface {
 	// Advance does steps of plans; each is one atomic step of the store, as far as its plan is concerned.
 	//
@@ -32,8 +31,8 @@ type Planner interface {
 	// Expires and Body become those of the step, the Parts that it names are replaced (nil: removed), news up to Seen are
 	// dropped, and its tasks are stored. Otherwise its error is [ErrConflict] and nothing has changed.
 	//
-	// The tasks first pass [Prepare], which fails the step with [ErrInvalid] or [ErrUnsupported]. They have ids of their
-	// own, see [PlanTaskID]. A task that the store knows already is left alone; if it has ended, that is news at once. A
+	// The tasks first pass [Prepare], which fails the step with [ErrInvalid] or [ErrUnsupported]. They have ids that
+	// [PlanTaskID] gives. A task that the store knows already is left alone; if it has ended, that is news at once. A
 	// task that is refused as Enqueue would refuse it (its queue is draining, its unique key belongs to another task) is
 	// news too, with [ReasonRefused]; with several shards such news and the tasks come after the step, before Advance
 	// returns, or, if the worker dies then, soon after: nothing loses them.
@@ -228,6 +227,14 @@ func (p *Plan) Due() time.Time {
 		return p.Updated
 	}
 	return p.Wake
+}
+
+// owns reports whether a task with this id is in the plan's shard whatever the number of shards, so that its end and the
+// plan's news are one step.
+func (r PlanRef) owns(id string) bool {
+	var packed [MaxIDLen + 1]byte
+	b := PackID(packed[:0], id)
+	return len(b) == 16 && binary.BigEndian.Uint16(b[14:]) == r.home()
 }
 
 // Place returns when an engine has to think of a plan next: when it is due or, if it is reserved, when the reservation

@@ -217,6 +217,9 @@ func checkPlan(t *Task, _ Capabilities) error {
 	if err := t.Plan.Validate(); err != nil {
 		return err
 	}
+	if !t.Plan.owns(t.ID) {
+		return Invalidf("task %s can't be a step of %s: its id is not one that PlanTaskID gives", t.ID, t.Plan.PlanRef)
+	}
 	return CheckName("step of the plan", t.Plan.Step, MaxPlanName)
 }
 

@@ -53,7 +53,7 @@ type Task struct {
 	// They need Capabilities.Keys.
 	Key    string
 	Weight int
-	// Plan, if not nil, is told when this task ends: see [Planner].
+	// Plan, if not nil, is told when this task ends: see [Planner]. Then ID is one that [PlanTaskID] gives.
 	Plan *TaskPlan
 }
 

@@ -26,7 +26,13 @@ func mixed(t testing.TB, s *Store) {
 	add(t, s, 2, func(_ int, task *driver.Task) { task.Hold = true })
 	add(t, s, 2, func(_ int, task *driver.Task) { task.ExpiresIn = time.Hour })
 	add(t, s, 2, func(i int, task *driver.Task) { task.Unique = &driver.Unique{Key: string(rune('a' + i))} })
-	_, err := s.Report(t.Context(), "w", []driver.Report{{ID: claims[5].ID, Token: claims[5].Token, Progress: &driver.Progress{Done: 1}}})
+	ref := driver.PlanRef{Kind: "k", Name: "p"}
+	steps := []driver.PlanStep{{PlanRef: ref, State: "on", Wake: time.Now().Add(time.Hour), Parts: map[string][]byte{"x": []byte("y")}}}
+	_, err := s.Advance(t.Context(), steps)
+	must(t, err)
+	_, err = s.Signal(t.Context(), []driver.Signal{{PlanRef: ref, ID: "1", Signal: "go"}, {PlanRef: ref, ID: "2", Signal: "go"}})
+	must(t, err)
+	_, err = s.Report(t.Context(), "w", []driver.Report{{ID: claims[5].ID, Token: claims[5].Token, Progress: &driver.Progress{Done: 1}}})
 	must(t, err)
 }
 
@@ -63,6 +69,11 @@ func TestAuditFindsAndRepairs(t *testing.T) {
 		"tokens to be given twice": {"UPDATE store SET next_token = 1", "wrong-number"},
 		"events miscounted":        {"UPDATE store SET event_bytes = 1", "wrong-event-bytes"},
 		"a payload changed":        {"UPDATE task SET payload = x'00' WHERE seq = (SELECT min(seq) FROM ready)", "damaged-task"},
+		"a plan never looked at":   {"UPDATE plan SET at = NULL", "wrong-plan-place"},
+		"a plan looked at late":    {"UPDATE plan SET at = at + 999", "wrong-plan-place"},
+		"a plan's news lost":       {"DELETE FROM plan_news WHERE no = 1", "wrong-plan-news"},
+		"news not counted":         {"UPDATE plan SET news = 1", "wrong-plan-news"},
+		"a plan lost":              {"DELETE FROM plan", "orphan-plan-row"},
 		"an envelope of tomorrow":  {"UPDATE task SET envelope = x'0900' WHERE seq = (SELECT min(seq) FROM due)", "damaged-task"},
 	}
 	for name, c := range cases {

@@ -42,11 +42,10 @@ func (a *auditor) plans() error {
 // misplaced reports whether a plan would be thought of too late, or never. One whose reservation has ended may still
 // stand at its end.
 func (p *planHead) misplaced() bool {
-	atOnce, reserved := p.place(p.reserved), p.reserved
-	if reserved > 0 {
-		reserved = p.place(p.reserved - 1)
+	if p.at == p.place(p.reserved) {
+		return false
 	}
-	return p.at != atOnce && p.at != reserved
+	return p.reserved == 0 || p.at != p.place(p.reserved-1)
 }
 
 // mendPlan puts a plan where it belongs, with the news that there are, or removes what is left of one.

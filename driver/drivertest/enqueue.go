@@ -389,6 +389,7 @@ func enqueueUnsupported(h *harness) {
 		"weight": {h.caps.Keys, func(t *driver.Task) { t.Weight = 2 }},
 		"plan": {h.caps.Plans, func(t *driver.Task) {
 			t.Plan = &driver.TaskPlan{PlanRef: driver.PlanRef{Kind: "k", Name: "n"}, Step: "s"}
+			t.ID = driver.PlanTaskID(t.Plan.PlanRef, "s")
 		}},
 	} {
 		if c.offered {

@@ -243,6 +243,7 @@ func planInvalid(h *harness) {
 		"expires":         func(s *driver.PlanStep) { s.Expires = time.Date(10_000, 1, 2, 0, 0, 0, 0, time.UTC) },
 		"seen":            func(s *driver.PlanStep) { s.Seen = -1 },
 		"task":            func(s *driver.PlanStep) { s.Tasks[0].Type = "" },
+		"task's id":       func(s *driver.PlanStep) { s.Tasks[0].ID = "x" },
 		"task without id": func(s *driver.PlanStep) { s.Tasks[0].ID = "" },
 		"task's plan":     func(s *driver.PlanStep) { s.Tasks[0].Plan.Step = "?" },
 	} {

@@ -76,7 +76,7 @@ DELETE FROM plan_signal WHERE plan = ?
 -- name: audit_plans
 -- plan, kind/name, what is wrong. The time is checked in Go.
 SELECT p.no, p.kind || '/' || p.name, 'it has ' || count(n.no) || ' news, and ' || (p.news - p.seen) || ' should wait'
-FROM plan p LEFT JOIN plan_news n ON n.plan = p.no AND n.no > p.seen AND n.no <= p.news
+FROM plan p LEFT JOIN plan_news n ON n.plan = p.no
 GROUP BY p.no HAVING count(n.no) <> p.news - p.seen
 LIMIT 10000
 
