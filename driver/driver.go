@@ -129,8 +129,9 @@ type Fetcher interface {
 	//
 	// With ForWork it waits for work in the declared pairs: one task that becomes available wakes one waiting worker,
 	// and a Fetch that leaves work behind wakes the next. Work that was there before the call wakes it at once. Tasks
-	// that become due are not signalled: FetchResult.NextDue tells when to look, and a new task that is due sooner than
-	// all others of its pair wakes a worker too, so that somebody knows. With ForControl it waits until a cancellation
+	// that become due are not signalled: FetchResult.NextDue tells when to look, and a task that is due sooner than all
+	// others of its pair wakes a worker too, be it new, a retry or snoozed, so that somebody knows. A wait whose Max ends
+	// when a Fetch before has said that the next task is due ends within a few milliseconds of it. With ForControl it waits until a cancellation
 	// is asked for something this worker holds; one that was asked for before the call wakes it at once, unless
 	// Heartbeat or Fetch has delivered it already.
 	Await(ctx context.Context, req AwaitRequest) error

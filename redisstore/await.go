@@ -42,7 +42,7 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 		if left = time.Until(deadline); left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		woken, err := s.block(ctx, keys, min(left, maxBlock), false)
+		woken, err := s.block(ctx, req.Worker, keys, left)
 		if woken {
 			s.awoken.Store(req.Worker, true)
 		}
@@ -130,29 +130,64 @@ func wakeKeys(hub *shard, req driver.AwaitRequest) []string {
 	return slices.Compact(keys)
 }
 
-// block waits for a token in one of the lists, up to d, on a connection of its own that has its own deadline. keep leaves
-// the token where it is (for one list only).
-func (s *Store) block(ctx context.Context, keys []string, d time.Duration, keep bool) (bool, error) {
-	if len(keys) == 0 {
-		return false, driver.Invalidf("waiting for work of no type")
+// blocking is a command that waits for a token.
+type blocking struct {
+	s    *Store
+	keys []string
+	d    time.Duration // after which the server ends it
+	tick *ticker       // what ends it before; nil: nothing
+}
+
+// beginBlock has a worker wait for a token in one of the lists, up to d; if then a task is due, not longer by more than a
+// message takes.
+func (s *Store) beginBlock(worker string, keys []string, d time.Duration) *blocking {
+	b := &blocking{s: s, keys: keys, d: min(d, maxBlock)}
+	if d <= maxBlock && s.endsDue(worker, d) {
+		b.tick = s.tickAfter(worker, d)
+		b.keys, b.d = append(slices.Clip(keys), b.tick.key), d+tickSlack
 	}
-	seconds := max(d.Seconds(), 0.001)
-	ctx, cancel := s.interruptible(ctx, d+s.timeout)
-	defer cancel()
-	var cmd rueidis.Completed
-	if keep {
-		cmd = s.waiting.B().Blmove().Source(keys[0]).Destination(keys[0]).Left().Right().Timeout(seconds).Build()
-	} else {
-		cmd = s.waiting.B().Blpop().Key(keys...).Timeout(seconds).Build()
-	}
-	err := s.waiting.Do(ctx, cmd).Error()
-	if err == nil {
-		return true, nil
+	return b
+}
+
+func (b *blocking) command() rueidis.Completed {
+	return b.s.waiting.B().Blpop().Key(b.keys...).Timeout(max(b.d.Seconds(), 0.001)).Build()
+}
+
+// ended reports whether a token has ended the wait, and not its time.
+func (b *blocking) ended(reply rueidis.RedisResult) (woken bool, err error) {
+	popped, err := reply.AsStrSlice()
+	ticked := b.tick != nil && len(popped) > 0 && popped[0] == b.tick.key
+	if b.tick != nil {
+		b.tick.stop(ticked)
 	}
 	if rueidis.IsRedisNil(err) {
 		return false, nil
 	}
-	return false, s.ended(ctx, err)
+	return err == nil && !ticked, err
+}
+
+// block waits for a token in one of the lists, up to d, on a connection of its own that has its own deadline.
+func (s *Store) block(ctx context.Context, worker string, keys []string, d time.Duration) (bool, error) {
+	if len(keys) == 0 {
+		return false, driver.Invalidf("waiting for work of no type")
+	}
+	b := s.beginBlock(worker, keys, d)
+	ctx, cancel := s.interruptible(ctx, b.d+s.timeout)
+	defer cancel()
+	woken, err := b.ended(s.waiting.Do(ctx, b.command()))
+	return woken, s.ended(ctx, err)
+}
+
+// blockForControl waits for the token of a cancellation, up to d, and leaves it where it is.
+func (s *Store) blockForControl(ctx context.Context, key string, d time.Duration) (bool, error) {
+	ctx, cancel := s.interruptible(ctx, d+s.timeout)
+	defer cancel()
+	cmd := s.waiting.B().Blmove().Source(key).Destination(key).Left().Right().Timeout(max(d.Seconds(), 0.001)).Build()
+	err := s.waiting.Do(ctx, cmd).Error()
+	if rueidis.IsRedisNil(err) {
+		return false, nil
+	}
+	return err == nil, s.ended(ctx, err)
 }
 
 // awaitControl waits until a cancellation is asked for. The token stays until a heartbeat or fetch has delivered it.
@@ -173,7 +208,7 @@ func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error
 			d = min(d, 100*time.Millisecond)
 		}
 		sh := s.shards[(first+round)%len(s.shards)]
-		woken, err := s.block(ctx, []string{sh.ctlKey(req.Worker)}, d, true)
+		woken, err := s.blockForControl(ctx, sh.ctlKey(req.Worker), d)
 		if err != nil || woken {
 			return hint(ctx, err)
 		}

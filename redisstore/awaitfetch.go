@@ -28,7 +28,7 @@ func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*dr
 	switch few := f.chooseAll(); {
 	case ready || left <= 0:
 	case few:
-		result, err := s.blockAndClaim(ctx, f, wakeKeys(s.hub(), wait), min(left, maxBlock))
+		result, err := s.blockAndClaim(ctx, f, wakeKeys(s.hub(), wait), left)
 		if result != nil || err != nil {
 			return result, err
 		}
@@ -63,11 +63,12 @@ func (f *fetchCall) chooseAll() bool {
 func (s *Store) blockAndClaim(ctx context.Context, f *fetchCall, tokens []string, d time.Duration) (*driver.FetchResult, error) {
 	defer s.pruneMeanwhile(ctx, f.sh, f.req.Queues)()
 	keys, args := f.request(true)
-	wait, cancel := s.interruptible(ctx, d+s.timeout)
+	blocking := s.beginBlock(f.req.Worker, tokens, d)
+	wait, cancel := s.interruptible(ctx, blocking.d+s.timeout)
 	defer cancel()
-	replies := s.waiting.DoMulti(wait, s.waiting.B().Blpop().Key(tokens...).Timeout(max(d.Seconds(), 0.001)).Build(),
-		evalsha(s.waiting, fetchScript, keys, args))
-	if err := replies[0].Error(); err != nil && !rueidis.IsRedisNil(err) {
+	replies := s.waiting.DoMulti(wait, blocking.command(), evalsha(s.waiting, fetchScript, keys, args))
+	woken, err := blocking.ended(replies[0])
+	if err != nil {
 		return nil, hint(ctx, s.ended(wait, err))
 	}
 	reply, err := replies[1].ToMessage()
@@ -81,12 +82,13 @@ func (s *Store) blockAndClaim(ctx context.Context, f *fetchCall, tokens []string
 		return nil, hint(ctx, err)
 	}
 	result := &driver.FetchResult{}
-	if rueidis.IsRedisNil(replies[0].Error()) {
-		result.Waited = d // no token came all that time
+	if !woken {
+		result.Waited = min(d, maxBlock) // no token came all that time
 	}
 	claimed, err := f.take(ctx, reply, result)
 	if !claimed || err != nil {
 		return nil, err
 	}
+	s.noteDue(f.req.Worker, result)
 	return result, nil
 }

@@ -92,6 +92,7 @@ type check struct{ key, field, want string }
 type item struct {
 	checks []check
 	writes [][]string
+	sooner *pair // to be woken from here if nothing else of it is due as soon
 }
 
 func (it *item) expect(key, field, value string, there bool) {
@@ -142,6 +143,8 @@ const commitChunk = 100
 // commit does changes, each only if nothing has touched its records since they were read, and tells which were done.
 func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, error) {
 	done := make([]bool, 0, len(items))
+	var sooner []*pair
+	defer func() { s.signal(ctx, sooner) }()
 	for chunk := range slices.Chunk(items, commitChunk) {
 		keys, args := encodeItems(chunk, sh.keysOf(commitScript, ""), s.head(sh, "", ""))
 		reply, err := s.call(ctx, s.data, sh, commitScript, keys, args)
@@ -152,8 +155,11 @@ func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, e
 		if err != nil || len(letters) != len(chunk) {
 			return done, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 		}
-		for _, l := range []byte(letters) {
-			done = append(done, l == '1')
+		for i, l := range []byte(letters) {
+			done = append(done, l != '0')
+			if p := chunk[i].sooner; l == '2' && p != nil && !slices.Contains(sooner, p) {
+				sooner = append(sooner, p)
+			}
 		}
 	}
 	return done, nil
@@ -244,7 +250,7 @@ func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason
 	case letterAvailable:
 		m.enterLine(it, e, p)
 	case letterScheduled, letterRetryable:
-		it.do("ZADD", p.due, strconv.FormatInt(r.due, 10), e.id)
+		m.enterDue(it, e, p)
 	case letterPending:
 		it.do("SADD", m.sh.key("hold"), e.id)
 	default:
@@ -272,6 +278,17 @@ func (m *mover) enterLine(it *item, e *entry, p *pair) {
 	}
 	it.do("WAKE", p.wake)
 	it.do("WAKEALL", p.wakeAll)
+}
+
+// enterDue has somebody know of a task that is due sooner than all others of its pair, so that it is looked at in time.
+func (m *mover) enterDue(it *item, e *entry, p *pair) {
+	it.do("DUE", p.due, strconv.FormatInt(e.run.due, 10), e.id)
+	if m.sh.number != 0 {
+		it.sooner = p
+		return
+	}
+	it.do("WAKESOONER", p.wake)
+	it.do("WAKEALLSOONER", p.wakeAll)
 }
 
 func (m *mover) end(it *item, e *entry, p *pair) {

@@ -40,12 +40,17 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return s.awaitAndFetch(ctx, req)
 	}
 	if len(s.shards) > 1 {
-		return s.fetchFromShards(ctx, req)
+		result, err := s.fetchFromShards(ctx, req)
+		if err == nil {
+			s.noteDue(req.Worker, result)
+		}
+		return result, err
 	}
 	result := &driver.FetchResult{}
 	if err := s.fetchShard(ctx, s.shards[0], req, req.Max, result); err != nil {
 		return nil, err
 	}
+	s.noteDue(req.Worker, result)
 	return result, nil
 }
 

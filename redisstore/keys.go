@@ -49,6 +49,7 @@ func (sh *shard) wakeKey(queue, typ string) string { return sh.prefix + "wake/" 
 func (sh *shard) heldKey(worker string) string   { return sh.prefix + "held/" + worker }
 func (sh *shard) cancelKey(worker string) string { return sh.prefix + "cancel/" + worker }
 func (sh *shard) ctlKey(worker string) string    { return sh.prefix + "ctl/" + worker }
+func (sh *shard) tickKey(worker string) string   { return sh.prefix + "tick/" + worker }
 
 // pairKeys appends the keys that enqueue, fetch and promote want for each pair, in their order.
 func (sh *shard) pairKeys(keys []string, p *pair) []string {

@@ -107,6 +107,7 @@ type Store struct {
 	workers sync.Map // worker id → driver.WorkerInfo, of those registered here
 	rounds  sync.Map // worker id → *rounds, of those that fetch from several shards
 	awoken  sync.Map // ids of workers whose last wait was ended by a token
+	dues    sync.Map // worker id → time.Time, when the next task that it could claim is due
 
 	life     context.Context // ends with Close
 	end      context.CancelFunc

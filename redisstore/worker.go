@@ -303,6 +303,7 @@ func (s *Store) forgetWorker(worker string) {
 	s.workers.Delete(worker)
 	s.rounds.Delete(worker)
 	s.awoken.Delete(worker)
+	s.dues.Delete(worker)
 }
 
 // Workers implements driver.Inspector.

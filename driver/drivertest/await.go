@@ -18,6 +18,7 @@ var awaitCases = []testCase{
 	{"one task wakes one worker, not all", awaitOneTaskOneWorker},
 	{"every way in which a task becomes available wakes a worker", awaitAllWays},
 	{"a new task that is due sooner than all others wakes a worker", awaitSooner},
+	{"a retry or snooze that is due sooner than all others wakes a worker", awaitSoonerSettled},
 	{"resuming a queue wakes a worker", awaitResume},
 	{"work in a paused queue wakes nobody", awaitPaused},
 	{"Await returns nil when Max has passed", awaitMax},
@@ -212,6 +213,40 @@ func awaitSooner(h *harness) {
 		}
 	}
 	h.wantWoken("after sooner tasks", done)
+}
+
+// awaitSoonerSettled has tasks settled that are due again, each sooner than those before, until an idle worker wakes.
+func awaitSoonerSettled(h *harness) {
+	for _, o := range []driver.Outcome{driver.Retry, driver.Snooze} {
+		queue := string(o)
+		h.register("w-"+queue, "idle-"+queue)
+		const n = 100
+		list := tasks(queue, n)
+		for _, t := range list {
+			t.Queue = queue
+		}
+		h.add(list...)
+		claims := h.fetch(request("w-"+queue, n, queue)).Claims
+		for h.fetch(request("idle-"+queue, 1, queue)).More { // until no shard is left to be asked
+		}
+		done := h.await(forWork("idle-"+queue, queue))
+		woken := false
+		for i, c := range claims {
+			h.endWith("w-"+queue, driver.Settlement{ID: c.ID, Token: c.Token, Outcome: o, Delay: time.Hour - time.Duration(i)*time.Minute/2})
+			select {
+			case err := <-done:
+				h.must(err)
+				woken = true
+			case <-time.After(time.Millisecond):
+			}
+			if woken {
+				break
+			}
+		}
+		if !woken {
+			h.wantWoken("after "+queue, done)
+		}
+	}
 }
 
 func awaitResume(h *harness) {

@@ -4,7 +4,7 @@
 -- KEYS meta stat events
 -- KEYS each guard: any
 -- ARGV head, items (see include/guarded.lua).
--- RETURNS one letter an item: 1 done, 0 left alone because something had changed.
+-- RETURNS one letter an item: 1 done, 2 done and it is due sooner than all others of its pair, 0 left alone because something had changed.
 --@include head
 --@include events
 --@include stat
@@ -15,8 +15,7 @@ local items = read_guarded(5)
 local letters = {}
 for i, item in ipairs(items) do
   if item_holds(item) then
-    guarded_write({item})
-    letters[i] = '1'
+    letters[i] = guarded_write({item}) and '2' or '1'
   else
     letters[i] = '0'
   end

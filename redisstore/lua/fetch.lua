@@ -37,10 +37,10 @@ for i = 1, (#ARGV - 12) / 4 do
   local q = tonumber(ARGV[a + 2])
   queues[q] = queues[q] or {}
   table.insert(queues[q], p)
-  all[i] = p
+  all[i], p.index = p, i
   fields[i * 4 - 3], fields[i * 4 - 2], fields[i * 4 - 1], fields[i * 4] = 'A' .. p.number, 'S' .. p.number, 'T' .. p.number, 'E' .. p.number
 end
-local soonest = 0
+local soonest, due_soon = 0, nil
 local function look_at(ms)
   if soonest == 0 or ms < soonest then soonest = ms end
 end
@@ -68,7 +68,10 @@ for _, q in ipairs(queues) do
       p.expiring = p.expiring + (deltas['E' .. p.number] or 0)
       if p.waiting > 0 then
         local first = redis.call('ZRANGE', p.due, 0, 0, 'WITHSCORES')
-        if first[2] then look_at(tonumber(first[2])) end
+        if first[2] then
+          look_at(tonumber(first[2]))
+          if tonumber(first[2]) <= NOW + 2000 and not p.paused then due_soon = due_soon or p end
+        end
       end
     end
   end
@@ -312,6 +315,15 @@ if left == 0 and ARGV[10] == '1' and #all > 0 then
     if ARGV[12] == '1' then tokens[#tokens + 1] = p.wake_any end
   end
   redis.call('DEL', unpack(tokens))
+end
+if left == 0 and due_soon and want > 0 and #held >= want then
+  -- A worker that has all it wanted may have no room when the next task is due: another is to know of that.
+  if wake_here then
+    wake(due_soon.wake)
+    if tonumber(head[4] or 0) > NOW then wake(due_soon.wake_any) end
+  else
+    woken[#woken + 1] = due_soon.index
+  end
 end
 local first = redis.call('ZRANGEBYSCORE', WORKERS, '(1', '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
 for i = 1, #first, 2 do

@@ -2,9 +2,10 @@
 -- must still be there and the writes to do. An item whose values have changed is left alone.
 --
 -- In ARGV: number of items; for each: number of checks, for each: index of the key, hash field, '-' (there is none),
--- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Two commands
--- are not the server's: COUNT field delta (needs include/stat.lua) and EVENT kind subject worker id
--- (needs include/events.lua); WAKE and WAKEALL (only if a worker of all types waits) need include/wake.lua.
+-- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Some commands
+-- are not the server's: COUNT field delta (needs include/stat.lua); EVENT kind subject worker id
+-- (needs include/events.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
+-- ZADD, after which WAKESOONER and WAKEALLSOONER do the same if nothing else in that index is due as soon.
 
 -- read_guarded parses the items that follow ARGV[at] and returns them with the index of the last argument read.
 local function read_guarded(at)
@@ -50,8 +51,16 @@ local function guarded_hold(items)
   return true
 end
 
--- guarded_write does the writes of items.
+-- is_sooner reports whether nothing in a due index is due as soon as ms.
+local function is_sooner(due, ms)
+  local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+  return not first[2] or tonumber(ms) < tonumber(first[2])
+end
+
+-- guarded_write does the writes of items. It reports whether one of them is due sooner than all others of its index.
 local function guarded_write(items)
+  local any = tonumber(head[4] or 0) > NOW
+  local sooner = false
   for _, item in ipairs(items) do
     for _, w in ipairs(item.writes) do
       if w[1] == 'COUNT' then
@@ -61,10 +70,18 @@ local function guarded_write(items)
       elseif w[1] == 'WAKE' then
         wake(w[2])
       elseif w[1] == 'WAKEALL' then
-        if tonumber(head[4] or 0) > NOW then wake(w[2]) end
+        if any then wake(w[2]) end
+      elseif w[1] == 'DUE' then
+        sooner = is_sooner(w[2], w[3])
+        redis.call('ZADD', w[2], w[3], w[4])
+      elseif w[1] == 'WAKESOONER' then
+        if sooner then wake(w[2]) end
+      elseif w[1] == 'WAKEALLSOONER' then
+        if sooner and any then wake(w[2]) end
       else
         redis.call(unpack(w))
       end
     end
   end
+  return sooner
 end
