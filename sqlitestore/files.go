@@ -1,48 +1,11 @@
 package sqlitestore
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
 )
-
-// openFiles are the files as they were when they were opened.
-type openFiles struct{ db, wal os.FileInfo }
-
-func findFiles(path string) (openFiles, error) {
-	db, err := os.Stat(path)
-	if err != nil {
-		return openFiles{}, driver.Errorf(driver.ErrUnavailable, "the database file is gone: %w", err)
-	}
-	wal, err := os.Stat(path + "-wal")
-	if err != nil {
-		return openFiles{}, driver.Errorf(driver.ErrUnavailable, "the write-ahead log is gone: %w", err)
-	}
-	return openFiles{db, wal}, nil
-}
-
-// fileGone returns an error if the path leads to other files than those that are open: they were moved, replaced or
-// deleted, and what is written into the open ones would be lost.
-func (s *Store) fileGone() error {
-	for _, f := range []struct {
-		path string
-		open os.FileInfo
-	}{{s.path, s.files.db}, {s.path + "-wal", s.files.wal}} {
-		now, err := os.Stat(f.path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return driver.Errorf(driver.ErrUnavailable, "%s was moved or deleted while it was in use: put it back, or restart to begin with an empty store", f.path)
-		case err != nil:
-			return driver.Errorf(driver.ErrUnavailable, "the database file can't be found: %w", err)
-		case !os.SameFile(now, f.open):
-			return driver.Errorf(driver.ErrUnavailable, "%s was replaced by another file while it was in use: restart to use the new one", f.path)
-		}
-	}
-	return nil
-}
 
 // fsInfo is what has to be known of a file system.
 type fsInfo struct {

@@ -5,9 +5,10 @@
 // while it is busy share its next transaction, so a thousand of them wait for one fsync, and a lone one for its own.
 // Inspection reads from a few connections of its own and never waits for writers.
 //
-// The file lies in WAL mode: beside it are path-wal and path-shm while it is in use. All three belong together: moving,
-// copying or deleting one of them while a process has the store open loses data. Network file systems can't keep what
-// SQLite needs of them and are refused.
+// The file lies in WAL mode: beside it are path-wal and path-shm while it is in use, and path-mark, which says how much
+// the others have to hold. All belong together. One that is moved, deleted, cut or overwritten while a process has the
+// store open is noticed before anything more is accepted; one that a crash left behind, when the store is opened. Network
+// file systems can't keep what SQLite needs of them and are refused.
 package sqlitestore
 
 import (
@@ -108,7 +109,7 @@ type Store struct {
 	path    string
 	opts    settings
 	caps    driver.Capabilities
-	files   openFiles
+	guard   *guard
 	readers chan *conn
 	waiters *waiters
 	queue   opQueue
@@ -159,33 +160,26 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 }
 
 // start opens the writer's connection and starts the writer.
-func (s *Store) start(ctx context.Context) (err error) {
-	main, err := s.connect(false)
-	if notADatabase(err) {
-		return noDatabase(s.path)
-	}
+func (s *Store) start(ctx context.Context) error {
+	files, err := useFiles(s.path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
+	if err := admit(ctx, s.path, files); err != nil {
+		files.leave(nil)
+		return err
+	}
+	main, err := s.connect(false)
+	if err == nil {
+		if err = s.takeOver(ctx, main, files); err != nil {
 			_ = main.close() // nothing was done with it
 		}
-	}()
-	if err := prepareDatabase(ctx, main, s.path); err != nil {
-		return err
 	}
-	if err := s.limitSize(main); err != nil {
-		return err
-	}
-	s.readers = make(chan *conn, s.opts.ReadConns)
-	for range s.opts.ReadConns {
-		s.readers <- nil // opened by the first who needs it
-	}
-	if s.files, err = findFiles(s.path); err != nil {
-		return err
-	}
-	if s.incarn, err = main.stmt("incarnation").str(); err != nil {
+	if err != nil {
+		files.leave(nil)
+		if notADatabase(err) {
+			return noDatabase(s.path)
+		}
 		return err
 	}
 	w := &writer{s: s, c: main, held: make(map[string]*holding), watch: watch{path: s.path + "-wal", pollEvery: s.opts.pollEvery}}
@@ -195,6 +189,30 @@ func (s *Store) start(ctx context.Context) (err error) {
 	})
 	return nil
 }
+
+// takeOver makes a store of what the first connection has opened.
+func (s *Store) takeOver(ctx context.Context, main *conn, files *descriptors) (err error) {
+	if err := prepareDatabase(ctx, main, s.path); err != nil {
+		return err
+	}
+	if err := s.limitSize(main); err != nil {
+		return err
+	}
+	if s.incarn, err = main.stmt("incarnation").str(); err != nil {
+		return err
+	}
+	if s.guard, err = newGuard(ctx, s.path, files, main); err != nil {
+		return err
+	}
+	s.readers = make(chan *conn, s.opts.ReadConns)
+	for range s.opts.ReadConns {
+		s.readers <- nil // opened by the first who needs it
+	}
+	return nil
+}
+
+// fileGone returns an error if the store's files are not those that are open any more, or are damaged.
+func (s *Store) fileGone() error { return s.guard.check() }
 
 // connect opens a connection with the settings that all have.
 func (s *Store) connect(reader bool) (*conn, error) {
@@ -288,6 +306,9 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	if c == nil {
 		var err error
 		if c, err = s.connect(true); err != nil {
+			return err
+		}
+		if err := s.fileGone(); err != nil { // it may have opened others
 			return err
 		}
 	}

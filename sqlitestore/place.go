@@ -33,7 +33,7 @@ func preparePath(path string, o *settings) (string, error) {
 		}
 	}
 	if _, err := os.Stat(path); o.MustExist && errors.Is(err, fs.ErrNotExist) {
-		if wal, _ := besides(path + "-wal"); wal == 0 {
+		if wal, _ := besides(path + "-wal"); wal == 0 && readMark(path) == nil {
 			return "", noStore(path)
 		}
 	}
@@ -109,6 +109,8 @@ func checkFiles(path string, mustExist bool) error {
 	switch {
 	case empty && wal > 0:
 		return emptyBesideLog(path, missing, wal)
+	case empty && readMark(path) != nil:
+		return emptyBesideMark(path, missing, readMark(path).events)
 	case empty && mustExist:
 		return noStore(path)
 	case !missing && links(info) > 1:
@@ -129,6 +131,16 @@ func emptyBesideLog(path string, missing bool, wal int64) error {
 	}
 	return corruptf("%s %s, but its log %s-wal holds %d bytes of it: put the database back beside its log, restore both from a backup, "+
 		"or move the log away to begin with an empty store", path, state, path, wal)
+}
+
+// emptyBesideMark tells of a mark without its database and log.
+func emptyBesideMark(path string, missing bool, events int64) error {
+	state := "is empty"
+	if missing {
+		state = "is gone"
+	}
+	return corruptf("%s %s, and so is its log, but %s-mark says that %d changes were stored in them: put both back, restore them from a backup, "+
+		"or delete the mark to begin with an empty store", path, state, path, events)
 }
 
 // besides returns the size of a file that SQLite keeps beside the database, 0 if there is none.

@@ -65,7 +65,7 @@ func killSelf() {
 }
 
 func runChild(role string, args []string) {
-	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie, "crash": childCrash}
+	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie, "crash": childCrash, "serve": childServe}
 	roles[role](args)
 }
 
@@ -113,6 +113,23 @@ func childCrash(args []string) {
 	}
 	fmt.Println("done")
 	select {}
+}
+
+// childServe enqueues one task for each line that it reads, and answers with its id or the error.
+func childServe(args []string) {
+	s := childOpen(args[0])
+	fmt.Println("open")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		results, err := s.Enqueue(context.Background(), []*driver.Task{{Type: "t"}}, driver.EnqueueOptions{})
+		if err != nil {
+			fmt.Println("error:", err)
+		} else {
+			fmt.Println(results[0].ID)
+		}
+	}
+	if err := s.Close(); err != nil {
+		panic(err)
+	}
 }
 
 // childWork claims and completes until the queue is empty, and writes the ids of what it has completed.

@@ -184,13 +184,17 @@ func (w *writer) close() error {
 			_ = c.s.Finalize() // repeats the error of its last run
 		}
 	}
-	return w.c.close()
+	return w.s.guard.close(w.c)
 }
 
 // commit does a batch of changes in one transaction. If the database refuses any of them all are rolled back, and each
 // is done in a transaction of its own, so that none suffers from another's failure.
 func (w *writer) commit(batch []*op) {
 	if err := w.s.fileGone(); err != nil {
+		answer(batch, err)
+		return
+	}
+	if err := w.s.guard.checkRow(w.c); err != nil {
 		answer(batch, err)
 		return
 	}
@@ -208,6 +212,9 @@ func (w *writer) commit(batch []*op) {
 	}
 	if err == nil {
 		err = w.s.fileGone() // what was written into a file that nobody will find again is lost
+		if err == nil && !w.lazy {
+			w.s.guard.mark.write(w.st.nextEvent)
+		}
 		for i, o := range batch {
 			if results[i] != errSkipped {
 				o.done <- errors.Join(err, results[i])

@@ -75,3 +75,9 @@ PRAGMA user_version
 
 -- name: incarnation
 SELECT incarnation FROM store
+
+-- name: store_event
+SELECT incarnation, next_event FROM store
+
+-- name: store_root
+SELECT rootpage FROM sqlite_schema WHERE name = 'store'

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package sqlitestore
+
+import "os"
+
+const (
+	sharedFirst, sharedLen = 0x40000000 + 2, 510
+	memoryInUse            = 128
+)
+
+// lockedByOthers knows of no locks here.
+func lockedByOthers(*os.File, int64, int64) bool { return false }

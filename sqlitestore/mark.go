@@ -1,0 +1,115 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+)
+
+// mark is a small file beside the database, path-mark, that says how much the database and its log have to hold: it is
+// written after each commit that waited for the disk, before the commit is answered, and not synced itself. So it never
+// promises what a power loss may have taken, and after a mere crash it promises all that was accepted. A store that was
+// closed in order has none.
+type mark struct {
+	incarnation string // of the store that it is about
+	root        uint32 // the page that the row of table store is in
+	pageSize    uint32
+	events      int64 // the number of the next event
+}
+
+const (
+	markSize  = 128
+	markMagic = "Waggle mark 1\n"
+)
+
+func (m *mark) encode(b []byte) []byte {
+	b = append(b[:0], markMagic...)
+	b = binary.BigEndian.AppendUint32(b, m.root)
+	b = binary.BigEndian.AppendUint32(b, m.pageSize)
+	b = binary.BigEndian.AppendUint64(b, uint64(m.events))
+	b = append(b, byte(len(m.incarnation)))
+	b = append(b, m.incarnation...)
+	b = append(b, make([]byte, max(0, markSize-4-len(b)))...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// readMark returns the mark of a database, nil if there is none that can be read.
+func readMark(path string) *mark {
+	for range 3 { // it may be written at this moment
+		b, err := os.ReadFile(path + "-mark")
+		if err != nil {
+			return nil
+		}
+		if m := decodeMark(b); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+func decodeMark(b []byte) *mark {
+	rest, ok := bytes.CutPrefix(b, []byte(markMagic))
+	if !ok || len(b) != markSize || crc32.Checksum(b[:markSize-4], castagnoli) != binary.BigEndian.Uint32(b[markSize-4:]) {
+		return nil
+	}
+	m := &mark{root: binary.BigEndian.Uint32(rest), pageSize: binary.BigEndian.Uint32(rest[4:]), events: int64(binary.BigEndian.Uint64(rest[8:]))}
+	n := int(rest[16])
+	if n > len(rest)-21 || m.pageSize < 512 || m.pageSize > 65536 || m.root == 0 {
+		return nil
+	}
+	m.incarnation = string(rest[17 : 17+n])
+	return m
+}
+
+// markFile is the mark of an open store. It belongs to the writer's goroutine. A store that can't have one goes without.
+type markFile struct {
+	mark
+	path string
+	f    *os.File
+	buf  []byte
+}
+
+// write notes that all events before next are stored for good.
+func (m *markFile) write(next int64) {
+	if next <= m.events && m.f != nil {
+		return
+	}
+	m.events = max(m.events, next)
+	if m.f == nil {
+		f, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE, fileMode)
+		if err != nil {
+			return
+		}
+		m.f = f
+	}
+	m.buf = m.encode(m.buf)
+	_, _ = m.f.WriteAt(m.buf, 0) // without it a loss may go unnoticed, but nothing is lost by that
+}
+
+// again makes a mark that somebody has deleted anew.
+func (m *markFile) again() {
+	if m.f == nil {
+		return
+	}
+	ours, err := m.f.Stat()
+	if err != nil {
+		return
+	}
+	if now, err := os.Stat(m.path); err == nil && os.SameFile(now, ours) {
+		return
+	}
+	_ = m.f.Close() // nobody will find it
+	m.f = nil
+	m.write(m.events)
+}
+
+// close closes the mark. It is removed if the log is: then all is in the database, and nobody has it open.
+func (m *markFile) close(log string) {
+	if m.f != nil {
+		_ = m.f.Close() // see write
+	}
+	if _, err := os.Stat(log); os.IsNotExist(err) {
+		_ = os.Remove(m.path) // one that stays says less than the database holds
+	}
+}
