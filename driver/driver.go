@@ -72,7 +72,8 @@ type Enqueuer interface {
 	// with an empty State.
 	//
 	// Per task: [ErrInvalid], [ErrDuplicate] (unique key taken, OnConflict reject), [ErrQueueClosed] (the queue is
-	// draining), [ErrUnsupported] (a field that needs a capability this engine lacks). For the call: [ErrInvalid]
+	// draining), [ErrUnsupported] (a field that needs a capability this engine lacks). A task that its queue's
+	// configuration can't take (see [QueueConfig.Admits]) is ErrInvalid. For the call: [ErrInvalid]
 	// (more than Limits.MaxBatch tasks or MaxBatchBytes), [ErrStoreFull], [ErrUnavailable], [ErrNotDurable].
 	Enqueue(ctx context.Context, tasks []*Task, opts EnqueueOptions) ([]EnqueueResult, error)
 }
@@ -97,6 +98,12 @@ type Fetcher interface {
 	// becoming available; a task that was given back (released, or its worker died) keeps its old place. Engines with
 	// several shards (see [Capabilities].Ordered) promise this order within a shard. Tasks of types that were not
 	// declared are not touched and cost nothing; a nil Types declares all. Paused queues give nothing.
+	//
+	// Where tasks of a queue have keys, those of one priority are shared out between the keys by weight, each key's in the order of
+	// becoming available: see [TagServed] for the rule and its bounds. Engines with several shards share out within a
+	// shard, and all tasks of a key are in one. A queue can be ordered otherwise: see [Order] and [KeyMode]. No claim
+	// exceeds a [Limit] of its queue, whoever else claims at the same time; what a limit holds back is not counted in More, and
+	// NextDue tells when a rate lets the next one start. Freeing a slot of a limit wakes a worker as a new task does.
 	//
 	// Before claiming, Fetch promotes tasks of the declared pairs that are due (in the order of their times), discards declared tasks whose expiry
 	// has passed, recovers workers whose lease has run out (see Maintain), and prunes what is beyond retention, plans among
@@ -213,7 +220,9 @@ type Maintainer interface {
 	Apply(ctx context.Context, c Change) (*ChangeResult, error)
 
 	// SetQueue changes the configuration of a queue, creating the queue if needed. Nil fields stay as they are.
-	// Resuming wakes idle workers. Returns the configuration after the change, or [ErrInvalid].
+	// Resuming wakes idle workers. Limits hold from then on for every claim, also where more is active than they allow.
+	// Returns the configuration after the change, [ErrInvalid], [ErrUnsupported], or [ErrState] for a new Order while
+	// tasks are available.
 	SetQueue(ctx context.Context, queue string, patch QueuePatch) (*QueueConfig, error)
 
 	// Maintain does, for all queues and types, what Fetch does for its own: promotes what is due, discards what has
@@ -299,6 +308,7 @@ const (
 	MaxLogBytes    = 64 << 10  // log lines kept a task
 	MaxHistory     = 100       // attempts kept a task: the first 50 and the newest 50
 	MaxPriority    = 100       // priorities are -100…100, lower runs first
+	MaxWeight      = 1000      // of a key
 	MaxAttemptsCap = 1_000_000 // the largest MaxAttempts and CrashLimit
 	MaxPage        = 1000      // records a page
 	MaxApply       = 1000      // tasks an Apply

@@ -38,6 +38,16 @@ type QueueInfo struct {
 	// Totals count since the queue exists. Enqueued + Retried = Completed + Cancelled + Discarded + what is not ended
 	// + DeletedLive.
 	Totals Totals
+	// Limits are those of Config with what counts against them, in the same order.
+	Limits []LimitInfo
+	// Parked are the available tasks that can't start just now, because of a limit or because of an ordered key.
+	Parked int
+}
+
+// LimitInfo is a limit and what counts against it.
+type LimitInfo struct {
+	Limit
+	Held int // active tasks that it concerns, of all keys together
 }
 
 // TypeInfo counts the tasks of one type in a queue.
@@ -56,22 +66,6 @@ type Totals struct {
 	Failed      int64 `json:"failed"`       // attempts settled with Retry, whatever became of the task
 	Crashed     int64 `json:"crashed"`      // claims that ended with their worker's death
 	DeletedLive int64 `json:"deleted_live"` // tasks deleted before they ended
-}
-
-// QueueConfig is what can be set of a queue.
-type QueueConfig struct {
-	Paused    bool      `json:"paused"`   // Fetch gives nothing
-	Draining  bool      `json:"draining"` // Enqueue refuses with ErrQueueClosed
-	Retention Retention `json:"retention"`
-	Limits    []Limit   `json:"limits,omitzero"` // needs Capabilities.Limits
-}
-
-// QueuePatch changes a QueueConfig; nil fields stay as they are.
-type QueuePatch struct {
-	Paused    *bool
-	Draining  *bool
-	Retention *Retention
-	Limits    *[]Limit
 }
 
 // Retention says how long ended tasks are kept.
@@ -121,14 +115,6 @@ func (r Retention) Validate() error {
 		}
 	}
 	return nil
-}
-
-// Limit bounds how many tasks of a queue, or of each key in it, are active at once or start per time.
-type Limit struct {
-	PerKey      bool          `json:"per_key"`
-	Concurrency int           `json:"concurrency,omitzero"` // active at once; 0: no bound
-	Rate        int           `json:"rate,omitzero"`        // starts per Per; 0: no bound
-	Per         time.Duration `json:"per,omitzero"`
 }
 
 // Op is an operation of Apply.

@@ -177,8 +177,8 @@ func checkNumbers(t *Task, _ Capabilities) error {
 	if t.ExpiresIn > 0 && !t.ExpiresAt.IsZero() {
 		problems = append(problems, Invalidf("a task has a time to expiry or a time of expiry, not both"))
 	}
-	if t.Weight < 0 || t.Weight > 1000 {
-		problems = append(problems, Invalidf("the weight must be between 1 and 1000, got %d", t.Weight))
+	if t.Weight < 0 || t.Weight > MaxWeight {
+		problems = append(problems, Invalidf("the weight must be between 1 and %d, got %d", MaxWeight, t.Weight))
 	}
 	return errors.Join(problems...)
 }
@@ -231,6 +231,8 @@ func checkSupported(t *Task, c Capabilities) error {
 		return Errorf(ErrUnsupported, "the %s store does not offer plans", c.Engine)
 	case t.Key != "":
 		return CheckName("task key", t.Key, MaxNameLen)
+	case t.Weight != 0:
+		return Invalidf("a weight is the share of a task's key: give the task a key too")
 	}
 	return nil
 }

@@ -49,8 +49,8 @@ type Task struct {
 	// Unique, if not nil, keeps other tasks with the same key out.
 	Unique *Unique
 
-	// Key names the tenant or the sequence a task belongs to, a name like Type; Weight is its share among keys (0: 1).
-	// They need Capabilities.Keys.
+	// Key names the tenant or the sequence a task belongs to, a name like Type; Weight is its share among the keys of its
+	// queue, 1…[MaxWeight] (0: 1), and needs a Key. Both need Capabilities.Keys.
 	Key    string
 	Weight int
 	// Plan, if not nil, is told when this task ends: see [Planner]. Then ID is one that [PlanTaskID] gives.

@@ -56,6 +56,7 @@ func (s *Store) check() []driver.Finding {
 	for _, q := range s.queues {
 		s.checkQueue(&a, q, places, counts)
 	}
+	s.checkKeys(&a)
 	for _, w := range s.workers {
 		a.expect(w.held.len == places[w], "count-held", w.ID, "worker holds %d tasks, its list has %d", places[w], w.held.len)
 	}
@@ -85,10 +86,18 @@ func (t *task) ownsKey() bool {
 func (s *Store) checkTask(a *audit, t *task, places map[any]int) {
 	heaps, l := []*heap{}, t.line
 	switch {
-	case t.State == driver.Available && t.ExpiresAt.IsZero():
-		heaps = append(heaps, &l.heaps[byPriority])
 	case t.State == driver.Available:
-		heaps = append(heaps, &l.heaps[byPriority], &l.heaps[byExpiry])
+		if l.queue.flows(t) {
+			a.expect(t.flow != nil, "missing-flow", t.ID, "available, but in no flow of its key")
+			if t.flow != nil {
+				heaps = append(heaps, &t.flow.tasks)
+			}
+		} else {
+			heaps = append(heaps, &l.heaps[byPriority])
+		}
+		if !t.ExpiresAt.IsZero() {
+			heaps = append(heaps, &l.heaps[byExpiry])
+		}
 	case t.State == driver.Scheduled || t.State == driver.Retryable:
 		heaps = append(heaps, &l.heaps[byDue])
 	case t.State == driver.Active:
@@ -149,6 +158,7 @@ func (s *Store) rebuild() {
 	s.journal = journal{tasks: slices.SortedFunc(maps.Values(s.tasks), func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })}
 	for _, q := range s.queues {
 		q.lines, q.kept = map[string]*line{}, byState[kept]{}
+		q.keys, q.flowing, q.openings = map[string]*key{}, 0, nil // tags and rates begin anew
 	}
 	for _, w := range s.workers {
 		w.held = list{}
@@ -168,7 +178,7 @@ func (s *Store) rebuild() {
 		if t.State == driver.Active && s.workers[t.Worker] == nil {
 			t.State, t.CancelRequested = driver.Available, false
 		}
-		t.line = s.queue(t.Queue).line(t.Type)
+		t.line, t.flow = s.queue(t.Queue).line(t.Type), nil
 		s.link(t)
 		if t.CancelRequested {
 			s.workers[t.Worker].cancels[t.ID] = t.Token
@@ -181,6 +191,9 @@ func (s *Store) rebuild() {
 		}
 	}
 	for _, q := range s.queues {
+		for name := range q.keys {
+			s.regate(q, name, false)
+		}
 		t := &q.totals
 		t.Enqueued = t.Completed + t.Cancelled + t.Discarded + t.DeletedLive + live[q] - t.Retried
 	}

@@ -119,7 +119,7 @@ func (s *Store) hasNews(req *driver.AwaitRequest) bool {
 			continue
 		}
 		for _, l := range q.declared(req.Types) {
-			if l.heaps[byPriority].top() != nil && !q.config.Paused {
+			if !q.config.Paused && s.next(q, []*line{l}) != nil {
 				return true
 			}
 			if l.dueNews {

@@ -54,6 +54,11 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 	if q := s.queues[t.Queue]; q != nil && q.config.Draining {
 		return driver.EnqueueResult{ID: t.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)}
 	}
+	if q := s.queues[t.Queue]; q != nil {
+		if err := q.config.Admits(&t.Task); err != nil {
+			return driver.EnqueueResult{ID: t.ID, Err: err}
+		}
+	}
 	if t.Unique != nil {
 		if taken := s.claimKey(t); taken != nil {
 			return *taken

@@ -81,9 +81,14 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		lines := q.declared(req.Types)
 		s.tidy(q, lines, maxSweep)
 		if !q.config.Paused {
-			res.Claims = s.claim(res.Claims, w, lines, min(req.Max, maxClaims))
-			if t := first(lines, byPriority); t != nil && left == nil {
+			res.Claims = s.claim(res.Claims, w, q, lines, min(req.Max, maxClaims))
+			if t := s.next(q, lines); t != nil && left == nil {
 				left = t.line
+			}
+		}
+		for _, opens := range []time.Time{q.nextOpening(), s.rateOpens(lines)} {
+			if !opens.IsZero() {
+				res.NextDue = earlier(res.NextDue, opens)
 			}
 		}
 		if t := first(lines, byDue); t != nil {
@@ -118,11 +123,11 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// claim adds claims of the first tasks of lines until there are limit of them.
-func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int) []driver.Claim {
+// claim adds claims of the first tasks of a queue's lines until there are limit of them.
+func (s *Store) claim(claims []driver.Claim, w *worker, q *queue, lines []*line, limit int) []driver.Claim {
 	claims = slices.Grow(claims, min(limit-len(claims), ready(lines)))
 	for len(claims) < limit {
-		t := first(lines, byPriority)
+		t := s.next(q, lines)
 		if t == nil {
 			break
 		}
@@ -132,6 +137,7 @@ func (s *Store) claim(claims []driver.Claim, w *worker, lines []*line, limit int
 		}
 		t.Worker, t.Token, t.ClaimedAt = w.ID, s.lastToken, s.now
 		t.Attempt++
+		s.charge(t)
 		s.freeKey(t, driver.UntilStarted)
 		s.move(t, driver.Active, "")
 		claims = appendClaim(claims, t)

@@ -1,6 +1,10 @@
 package memstore
 
-import "time"
+import (
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
 
 // arity is how many children an entry of a heap has.
 const arity = 4
@@ -13,6 +17,8 @@ const (
 	byDue                      // scheduled and retryable tasks
 	byExpiry                   // available tasks that expire
 	byKeyEnd                   // owners of unique keys with a TTL
+	byPlace                    // available tasks of a flow: by deadline where the queue goes by those, then by place
+	byHead                     // the first tasks of flows: by priority, then by tag or deadline
 )
 
 func (by ordering) deadline(t *task) time.Time {
@@ -33,8 +39,15 @@ type entry struct {
 }
 
 func (by ordering) entry(t *task) entry {
-	if by == byPriority {
+	switch {
+	case by == byPriority:
 		return entry{int64(t.Priority), t.order, t}
+	case by == byPlace:
+		return entry{t.rank(), t.order, t}
+	case by == byHead && t.line.queue.config.Order == driver.OrderDeadline:
+		return entry{headKey(t.Priority, t.rank()), t.order, t}
+	case by == byHead:
+		return entry{headKey(t.Priority, t.flow.key.tag), t.order, t}
 	}
 	return entry{by.deadline(t).UnixMilli(), t.seq, t}
 }

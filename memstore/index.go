@@ -17,7 +17,8 @@ type task struct {
 	order      int64        // place in the line of its priority
 	settled    driver.Token // of the newest accepted settlement
 	line       *line
-	pos        [4]int32 // index in the heap of each ordering
+	flow       *flow    // of an available task that waits in one
+	pos        [6]int32 // index in the heap of each ordering
 	in         *list    // its worker's held or its queue's kept list
 	prev, next *task    // in that list
 }
@@ -137,6 +138,13 @@ type queue struct {
 	totals driver.Totals
 	lines  map[string]*line
 	kept   byState[kept] // of the states that end a task
+
+	virtual, plainTag int64 // see driver.TagServed; plainTag is of the tasks without a key
+	flowing           int   // available tasks in flows
+	keys              map[string]*key
+	keysKept          int // when it was last looked which keys are idle
+	arrivals          arrivals
+	openings          openings
 }
 
 // line is where the tasks of one type wait in a queue.
@@ -145,6 +153,8 @@ type line struct {
 	typ     string
 	counts  byState[int]
 	heaps   [3]heap
+	heads   heap // of the flows that are not parked
+	flowing int  // available tasks in flows
 	dueNews bool // the earliest due time has changed with no worker waiting to be told
 }
 
@@ -168,12 +178,17 @@ func first(lines []*line, by ordering) *task {
 	return best.task
 }
 
-// link puts a task where its state belongs; unlink takes it out.
+// link puts a task where its state belongs; unlink takes it out. For a task with a key, regate has to follow.
 func (s *Store) link(t *task) {
 	*t.line.counts.of(t.State)++
+	t.line.queue.hold(t, 1)
 	switch t.State {
 	case driver.Available:
-		t.line.heaps[byPriority].push(t)
+		if t.line.queue.flows(t) {
+			t.line.queue.push(t)
+		} else {
+			t.line.heaps[byPriority].push(t)
+		}
 		if !t.ExpiresAt.IsZero() {
 			t.line.heaps[byExpiry].push(t)
 		}
@@ -190,9 +205,14 @@ func (s *Store) link(t *task) {
 
 func (s *Store) unlink(t *task) {
 	*t.line.counts.of(t.State)--
+	t.line.queue.hold(t, -1)
 	switch t.State {
 	case driver.Available:
-		t.line.heaps[byPriority].remove(t)
+		if t.flow != nil {
+			t.line.queue.pop(t)
+		} else {
+			t.line.heaps[byPriority].remove(t)
+		}
 		if !t.ExpiresAt.IsZero() {
 			t.line.heaps[byExpiry].remove(t)
 		}
@@ -228,7 +248,8 @@ func (b *block[T]) next(left int) *T {
 func (s *Store) queue(name string) *queue {
 	q := s.queues[name]
 	if q == nil {
-		q = &queue{name: name, config: driver.QueueConfig{Retention: driver.DefaultRetention()}, lines: map[string]*line{}}
+		q = &queue{name: name, config: driver.QueueConfig{Retention: driver.DefaultRetention()}, lines: map[string]*line{},
+			keys: map[string]*key{}, arrivals: arrivals{}}
 		s.queues[name] = q
 	}
 	return q
@@ -238,7 +259,7 @@ func (s *Store) queue(name string) *queue {
 func (q *queue) line(typ string) *line {
 	l := q.lines[typ]
 	if l == nil {
-		l = &line{queue: q, typ: typ, heaps: [3]heap{{by: byPriority}, {by: byDue}, {by: byExpiry}}}
+		l = &line{queue: q, typ: typ, heaps: [3]heap{{by: byPriority}, {by: byDue}, {by: byExpiry}}, heads: heap{by: byHead}}
 		q.lines[typ] = l
 	}
 	return l
@@ -261,7 +282,7 @@ func (q *queue) declared(types []string) []*line {
 // ready counts the available tasks of lines.
 func ready(lines []*line) (n int) {
 	for _, l := range lines {
-		n += len(l.heaps[byPriority].items)
+		n += len(l.heaps[byPriority].items) + l.flowing
 	}
 	return n
 }

@@ -43,6 +43,7 @@ func (s *Store) tidy(q *queue, lines []*line, limit int) driver.MaintainResult {
 	res.Promoted, more[0] = s.sweep(lines, byDue, limit, s.enter)
 	res.Expired, more[1] = s.sweep(lines, byExpiry, limit, s.expire)
 	res.Pruned, more[2] = s.prune(q, limit)
+	s.reopen(q, limit)
 	res.More = slices.Contains(more[:], true)
 	for n := 0; n < limit && s.keyEnds.top() != nil && !s.keyEnds.top().keyEnd().After(s.now); n++ {
 		s.freeKey(s.keyEnds.top(), driver.UntilTTL)

@@ -9,6 +9,7 @@ import (
 // move changes a task's state with all that hangs on it: indexes, totals, unique key, event, wake-up. Reason is for
 // ends as discarded or cancelled.
 func (s *Store) move(t *task, to driver.State, reason driver.Reason) {
+	from := t.State
 	if t.State != "" {
 		s.unlink(t)
 	}
@@ -28,12 +29,22 @@ func (s *Store) move(t *task, to driver.State, reason driver.Reason) {
 		s.tellEnd(t, to)
 	}
 	s.link(t)
+	q := t.line.queue
+	if from == driver.Active && to == driver.Available && t.flow != nil {
+		t.flow.key.tag = driver.TagReturned(t.flow.key.tag, q.virtual)
+	}
+	if q.flows(t) {
+		s.regate(q, t.Key, to != driver.Available)
+	}
 	s.emit(driver.Event{Kind: driver.EventKind(to), ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: t.holder()})
 	switch {
-	case to == driver.Available && !t.line.queue.config.Paused:
+	case to == driver.Available && !q.config.Paused && s.open(t.line) && (t.flow == nil || !t.flow.parked):
 		s.wake(t.line)
 	case t.line.heaps[byDue].top() == t:
 		t.line.dueNews = !s.wake(t.line)
+	}
+	if from == driver.Active && to != driver.Available {
+		s.freed(q)
 	}
 }
 
@@ -47,8 +58,10 @@ func (t *task) holder() string {
 
 // enter makes a task available at the end of the line.
 func (s *Store) enter(t *task) {
-	s.lastOrder++
-	t.order = s.lastOrder
+	if t.order = t.seq; t.Key == "" || !t.line.queue.config.Keys.Ordered() {
+		s.lastSeq++
+		t.order = s.lastSeq
+	}
 	s.move(t, driver.Available, "")
 }
 
@@ -93,6 +106,7 @@ func (t *task) record(w *worker, a driver.Attempt) {
 // drop removes a task from the store.
 func (s *Store) drop(t *task) {
 	s.unlink(t)
+	s.regate(t.line.queue, t.Key, true)
 	s.freeKey(t, driver.UntilDone, driver.UntilStarted)
 	delete(s.tasks, t.ID)
 	s.journal.remove(t)

@@ -45,8 +45,8 @@ type Store struct {
 	events  eventLog
 	waiters []*waiter // idle workers, the longest waiting first
 
-	lastSeq, lastOrder int64
-	lastToken          driver.Token
+	lastSeq   int64 // of tasks and of places in line
+	lastToken driver.Token
 }
 
 // Open returns a new, empty store. It returns [driver.ErrInvalid] for options out of range. opts may be nil.
@@ -72,7 +72,8 @@ func Open(opts *Options) (*Store, error) {
 	return &Store{
 		clock: o.Clock, incarnation: driver.NewID(), done: make(chan struct{}),
 		caps: driver.Capabilities{
-			Engine: "memory", Durability: []driver.Durability{memory}, DefaultDurability: memory, Ordered: true, Plans: true, Limit: limits,
+			Engine: "memory", Durability: []driver.Durability{memory}, DefaultDurability: memory, Ordered: true, Plans: true,
+			Keys: true, Limits: true, Limit: limits,
 		},
 		tasks: map[string]*task{}, queues: map[string]*queue{}, workers: map[string]*worker{},
 		keys: map[string]*task{}, keyEnds: heap{by: byKeyEnd}, plans: plans{byRef: map[driver.PlanRef]*plan{}}, events: eventLog{max: int64(o.MaxEvents)},

@@ -14,36 +14,43 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 	if err := driver.CheckName("queue", name, driver.MaxNameLen); err != nil {
 		return nil, err
 	}
-	if patch.Limits != nil {
-		return nil, driver.Errorf(driver.ErrUnsupported, "the memory store does not offer limits")
-	}
-	if patch.Retention != nil {
-		if err := patch.Retention.Validate(); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	config, err := s.patched(name, patch)
+	if err != nil {
+		return nil, err
+	}
 	q := s.queue(name)
-	resumed := q.config.Paused && patch.Paused != nil && !*patch.Paused
-	set(&q.config.Paused, patch.Paused)
-	set(&q.config.Draining, patch.Draining)
-	set(&q.config.Retention, patch.Retention)
+	roused := q.config.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
+	q.config = *config
+	for name := range q.keys {
+		s.regate(q, name, false)
+	}
 	s.emit(driver.Event{Kind: driver.EventQueueChanged, Queue: name})
 	for _, l := range q.lines {
-		for resumed && l.heaps[byPriority].top() != nil && s.wake(l) {
+		for roused && !config.Paused && s.next(q, []*line{l}) != nil && s.wake(l) {
 		}
 	}
-	config := q.config
-	return &config, nil
+	return config.Clone(), nil
 }
 
-func set[T any](field *T, value *T) {
-	if value != nil {
-		*field = *value
+// patched returns a queue's configuration after a patch, or why it can't be so.
+func (s *Store) patched(name string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
+	old, available := driver.QueueConfig{Retention: driver.DefaultRetention()}, int64(0)
+	if q := s.queues[name]; q != nil {
+		old = q.config
+		available = int64(ready(q.declared(nil)))
 	}
+	config, err := old.Apply(patch, s.caps)
+	if err != nil {
+		return nil, err
+	}
+	if available > 0 && old.Reorders(&config) {
+		return nil, driver.ReordersError(name, available)
+	}
+	return &config, nil
 }
 
 // Queues implements [driver.Inspector].
@@ -54,18 +61,21 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 	defer s.mu.Unlock()
 	infos := make([]driver.QueueInfo, 0, len(s.queues))
 	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
-		infos = append(infos, s.queues[name].info(s.now))
+		infos = append(infos, s.info(s.queues[name]))
 	}
 	return infos, nil
 }
 
-func (q *queue) info(now time.Time) driver.QueueInfo {
-	info := driver.QueueInfo{Name: q.name, Config: q.config, Counts: map[driver.State]int{}, Totals: q.totals}
+func (s *Store) info(q *queue) driver.QueueInfo {
+	info := driver.QueueInfo{Name: q.name, Config: *q.config.Clone(), Counts: map[driver.State]int{}, Totals: q.totals}
+	for i := range q.config.Limits {
+		info.Limits = append(info.Limits, driver.LimitInfo{Limit: q.config.Limits[i], Held: q.held(&q.config.Limits[i])})
+	}
 	for _, state := range driver.States {
 		info.Counts[state] = 0
 	}
 	for _, typ := range slices.Sorted(maps.Keys(q.lines)) {
-		present, oldest, lapsed := q.lines[typ].figures(now)
+		present, oldest, lapsed := q.lines[typ].figures(s.now)
 		live, counts := 0, map[driver.State]int{}
 		for i, state := range driver.States {
 			n := present[i]
@@ -84,6 +94,7 @@ func (q *queue) info(now time.Time) driver.QueueInfo {
 			info.OldestAvailable = earlier(info.OldestAvailable, oldest)
 		}
 		info.Totals.Discarded += int64(lapsed)
+		info.Parked += s.parked(q.lines[typ], *present.of(driver.Available))
 	}
 	return info
 }
@@ -92,8 +103,8 @@ func (q *queue) info(now time.Time) driver.QueueInfo {
 // tasks have expired, which is not recorded yet.
 func (l *line) figures(now time.Time) (counts byState[int], oldest time.Time, lapsed int) {
 	counts = l.counts
-	for _, by := range []ordering{byPriority, byDue} {
-		for _, e := range l.heaps[by].items {
+	for _, waiting := range l.waiting() {
+		for _, e := range waiting {
 			t := e.task
 			state := t.stateAt(now)
 			if state != t.State {

@@ -234,14 +234,6 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 	if err := driver.CheckName("queue", queue, driver.MaxNameLen); err != nil {
 		return nil, err
 	}
-	if patch.Retention != nil {
-		if err := patch.Retention.Validate(); err != nil {
-			return nil, err
-		}
-	}
-	if patch.Limits != nil && len(*patch.Limits) > 0 {
-		return nil, driver.Errorf(driver.ErrUnsupported, "the redis store does not offer limits")
-	}
 	var result driver.QueueConfig
 	for _, sh := range s.shards {
 		c, err := s.setQueueShard(ctx, sh, queue, patch)
@@ -259,17 +251,12 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 	var c driver.QueueConfig
 	err := s.refreshed(ctx, sh, func() error {
 		_, pairs, conf := sh.known.versions()
-		c = sh.known.config(queue)
-		resumed := patch.Paused != nil && !*patch.Paused && c.Paused
-		if patch.Paused != nil {
-			c.Paused = *patch.Paused
+		old := sh.known.config(queue)
+		var err error
+		if c, err = old.Apply(patch, s.Capabilities()); err != nil {
+			return err
 		}
-		if patch.Draining != nil {
-			c.Draining = *patch.Draining
-		}
-		if patch.Retention != nil {
-			c.Retention = *patch.Retention
-		}
+		resumed := old.Paused && !c.Paused
 		b, err := json.Marshal(c)
 		if err != nil {
 			return driver.Invalidf("the configuration of queue %s can't be stored: %v", queue, err)

@@ -44,6 +44,8 @@ type Fixture struct {
 	// Capabilities.Ordered is. What the contract promises within a shard is tested in one of them.
 	Shards int
 	Shard  func(id string) int
+	// KeyShard is the shard in which all tasks with this key live; unset where Shard is, or Capabilities.Keys is not.
+	KeyShard func(key string) int
 }
 
 // testCase is one sentence of the contract with its test.
@@ -88,6 +90,9 @@ var topics = []topic{
 	{"await", awaitCases},
 	{"apply", applyCases},
 	{"queues", queueCases},
+	{"fair share", fairCases},
+	{"limits", limitCases},
+	{"ordered keys", keyOrderCases},
 	{"lists", listCases},
 	{"events", eventCases},
 	{"retention", retentionCases},

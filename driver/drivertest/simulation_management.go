@@ -12,7 +12,17 @@ import (
 func (s *simulation) setQueue() {
 	var patch driver.QueuePatch
 	yes, no := true, false
-	switch draw(s, "what", "resume", "refill", "pause", "drain", "retention") {
+	whats := []string{"resume", "refill", "pause", "drain", "retention"}
+	if s.caps.Keys && s.caps.Limits {
+		whats = append(whats, "limits", "limits", "keys", "order")
+	}
+	switch draw(s, "what", whats...) {
+	case "limits":
+		patch.Limits = new(s.limits())
+	case "keys":
+		patch.Keys = new(draw(s, "keys", driver.KeysFree, driver.KeysHold, driver.KeysPass))
+	case "order":
+		patch.Order = new(draw(s, "order", driver.OrderFair, driver.OrderDeadline))
 	case "resume":
 		patch.Paused = &no
 	case "refill":
@@ -27,9 +37,26 @@ func (s *simulation) setQueue() {
 	queue := draw(s, "queue", simQueues...)
 	want, wantErr := s.model.SetQueue(s.ctx, queue, patch)
 	got, err := s.engine.SetQueue(s.ctx, queue, patch)
-	s.must(wantErr)
-	s.must(err)
-	s.same("SetQueue", want, got)
+	s.same("SetQueue: the error", class(wantErr), class(err))
+	if err == nil {
+		s.same("SetQueue", want, got)
+	}
+}
+
+// limits draws limits. Their rates open between two ticks, as all that is due does.
+func (s *simulation) limits() []driver.Limit {
+	scopes := []driver.Limit{{}, {Type: "t1"}, {PerKey: true}, {Type: "t2", PerKey: true}}
+	n := draw(s, "limits", 0, 1, 2, 4)
+	limits := rapid.SliceOfNDistinct(rapid.SampledFrom(scopes), n, n, rapid.ID[driver.Limit]).Draw(s.T, "scopes")
+	for i := range limits {
+		if s.chance("rate", 3) {
+			limits[i].Rate, limits[i].Per, limits[i].Burst = 1, later(draw(s, "ticks between starts", 1, 3)), 1
+		}
+		if limits[i].Rate == 0 || s.chance("concurrency", 2) {
+			limits[i].Concurrency = draw(s, "concurrency", 1, 2, 5)
+		}
+	}
+	return limits
 }
 
 func (s *simulation) keep() driver.Keep {

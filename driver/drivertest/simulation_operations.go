@@ -18,6 +18,8 @@ var (
 	simIDs     = []string{"own-1", "own-2", "own-3", "own-4"}
 	simKeys    = []string{"k1", "k2", "k\x00\xff"}
 	simWorkers = []string{"w1", "w2", "w3"}
+
+	simTaskKeys = []string{"a", "b", "c"}
 )
 
 // later returns a time to come that is a number of ticks and a half away.
@@ -126,6 +128,9 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 		if t.Unique = s.unique(); t.Unique.Until == driver.UntilTTL && t.ID != "" {
 			t.ID = s.number("ttl-") // who owns the key of a task that was deleted and is there anew is open
 		}
+	}
+	if s.caps.Keys && s.chance("key", 2) {
+		t.Key, t.Weight = draw(s, "task key", simTaskKeys...), draw(s, "weight", 0, 1, 3)
 	}
 	if s.chance("invalid", 25) {
 		t.Priority = driver.MaxPriority + 1
