@@ -19,11 +19,15 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/execwork"
 	"github.com/waggleq/waggle/stores"
 )
 
 // Main runs the command with the arguments that follow its name and returns its exit code.
 func Main(args []string) int {
+	if len(args) == 1 && args[0] == execwork.KeepCommand {
+		return execwork.Keep()
+	}
 	ctx, signals := watchSignals(context.Background())
 	defer signals.close()
 	a := &app{

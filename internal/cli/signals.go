@@ -22,6 +22,7 @@ const lastMoment = 2 * time.Second
 // signals turns the first SIGINT or SIGTERM into the end of a context, and the second into the end of the process.
 type signals struct {
 	stop func()
+	hang chan os.Signal // SIGHUP, if a command asks for it
 
 	mu    sync.Mutex
 	first []func() // told of the first signal
@@ -38,24 +39,29 @@ func watchSignals(parent context.Context) (context.Context, *signals) {
 	signal.Notify(pipe, syscall.SIGPIPE)
 	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
-	s := &signals{}
+	s := &signals{hang: make(chan os.Signal, 1)}
 	s.stop = sync.OnceFunc(func() {
 		signal.Stop(pipe)
 		signal.Stop(ends)
+		signal.Stop(s.hang)
 		close(done)
 		cancel(context.Canceled)
 	})
 	go func() {
-		for count := 0; ; count++ {
+		for first := true; ; first = false {
+			var sig os.Signal
 			select {
 			case <-done:
 				return
-			case sig := <-ends:
-				if count > 0 {
-					s.exit(ends)
-				}
+			case sig = <-ends:
+			case sig = <-s.hang:
+			}
+			switch {
+			case first:
 				cancel(causeOf(sig))
 				s.run(&s.first)
+			case sig != syscall.SIGHUP: // a terminal that goes away hurries nobody
+				s.exit(ends)
 			}
 		}
 	}()
@@ -74,10 +80,10 @@ func (s *signals) exit(again <-chan os.Signal) {
 }
 
 func causeOf(sig os.Signal) error {
-	if sig == syscall.SIGTERM {
-		return errTerminated
+	if sig == os.Interrupt {
+		return errInterrupted
 	}
-	return errInterrupted
+	return errTerminated
 }
 
 func (s *signals) close() { s.stop() }
@@ -90,6 +96,13 @@ func (s *signals) run(list *[]func()) int {
 		f()
 	}
 	return len(*list)
+}
+
+// hangup has SIGHUP, too, end the command in order, unless it was started with that signal ignored, as by nohup.
+func (s *signals) hangup() {
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(s.hang, syscall.SIGHUP)
+	}
 }
 
 // onFirst runs f when the first signal comes; onLast when a second one is about to end the process.

@@ -48,11 +48,14 @@ func (a *app) workCommand() *cobra.Command {
 		Long: "Runs COMMAND once for each task, never through a shell.\n\n" +
 			"It gets the payload on standard input, and for every argument that is just {} a payload that is a JSON string.\n" +
 			"One that begins with a dash looks like a flag to many a COMMAND: write -- before the {} where COMMAND knows that.\n" +
-			"WAGGLE_TASK_ID, WAGGLE_TASK_TYPE, WAGGLE_TASK_ATTEMPT and WAGGLE_TASK_QUEUE are in its environment.\n\n" +
+			"In its environment are WAGGLE_STORE and, of the task, WAGGLE_TASK_ID, _TYPE, _QUEUE, _ATTEMPT, _MAX_ATTEMPTS, _CRASHES,\n" +
+			"_TOKEN, _WORKER, _PRIORITY, _ENQUEUED_AT and, as JSON, _HEADERS; other WAGGLE_ variables, the settings of this worker,\n" +
+			"are not. The token is greater than that of every earlier run of the task: who keeps the greatest can refuse a late one.\n\n" +
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
-			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period.\n\n" +
+			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period. On Linux nothing\n" +
+			"that a command started outlives this worker, however it ends. SIGTERM, SIGINT and SIGHUP stop it in order.\n\n" +
 			"With --intake, plain list elements on a Redis or Valkey server become tasks: any program that can RPUSH is a\n" +
 			"producer. No element is lost and none becomes two tasks, however many workers take in a list and die at it.",
 		Example: "  waggle work -- ./resize.sh {}\n" +
@@ -101,7 +104,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 		return err
 	}
 	defer store.Close()
-	h := &execHandler{command: command}
+	h := &execHandler{command: command, store: a.store}
 	opts, abort := a.workerOptions(f, h), make(chan struct{})
 	opts.Abort = abort
 	worker, err := waggle.NewWorker(store, opts)
@@ -118,6 +121,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	a.signals.onFirst(func() {
 		a.say("waggle: stopping: running commands have %s (again: stop at once)", shortDuration(f.drain))
 	})
+	a.signals.hangup()
 	a.introduce(f, argv)
 	err = worker.Run(ctx)
 	a.say("waggle: %s", h.summary())
@@ -183,13 +187,14 @@ func firstQueue(queues []waggle.Queue) string {
 // execHandler runs the command for each task, and counts how that went.
 type execHandler struct {
 	command                                 *execwork.Command
+	store                                   string // --store
 	completed, discarded, failed, givenBack atomic.Int64
 }
 
 func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
 	log := t.Logger()
 	out, err := h.command.Run(ctx, &execwork.Input{
-		ID: t.ID, Type: t.Type, Queue: t.Queue, Attempt: t.Attempt, Payload: t.Payload, Raw: t.Encoding == driver.EncodingRaw,
+		Payload: t.Payload, Raw: t.Encoding == driver.EncodingRaw, Vars: h.vars(t),
 		Log: func(line string) { log.Info(line) },
 	})
 	switch {

@@ -2,19 +2,17 @@
 //
 // The command is never given to a shell: its words are fixed when the worker starts, and a word that is just {} is
 // replaced, as a whole, by the task's payload. The command is the leader of a process group of its own, which ends
-// with it: what is left of the group when the command exits is killed, and on Linux the command dies with its worker.
+// with it: what is left of the group when the command exits is killed. On Linux all that commands have started dies with
+// the worker, whatever group or session it is in: see keeper_linux.go.
 package execwork
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -38,9 +36,10 @@ var ErrDiscard = errors.New("discarded by the command")
 
 // Command is a command to run for tasks. Its methods may be called concurrently.
 type Command struct {
-	path  string
-	argv  []string
-	grace time.Duration
+	path     string
+	argv     []string
+	grace    time.Duration
+	launcher launcher
 
 	hurry     chan struct{} // closed by Hurry
 	hurryOnce sync.Once
@@ -62,16 +61,16 @@ func New(argv []string, grace time.Duration) (*Command, error) {
 	if err != nil {
 		return nil, driver.Invalidf("can't run %q: %w", argv[0], errors.Unwrap(err))
 	}
-	return &Command{path: path, argv: slices.Clone(argv), grace: grace, hurry: make(chan struct{})}, nil
+	return &Command{path: path, argv: slices.Clone(argv), grace: grace, launcher: newLauncher(), hurry: make(chan struct{})}, nil
 }
 
 // Input is the task that a command runs for.
 type Input struct {
-	ID, Type, Queue string
-	Attempt         int
-	Payload         []byte // written to the command's standard input
-	Raw             bool   // the payload is bytes, not JSON
-	Log             func(line string)
+	Payload []byte // written to the command's standard input
+	Raw     bool   // the payload is bytes, not JSON
+	// Vars are NAME=value pairs for the command's environment, before those that this process has.
+	Vars []string
+	Log  func(line string)
 }
 
 // ExitError tells how a command failed.
@@ -109,47 +108,60 @@ func (c *Command) Run(ctx context.Context, in *Input) (*Output, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
+	pipes, err := newPipes()
+	if err != nil {
+		return nil, notStarted(err)
+	}
+	s := &spec{Path: c.path, Args: append([]string{c.argv[0]}, args...), Env: c.environ(in)}
+	p, err := c.launcher.start(s, pipes.theirs)
+	pipes.closeTheirs()
+	if err != nil {
+		pipes.closeOurs()
+		return nil, notStarted(err)
+	}
 	stdout, stderr := &head{limit: driver.MaxResultBytes}, &lines{log: in.Log}
-	cmd := exec.Command(c.path, args...)
-	cmd.Args[0] = c.argv[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in.Payload), stdout, stderr
-	cmd.Env = append(os.Environ(), "WAGGLE_TASK_ID="+in.ID, "WAGGLE_TASK_TYPE="+in.Type,
-		"WAGGLE_TASK_ATTEMPT="+strconv.Itoa(in.Attempt), "WAGGLE_TASK_QUEUE="+in.Queue)
-	cmd.SysProcAttr = ownGroup()
-	cmd.WaitDelay = pipeDelay
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("the command did not start: %w", err)
-	}
-	err = c.await(ctx, cmd)
+	pipes.run(in.Payload, stdout, stderr)
+	end, err := c.await(ctx, p)
+	pipes.finish(pipeDelay)
 	stderr.flush()
-	return outcome(ctx, err, stdout, stderr)
-}
-
-// await waits for a started command, stops it if ctx ends, and clears up its process group.
-func (c *Command) await(ctx context.Context, cmd *exec.Cmd) error {
-	g := newGroup(cmd.Process)
-	disarm := context.AfterFunc(ctx, func() { g.stop(c.grace, c.hurry) })
-	defer disarm()
-	err := g.wait(cmd)
-	if errors.Is(err, exec.ErrWaitDelay) {
-		return nil // it exited with status 0; some process of its own kept the pipes open
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return outcome(ctx, end, stdout, stderr)
 }
 
-func outcome(ctx context.Context, err error, stdout *head, stderr *lines) (*Output, error) {
-	exit, failed := errors.AsType[*exec.ExitError](err)
+func notStarted(err error) error { return fmt.Errorf("the command did not start: %w", err) }
+
+// await waits for the end of a command, and stops it if ctx ends.
+func (c *Command) await(ctx context.Context, p process) (exit, error) {
+	ended := make(chan struct{})
+	defer close(ended)
+	disarm := context.AfterFunc(ctx, func() {
+		p.terminate()
+		timer := time.NewTimer(c.grace)
+		defer timer.Stop()
+		select {
+		case <-ended:
+			return
+		case <-c.hurry:
+		case <-timer.C:
+		}
+		p.kill()
+	})
+	defer disarm()
+	return p.wait()
+}
+
+func outcome(ctx context.Context, end exit, stdout *head, stderr *lines) (*Output, error) {
 	switch {
-	case err == nil:
+	case end.Code == 0:
 		return stdout.output(), nil
 	case ctx.Err() != nil && stderr.tail() != "":
 		return nil, fmt.Errorf("%w: %s", context.Cause(ctx), stderr.tail())
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case failed:
-		return nil, &ExitError{Status: exit.ProcessState.String(), Code: exit.ExitCode(), Stderr: stderr.tail()}
 	}
-	return nil, err
+	return nil, &ExitError{Status: end.Status, Code: end.Code, Stderr: stderr.tail()}
 }
 
 // Hurry takes the grace period away: commands that are being stopped, or will be, are killed at once.

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
-	"time"
 )
 
 // group is a running command. On Windows it is the process alone, and stopping it is killing it.
@@ -16,7 +15,7 @@ func ownGroup() *syscall.SysProcAttr {
 
 func newGroup(leader *os.Process) *group { return &group{leader: leader} }
 
-func (g *group) stop(time.Duration, <-chan struct{}) { g.kill() }
+func (g *group) terminate() { g.kill() }
 
 func (g *group) kill() { _ = g.leader.Kill() }
 
