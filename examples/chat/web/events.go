@@ -28,6 +28,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	if r.Form.Has("tail") {
+		after = s.tail(r.Context(), name, after, r.Form.Get("tail"))
+	}
 	if n := s.users.Add(1); n > usersMost {
 		s.users.Add(-1)
 		fail(w, http.StatusServiceUnavailable, "this server has as many users as it can take: use the other")
@@ -42,13 +45,24 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	s.stream(r.Context(), stream, reader, name, r.Form.Has("system"))
 }
 
+// tail is where a page begins that wants the last messages and has seen none yet.
+func (s *Server) tail(ctx context.Context, name string, after int64, most string) int64 {
+	n, err := strconv.ParseInt(most, 10, 64)
+	length, err2 := s.sender.Database.Length(ctx, name)
+	if err != nil || err2 != nil || after > 0 {
+		return after // from the beginning, then
+	}
+	return max(0, length-max(0, n))
+}
+
 // lastNumber is what the client has seen: EventSource says so itself when it comes back to the same address.
 func lastNumber(r *http.Request) (int64, error) {
+	if err := r.ParseForm(); err != nil {
+		return 0, err
+	}
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
-		text = r.FormValue("after")
-	} else if err := r.ParseForm(); err != nil {
-		return 0, err
+		text = r.Form.Get("after")
 	}
 	if text == "" {
 		return 0, nil

@@ -24,11 +24,11 @@ const (
 )
 
 // post takes a message: its text is the body, its id and author are in the query. The answer 202 means that it will be
-// delivered. Sending it again, here or elsewhere, changes nothing.
+// delivered. After 408, 429 and 503 it is to be sent again; sending it again, here or elsewhere, is harmless at any time.
 func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 	if wait := s.tooFast(r); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		fail(w, http.StatusTooManyRequests, "that was too fast: wait a moment and send it again")
+		fail(w, http.StatusTooManyRequests, "you write faster than the room takes it")
 		return
 	}
 	select {
@@ -36,7 +36,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.posting }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "too many messages arrive at once: send it again")
+		fail(w, http.StatusServiceUnavailable, "too many messages arrive at once")
 		return
 	}
 	text, status, err := body(w, r)
@@ -57,10 +57,10 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusConflict, err.Error())
 	case errors.Is(err, driver.ErrNotDurable):
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "no second node of the database has the message: send it again")
+		fail(w, http.StatusServiceUnavailable, "no second node of the database has the message yet")
 	default:
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "the database does not answer: send it again")
+		fail(w, http.StatusServiceUnavailable, "the database does not answer")
 	}
 }
 
@@ -84,7 +84,7 @@ func body(w http.ResponseWriter, r *http.Request) (text string, status int, err 
 	case errors.As(err, &tooLong):
 		return "", http.StatusRequestEntityTooLarge, errors.New("the message is longer than 64 KiB")
 	case err != nil:
-		return "", http.StatusRequestTimeout, errors.New("the message did not arrive whole in time: send it again")
+		return "", http.StatusRequestTimeout, errors.New("the message did not arrive whole in time")
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return string(b), 0, nil

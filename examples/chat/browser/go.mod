@@ -1,0 +1,15 @@
+module github.com/waggleq/waggle/examples/chat/browser
+
+go 1.26.0
+
+ignore node_modules
+
+replace github.com/waggleq/waggle => ../../..
+
+require (
+	github.com/chromedp/cdproto v0.159.0
+	github.com/chromedp/chromedp v0.23.0
+	github.com/waggleq/waggle v0.0.0-00010101000000-000000000000
+)
+
+require github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
