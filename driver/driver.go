@@ -96,7 +96,9 @@ type Fetcher interface {
 	// same task. Queues are served in the order of the request: tasks of the second come only when the first gave
 	// fewer than Max. Within a queue the declared types are served as one, by priority (lower first), then by order of
 	// becoming available; a task that was given back (released, or its worker died) keeps its old place. Engines with
-	// several shards (see [Capabilities].Ordered) promise this order within a shard. Tasks of types that were not
+	// several shards (see [Capabilities].Ordered) promise the order between queues over all of them, and the order within a
+	// queue in each: a worker that has found more urgent tasks in one shard claims those first, and looks at all shards
+	// five times a second. Tasks of types that were not
 	// declared are not touched and cost nothing; a nil Types declares all. Paused queues give nothing.
 	//
 	// Where tasks of a queue have keys, those of one priority are shared out between the keys by weight, each key's in the order of

@@ -47,18 +47,21 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return result, err
 	}
 	result := &driver.FetchResult{}
-	if err := s.fetchShard(ctx, s.shards[0], req, req.Max, result); err != nil {
+	if _, err := s.fetchShard(ctx, s.shards[0], req, req.Max, result); err != nil {
 		return nil, err
 	}
 	s.noteDue(req.Worker, result)
 	return result, nil
 }
 
-func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchRequest, most int, result *driver.FetchResult) error {
+// fetchShard adds what it claims in one shard to result. Where there are several it returns the urgency of the first task left.
+func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchRequest, most int, result *driver.FetchResult) (urgency, error) {
+	var left urgency
 	defer s.pruneMeanwhile(ctx, sh, req.Queues)()
 	most += len(result.Claims)
-	return s.refreshed(ctx, sh, func() error {
+	err := s.refreshed(ctx, sh, func() error {
 		f := newFetchCall(s, sh, &req)
+		defer func() { left = f.urgency }()
 		for {
 			f.most = most - len(result.Claims)
 			if err := f.choosePairs(ctx); err != nil {
@@ -76,6 +79,7 @@ func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchReque
 			}
 		}
 	})
+	return left, err
 }
 
 // pruneMeanwhile prunes those of the queues whose turn it is. It returns what waits for the end of that.
@@ -89,16 +93,17 @@ func (s *Store) pruneMeanwhile(ctx context.Context, sh *shard, queues []string) 
 
 // fetchCall is a fetch from one shard: one call of the script, or some where there are many pairs.
 type fetchCall struct {
-	s      *Store
-	sh     *shard
-	req    *driver.FetchRequest
-	most   int
-	conf   string
-	known  string
-	served *served
-	asked  bool     // for a part of the pairs
-	busy   []choice // pairs in which something waits, which no script has looked into yet
-	pairs  []choice // those that the next script looks into
+	s       *Store
+	sh      *shard
+	req     *driver.FetchRequest
+	most    int
+	conf    string
+	known   string
+	served  *served
+	asked   bool     // for a part of the pairs
+	busy    []choice // pairs in which something waits, which no script has looked into yet
+	pairs   []choice // those that the next script looks into
+	urgency urgency
 }
 
 // choice is a pair that a script may look into.
@@ -286,7 +291,8 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	if at := millis(due); due != 0 && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 		result.NextDue = at
 	}
-	result.More = result.More || left == 1
+	result.More = result.More || left > 0
+	f.urgency = f.urgency.or(urgency(left))
 	cancels, err := parts[4].AsStrSlice()
 	if err != nil {
 		return f.s.asError(err)

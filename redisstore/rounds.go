@@ -11,21 +11,23 @@ import (
 )
 
 // lookEvery is how often a busy worker looks into all shards at least, not only into those that it knows to have tasks.
-const lookEvery = time.Second
+const lookEvery = 200 * time.Millisecond
 
 // rounds is what a worker that fetches from several shards remembers from one fetch to the next.
 type rounds struct {
-	mu     sync.Mutex
-	busy   []*shard // in which tasks were left, in the order in which they are to be asked
-	looked time.Time
-	offset int64 // of the clock then: tests move it
-	lost   error // of a call whose claims may have been made, while other shards answered
+	mu       sync.Mutex
+	busy     []*shard // in which tasks were left, in the order in which they are to be asked
+	looked   time.Time
+	offset   int64     // of the clock then: tests move it
+	standing *standing // with several queues
+	urgency  []urgency // by shard, of those in busy
+	lost     error     // of a call whose claims may have been made, while other shards answered
 }
 
 func (s *Store) roundsOf(worker string) *rounds {
 	r, ok := s.rounds.Load(worker)
 	if !ok {
-		r, _ = s.rounds.LoadOrStore(worker, &rounds{})
+		r, _ = s.rounds.LoadOrStore(worker, &rounds{urgency: make([]urgency, len(s.shards))})
 	}
 	return r.(*rounds)
 }
@@ -43,18 +45,38 @@ func (r *rounds) next() *shard {
 }
 
 // leave notes that a shard has tasks left.
-func (r *rounds) leave(sh *shard) {
+func (r *rounds) leave(sh *shard, u urgency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.Contains(r.busy, sh) {
 		r.busy = append(r.busy, sh)
 	}
+	r.urgency[sh.number] = u
+	r.sort()
+}
+
+// sort puts the shards with the most urgent tasks first. Among equals they take turns.
+func (r *rounds) sort() {
+	slices.SortStableFunc(r.busy, func(a, b *shard) int { return cmp.Compare(r.urgency[a.number], r.urgency[b.number]) })
+}
+
+// urgency is one more than the stored priority of the first task left in a shard, so the less the sooner; 0: none is known.
+type urgency int
+
+func (u urgency) or(v urgency) urgency {
+	if u == 0 || v == 0 {
+		return max(u, v)
+	}
+	return min(u, v)
 }
 
 // rest returns the shards that are known to have tasks left.
-func (r *rounds) rest() []*shard {
+func (r *rounds) rest(shards []*shard) []*shard {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.standing != nil {
+		return r.standing.left(shards)
+	}
 	return slices.Clone(r.busy)
 }
 
@@ -65,10 +87,11 @@ func (r *rounds) mustLook(lease time.Duration, offset int64) bool {
 	return len(r.busy) == 0 || r.offset != offset || time.Since(r.looked) > min(lookEvery, lease/4)
 }
 
-func (r *rounds) found(busy []*shard, at time.Time, offset int64) {
+func (r *rounds) found(busy []*shard, left []urgency, at time.Time, offset int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.busy, r.looked, r.offset = busy, at, offset
+	r.busy, r.urgency, r.looked, r.offset, r.standing = busy, left, at, offset, nil
+	r.sort()
 }
 
 // setLost and takeLost carry an error to the worker's next call.
@@ -95,16 +118,20 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 		return nil, err
 	}
 	result := &driver.FetchResult{}
+	take := s.takeFromBusy
+	if req.Queues = distinctNames(req.Queues); len(req.Queues) > 1 {
+		take = s.takeInOrder
+	}
 	looked := req.Max == 0 || r.mustLook(req.Lease, s.offset.Load())
 	var lookErr error
 	if looked {
 		lookErr = s.look(ctx, req, r, result)
 	}
-	enough, err := s.takeFromBusy(ctx, req, r, result)
+	enough, err := take(ctx, req, r, result)
 	if err == nil && !enough && !looked {
 		looked = true
 		lookErr = s.look(ctx, req, r, result)
-		_, err = s.takeFromBusy(ctx, req, r, result)
+		_, err = take(ctx, req, r, result)
 	}
 	if err = cmp.Or(err, lookErr); err != nil && len(result.Claims) == 0 {
 		return nil, err
@@ -113,7 +140,7 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 		r.setLost(err)
 		looked = false
 	}
-	rest := r.rest()
+	rest := r.rest(s.shards)
 	if len(rest) > 0 && !result.More && req.Max > 0 { // else the script of a shard in which more was left has woken somebody
 		s.wakeForRest(ctx, req, rest)
 	}
@@ -126,14 +153,30 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 	return result, nil
 }
 
+// distinctNames returns the names without those that came before.
+func distinctNames(names []string) []string {
+	if len(names) < 2 {
+		return names
+	}
+	seen := make(map[string]struct{}, len(names))
+	list := make([]string, 0, len(names))
+	for _, n := range names {
+		if _, again := seen[n]; !again {
+			seen[n] = struct{}{}
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
 // look does all that a fetch does but claim, in all shards at once, and notes which have tasks. One that does not answer
 // does not keep it from the others.
 func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) error {
 	req.Max = 0
 	began, offset := time.Now(), s.offset.Load()
-	parts, errs := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards))
+	parts, errs, left := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards)), make([]urgency, len(s.shards))
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
-		errs[sh.number] = s.fetchShard(ctx, sh, req, 0, &parts[sh.number])
+		left[sh.number], errs[sh.number] = s.fetchShard(ctx, sh, req, 0, &parts[sh.number])
 		return errs[sh.number]
 	}, nil)
 	var busy []*shard
@@ -148,7 +191,7 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 			busy = append(busy, sh)
 		}
 	}
-	r.found(busy, began, offset)
+	r.found(busy, left, began, offset)
 	return err
 }
 
@@ -161,14 +204,15 @@ func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *ro
 		}
 		want := req.Max - len(result.Claims)
 		var part driver.FetchResult
-		if err := s.fetchShard(ctx, sh, req, want, &part); err != nil {
+		left, err := s.fetchShard(ctx, sh, req, want, &part)
+		if err != nil {
 			result.Claims = append(result.Claims, part.Claims...)
 			return false, err
 		}
 		merge(result, &part)
 		result.More = result.More || part.More
 		if part.More && len(part.Claims) > 0 {
-			r.leave(sh)
+			r.leave(sh, left)
 			if len(part.Claims) < want {
 				return true, nil // its payloads are as much as one reply should carry
 			}

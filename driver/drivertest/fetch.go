@@ -15,6 +15,7 @@ var fetchCases = []testCase{
 	{"a claimed task is active and held by the worker", fetchActive},
 	{"tokens of a task grow", fetchTokens},
 	{"queues are served in the order of the request", fetchQueueOrder},
+	{"no task of a later queue is given while an earlier one has any, in whatever shard", fetchStrict},
 	{"a queue named twice counts once", fetchQueueTwice},
 	{"lower priority numbers come first", fetchPriority},
 	{"equal priorities come in the order of enqueueing, across types", fetchFIFO},
@@ -35,6 +36,43 @@ var fetchCases = []testCase{
 	{"NextDue is not later than the next lease that runs out", fetchNextLease},
 	{"a bad request is refused", fetchInvalid},
 	{"an unregistered worker gets nothing", fetchUnregistered},
+}
+
+// fetchStrict has tasks of two queues in all shards, and more of the first come while they are claimed. However many are
+// claimed at a time, and in whatever order the queues are named, the order of the request holds.
+func fetchStrict(h *harness) {
+	h.register("w")
+	n := 0
+	add := func(queue string, count int) {
+		for range count {
+			n++
+			h.add(task(fmt.Sprint(queue, "-", n), func(t *driver.Task) { t.Queue = queue }))
+		}
+	}
+	for _, c := range []struct {
+		queues []string
+		max    int
+	}{{[]string{"hi", "lo"}, 1}, {[]string{"lo", "hi"}, 3}, {[]string{"hi", "none", "lo"}, 20}} {
+		add("hi", 40)
+		add("lo", 40)
+		waiting := map[string]int{"hi": 40, "lo": 40}
+		for round := 0; waiting["hi"]+waiting["lo"] > 0; round++ {
+			if round > 200 {
+				h.Fatalf("by %d from %v: %v are not given", c.max, c.queues, waiting)
+			}
+			if round == 10 {
+				add(c.queues[0], 5)
+				waiting[c.queues[0]] += 5
+			}
+			for _, got := range h.fetch(request("w", c.max, c.queues...)).Claims {
+				if got.Queue != c.queues[0] && waiting[c.queues[0]] > 0 {
+					h.Fatalf("by %d from %v: %s is given while %d of %s wait", c.max, c.queues, got.ID, waiting[c.queues[0]], c.queues[0])
+				}
+				waiting[got.Queue]--
+				h.end("w", got, driver.Complete)
+			}
+		}
+	}
 }
 
 // wantOrder claims n tasks, one call, and compares their ids where the engine promises an order; elsewhere as a set.

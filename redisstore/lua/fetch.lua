@@ -7,7 +7,8 @@
 --      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
 --      worker serves all types, for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
---      'ok', clock, when to look again (0: nothing in sight), 1 if tasks were left behind, a flat list of the
+--      'ok', clock, when to look again (0: nothing in sight), 0 or, if tasks were left behind,
+--      1 (where this is the only slot) or 1 more than the priority byte of the first of them, a flat list of the
 --      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record
 --      (empty where it can't be read);
 --      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
@@ -306,6 +307,19 @@ for i, p in ipairs(all) do
       break
     end
   end
+end
+if left == 1 and ARGV[10] ~= '1' then
+  -- What is left in the slots is compared by its priority.
+  local least = 201
+  for _, p in ipairs(all) do
+    if p.available > 0 and not p.paused then
+      local back = redis.call('ZRANGE', p.back, 0, 0, 'WITHSCORES')
+      local prio = back[2] and math.floor(tonumber(back[2]) / CONST(band)) or CONST(plain)
+      if prio > CONST(plain) and redis.call('LLEN', p.line) > 0 then prio = CONST(plain) end
+      least = math.min(least, prio)
+    end
+  end
+  left = 1 + least
 end
 if left == 0 and ARGV[10] == '1' and #all > 0 then
   -- Tokens of pairs in which nothing waits would wake somebody for nothing.
