@@ -57,6 +57,12 @@ func (c *Client) setQueue(ctx context.Context, what, queue string, patch QueuePa
 	return failed(what+" queue "+queue, err)
 }
 
+// DeleteQueue removes a queue that holds no tasks, with its configuration and totals; a later task makes it anew. Errors:
+// [ErrNotFound] if there is no such queue, [ErrState] if it holds tasks, in whatever state.
+func (c *Client) DeleteQueue(ctx context.Context, queue string) error {
+	return failed("delete queue "+queue, c.store.DeleteQueue(ctx, queue))
+}
+
 // drainEvery is how often Drain looks.
 const drainEvery = 250 * time.Millisecond
 

@@ -227,6 +227,12 @@ type Maintainer interface {
 	// tasks are available.
 	SetQueue(ctx context.Context, queue string, patch QueuePatch) (*QueueConfig, error)
 
+	// DeleteQueue removes a queue that holds no tasks, with its configuration and its totals. A later task or setting
+	// makes it anew, with the default configuration. Returns [ErrNotFound] if there is no such queue and [ErrState] if it
+	// holds tasks, in whatever state, with nothing changed. With several shards a task that is accepted during the call
+	// is in the queue that it makes anew.
+	DeleteQueue(ctx context.Context, queue string) error
+
 	// Maintain does, for all queues and types, what Fetch does for its own: promotes what is due, discards what has
 	// expired, prunes what is beyond retention, removes plans whose Expires has passed, and recovers the tasks of workers whose lease has run out: those go
 	// back to available at their old place, with no attempt spent and one crash counted, or end as discarded with

@@ -63,6 +63,11 @@ func Errorf(sentinel error, format string, args ...any) error {
 	return &detailed{sentinel: sentinel, text: fmt.Errorf(format, args...)}
 }
 
+// QueueHolds is the [ErrState] of DeleteQueue for a queue that holds n tasks in a state, among others perhaps.
+func QueueHolds(queue string, n int, s State) error {
+	return Errorf(ErrState, "queue %s still holds %d tasks that are %s", queue, n, s)
+}
+
 // Invalidf is Errorf with [ErrInvalid].
 func Invalidf(format string, args ...any) error { return Errorf(ErrInvalid, format, args...) }
 

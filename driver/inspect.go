@@ -223,6 +223,7 @@ const (
 	EventProgress     EventKind = "progress"      // a task reported progress or log lines
 	EventDeleted      EventKind = "deleted"       // a task was deleted by a person (not: pruned)
 	EventQueueChanged EventKind = "queue_changed" // a queue's configuration changed
+	EventQueueDeleted EventKind = "queue_deleted" // a queue that held nothing was removed
 	EventWorkerJoined EventKind = "worker_joined"
 	EventWorkerLeft   EventKind = "worker_left" // unregistered
 	EventWorkerLost   EventKind = "worker_lost" // its lease ran out and its tasks were recovered

@@ -36,6 +36,31 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 	return config.Clone(), nil
 }
 
+// DeleteQueue implements [driver.Maintainer].
+func (s *Store) DeleteQueue(ctx context.Context, name string) error {
+	if err := driver.CheckName("queue", name, driver.MaxNameLen); err != nil {
+		return err
+	}
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	q := s.queues[name]
+	if q == nil {
+		return driver.Errorf(driver.ErrNotFound, "there is no queue %q", name)
+	}
+	for _, l := range q.lines {
+		for i, n := range l.counts {
+			if n > 0 {
+				return driver.QueueHolds(name, n, driver.States[i])
+			}
+		}
+	}
+	delete(s.queues, name)
+	s.emit(driver.Event{Kind: driver.EventQueueDeleted, Queue: name})
+	return nil
+}
+
 // patched returns a queue's configuration after a patch, or why it can't be so.
 func (s *Store) patched(name string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
 	old, available := driver.QueueConfig{Retention: driver.DefaultRetention()}, int64(0)

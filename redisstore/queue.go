@@ -247,6 +247,67 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 	return &result, nil
 }
 
+// DeleteQueue implements driver.Maintainer. The numbers of the queue's pairs stay.
+func (s *Store) DeleteQueue(ctx context.Context, queue string) error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	if err := driver.CheckName("queue", queue, driver.MaxNameLen); err != nil {
+		return err
+	}
+	infos, err := s.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	i, there := slices.BinarySearchFunc(infos, queue, func(q driver.QueueInfo, name string) int { return cmp.Compare(q.Name, name) })
+	if !there {
+		return driver.Errorf(driver.ErrNotFound, "there is no queue %q", queue)
+	}
+	for _, state := range driver.States { // in whatever shard: nothing is removed from any as long as one holds tasks
+		if n := infos[i].Counts[state]; n > 0 {
+			return driver.QueueHolds(queue, n, state)
+		}
+	}
+	for _, sh := range s.shards {
+		if err := s.deleteQueueShard(ctx, sh, queue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) deleteQueueShard(ctx context.Context, sh *shard, queue string) error {
+	return s.refreshed(ctx, sh, func() error {
+		_, pairs, conf := sh.known.versions()
+		states, others := sh.countersOf(queue)
+		args := []string{queue, subject(queue, ""), s.isHub(sh), strconv.Itoa(len(states))}
+		_, err := s.script(ctx, s.control, sh, dropQueueScript, sh.keysOf(dropQueueScript, ""), s.head(sh, pairs, conf), args, states, others)
+		if err != nil {
+			return err
+		}
+		return s.refresh(ctx, sh)
+	})
+}
+
+// countersOf names the counters of a queue: those of its pairs by state, and all others.
+func (sh *shard) countersOf(queue string) (states, others []string) {
+	for _, p := range sh.known.ofQueue(queue, nil) {
+		for i := range statLetters {
+			if field := statLetters[i:i+1] + p.digits; stateOf[statLetters[i]] != "" {
+				states = append(states, field)
+			} else {
+				others = append(others, field)
+			}
+		}
+	}
+	for _, kind := range keptLetters {
+		for _, state := range endLetters {
+			others = append(others, string(kind)+string(state)+queue)
+		}
+	}
+	return states, others
+}
+
 func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patch driver.QueuePatch) (driver.QueueConfig, error) {
 	var c driver.QueueConfig
 	err := s.refreshed(ctx, sh, func() error {

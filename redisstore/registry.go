@@ -238,6 +238,7 @@ func (s *Store) refresh(ctx context.Context, sh *shard) error {
 		r.pairVersion = pairVersion
 	}
 	r.confVersion = confVersion
+	r.configs = make(map[string]driver.QueueConfig, len(confs)/2) // those of deleted queues are gone
 	for i := 0; i+1 < len(confs); i += 2 {
 		var c driver.QueueConfig
 		if err := json.Unmarshal([]byte(confs[i+1]), &c); err != nil {

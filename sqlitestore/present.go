@@ -30,7 +30,9 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 			}
 		}
 		for _, q := range st.queues {
-			infos = append(infos, q.info(timeOf(oldest[q])))
+			if !q.hidden() {
+				infos = append(infos, q.info(timeOf(oldest[q])))
+			}
 		}
 		return err
 	})

@@ -24,7 +24,7 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		if err != nil {
 			return err
 		}
-		q.config, q.oldest = config, [3]int64{}
+		q.config, q.oldest, q.gone = config, [3]int64{}, false
 		resumed := old.Paused && !config.Paused
 		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueChanged, Queue: name})
 		for _, l := range q.lanes {
@@ -38,4 +38,27 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		return nil, err
 	}
 	return &config, nil
+}
+
+// DeleteQueue implements [driver.Maintainer].
+func (s *Store) DeleteQueue(ctx context.Context, name string) error {
+	if err := driver.CheckName("queue", name, driver.MaxNameLen); err != nil {
+		return err
+	}
+	return s.write(ctx, func(t *tx) error {
+		q := t.st.queues[name]
+		if q == nil || q.hidden() {
+			return driver.Errorf(driver.ErrNotFound, "there is no queue %q", name)
+		}
+		for _, l := range q.lanes {
+			for i, n := range l.count {
+				if n > 0 {
+					return driver.QueueHolds(name, int(n), standing(i).state())
+				}
+			}
+		}
+		q.gone, q.dirty, q.totals, q.config = true, true, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
+		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueDeleted, Queue: name})
+		return t.stmt("queue_configure").ints(q.no).text(goneConfig).exec()
+	})
 }

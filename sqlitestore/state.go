@@ -40,8 +40,16 @@ type queue struct {
 	totals driver.Totals
 	lanes  map[string]*lane // by type
 	dirty  bool
+	gone   bool     // deleted: it shows again when there is something to show
 	oldest [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
 }
+
+// goneConfig stands for the configuration of a queue that was deleted. Its row and its lanes stay, since their numbers
+// are known to other processes. Earlier versions read the default configuration from it.
+const goneConfig = `{"gone":true}`
+
+// hidden reports whether the queue was deleted and nothing has come into it since.
+func (q *queue) hidden() bool { return q.gone && q.totals == driver.Totals{} }
 
 // ended counts its tasks in an ended state.
 func (q *queue) ended(s standing) (n int64) {
@@ -132,7 +140,9 @@ func scanQueue(s *sqlite.Stmt) (*queue, error) {
 	q := &queue{no: s.ColumnInt64(0), name: s.ColumnText(1), lanes: make(map[string]*lane)}
 	q.config.Retention = driver.DefaultRetention()
 	if !s.ColumnIsNull(2) {
-		if err := json.Unmarshal([]byte(s.ColumnText(2)), &q.config); err != nil {
+		if s.ColumnText(2) == goneConfig {
+			q.gone = true
+		} else if err := json.Unmarshal([]byte(s.ColumnText(2)), &q.config); err != nil {
 			return nil, corruptf("the configuration of queue %q can't be read: %v", q.name, err)
 		}
 	}

@@ -224,6 +224,12 @@ func (f *Faulty) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResu
 	return through(ctx, f, "Apply", func() (*driver.ChangeResult, error) { return f.Store.Apply(ctx, c) })
 }
 
+// DeleteQueue implements [driver.Store].
+func (f *Faulty) DeleteQueue(ctx context.Context, queue string) error {
+	_, err := through(ctx, f, "DeleteQueue", func() (struct{}, error) { return struct{}{}, f.Store.DeleteQueue(ctx, queue) })
+	return err
+}
+
 // SetQueue implements [driver.Store].
 func (f *Faulty) SetQueue(ctx context.Context, queue string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
 	return through(ctx, f, "SetQueue", func() (*driver.QueueConfig, error) { return f.Store.SetQueue(ctx, queue, patch) })

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,8 @@ var queueCases = []testCase{
 	{"a paused queue accepts tasks and settlements", queuePausedWorks},
 	{"a draining queue is worked off", queueDrainingWorks},
 	{"limits need the capability", queueLimits},
+	{"a queue that holds nothing can be deleted, and comes anew", queueDelete},
+	{"a queue that holds tasks stays", queueDeleteHolds},
 }
 
 func queueCounts(h *harness) {
@@ -35,6 +38,52 @@ func queueCounts(h *harness) {
 	}
 	if diff := cmp.Diff(want, h.queue("q").Counts); diff != "" {
 		h.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+func queueDelete(h *harness) {
+	if err := h.store.DeleteQueue(h.ctx(), "typo"); !errors.Is(err, driver.ErrNotFound) {
+		h.Errorf("deleting a queue that never was: %v", err)
+	}
+	if err := h.store.DeleteQueue(h.ctx(), "no name"); !errors.Is(err, driver.ErrInvalid) {
+		h.Errorf("deleting a queue with no name that can be: %v", err)
+	}
+	h.add(task("in-typo", func(t *driver.Task) { t.Queue = "typo" }))
+	h.setQueue("typo", driver.QueuePatch{Paused: new(true)})
+	h.setQueue("configured", driver.QueuePatch{Draining: new(true)})
+	h.applyOK(driver.OpDelete, "in-typo")
+	for _, q := range []string{"typo", "configured"} {
+		h.must(h.store.DeleteQueue(h.ctx(), q))
+		if err := h.store.DeleteQueue(h.ctx(), q); !errors.Is(err, driver.ErrNotFound) {
+			h.Errorf("deleting queue %s twice: %v", q, err)
+		}
+	}
+	if list, err := h.store.Queues(h.ctx()); err != nil || len(list) > 0 {
+		h.Errorf("queues: %v, %v", list, err)
+	}
+	h.add(task("again", func(t *driver.Task) { t.Queue = "typo" }))
+	got := h.queue("typo")
+	if diff := cmp.Diff(driver.QueueConfig{Retention: driver.DefaultRetention()}, got.Config); diff != "" {
+		h.Errorf("the configuration of a queue that came anew (-want +got):\n%s", diff)
+	}
+	if got.Totals != (driver.Totals{Enqueued: 1}) || got.Counts[driver.Available] != 1 {
+		h.Errorf("a queue that came anew has %+v, %v", got.Totals, got.Counts)
+	}
+	h.register("w")
+	h.claimOne("w", "again", "typo")
+}
+
+func queueDeleteHolds(h *harness) {
+	for _, s := range driver.States {
+		q := "q-" + string(s)
+		h.put(s, task(h.near("held-"+string(s)), func(t *driver.Task) { t.Queue = q }))
+		before := h.queue(q)
+		if err := h.store.DeleteQueue(h.ctx(), q); !errors.Is(err, driver.ErrState) {
+			h.Errorf("deleting a queue with a task that is %s: %v", s, err)
+		}
+		if diff := cmp.Diff(before, h.queue(q)); diff != "" {
+			h.Errorf("a refused deletion changed a queue with a task that is %s (-want +got):\n%s", s, diff)
+		}
 	}
 }
 

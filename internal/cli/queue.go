@@ -23,7 +23,7 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueSetCommand("pause", "Stop handing out its tasks; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
 		a.queueSetCommand("resume", "Hand out tasks again after pause, take them again after drain", "resumed",
 			driver.QueuePatch{Paused: &resume, Draining: &resume}),
-		a.queueDrainCommand(), a.queuePurgeCommand())
+		a.queueConfigureCommand(), a.queueDrainCommand(), a.queuePurgeCommand(), a.queueDeleteCommand())
 	return cmd
 }
 
@@ -138,14 +138,19 @@ type retentionOf struct {
 	Bytes   int64   `json:"bytes"`
 }
 
+func retentionsOf(r driver.Retention) map[driver.State]retentionOf {
+	m := map[driver.State]retentionOf{}
+	for _, s := range endedStates {
+		k := r.Of(s)
+		m[s] = retentionOf{Seconds: k.Age.Seconds(), Count: k.Count, Bytes: k.Bytes}
+	}
+	return m
+}
+
 func detailOf(q *driver.QueueInfo, workers *crew, now time.Time) queueDetail {
 	d := queueDetail{
 		queueRow: rowOf(q, workers, now), Totals: q.Totals,
-		Retention: map[driver.State]retentionOf{}, Types: map[string]map[driver.State]int{},
-	}
-	for _, s := range []driver.State{driver.Completed, driver.Cancelled, driver.Discarded} {
-		k := q.Config.Retention.Of(s)
-		d.Retention[s] = retentionOf{Seconds: k.Age.Seconds(), Count: k.Count, Bytes: k.Bytes}
+		Retention: retentionsOf(q.Config.Retention), Types: map[string]map[driver.State]int{},
 	}
 	for _, t := range q.Types {
 		d.Types[t.Type] = t.Counts
@@ -261,8 +266,7 @@ func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch)
 				if isNew {
 					a.say("queue %s is new: check the name if you thought that it holds tasks", args[0])
 				}
-				v := queueSetting{Name: args[0], Paused: config.Paused, Draining: config.Draining}
-				return a.printObject(v, func() error {
+				return a.printObject(settingOf(args[0], *config), func() error {
 					a.say("queue %s is %s", args[0], done)
 					return nil
 				})
@@ -272,9 +276,14 @@ func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch)
 }
 
 type queueSetting struct {
-	Name     string `json:"name"`
-	Paused   bool   `json:"paused"`
-	Draining bool   `json:"draining"`
+	Name      string                       `json:"name"`
+	Paused    bool                         `json:"paused"`
+	Draining  bool                         `json:"draining"`
+	Retention map[driver.State]retentionOf `json:"retention"`
+}
+
+func settingOf(name string, c driver.QueueConfig) queueSetting {
+	return queueSetting{Name: name, Paused: c.Paused, Draining: c.Draining, Retention: retentionsOf(c.Retention)}
 }
 
 func (a *app) queueDrainCommand() *cobra.Command {
@@ -306,7 +315,8 @@ func (a *app) drainQueue(ctx context.Context, c *waggle.Client, name string) err
 	if err != nil {
 		return err
 	}
-	return a.printObject(queueSetting{Name: name, Paused: q.Config.Paused, Draining: true}, func() error {
+	q.Config.Draining = true
+	return a.printObject(settingOf(name, q.Config), func() error {
 		a.say("queue %s is empty; `waggle queue resume %s` opens it again", name, name)
 		return nil
 	})

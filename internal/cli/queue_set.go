@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
+)
+
+// keepAge is how long ended tasks are kept: a length of time, or none.
+type keepAge struct{ value **time.Duration }
+
+func (k *keepAge) Type() string { return "AGE" }
+
+func (k *keepAge) String() string {
+	if *k.value == nil {
+		return ""
+	}
+	return shortDuration(**k.value)
+}
+
+func (k *keepAge) Set(s string) error {
+	var d time.Duration
+	if s != "none" {
+		var err error
+		if d, err = parseDuration(s); err != nil {
+			return fmt.Errorf("%w, or none to keep none", err)
+		}
+		if d == 0 {
+			return errors.New("write none to keep none")
+		}
+	}
+	*k.value = &d
+	return nil
+}
+
+// keepCount is how many ended tasks are kept: a number, or all.
+type keepCount struct{ value **int }
+
+func (k *keepCount) Type() string { return "N" }
+
+func (k *keepCount) String() string {
+	if *k.value == nil {
+		return ""
+	}
+	return strconv.Itoa(**k.value)
+}
+
+func (k *keepCount) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	switch {
+	case s == "all":
+		n = -1
+	case err != nil || n < 1:
+		return errors.New("write a whole number, 1 or more, or all; --retention-… none keeps none")
+	}
+	*k.value = &n
+	return nil
+}
+
+// queueSettings are the flags of queue set.
+type queueSettings struct {
+	care
+	age  map[driver.State]**time.Duration
+	kept map[driver.State]**int
+}
+
+var endedStates = []driver.State{driver.Completed, driver.Cancelled, driver.Discarded}
+
+func (a *app) queueConfigureCommand() *cobra.Command {
+	q := &queueSettings{age: map[driver.State]**time.Duration{}, kept: map[driver.State]**int{}}
+	cmd := &cobra.Command{
+		Use: "set QUEUE", Short: "Change how long ended tasks of a queue are kept", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Long: "Changes how long ended tasks of a queue are kept, and how many of them; what is not named stays as it is.\n" +
+			"An age is a length of time like 90m or 30d, or none to keep none. Tasks beyond the new bounds go with the\n" +
+			"next sweep: the command says how many, and asks at a terminal.",
+		Example: "  waggle queue set mail --retention-completed 1d --keep-completed 50000\n  waggle queue set mail --retention-discarded 90d",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.configureQueue(cmd.Context(), c, args[0], q) })
+		},
+	}
+	for _, s := range endedStates {
+		q.age[s], q.kept[s] = new(*time.Duration), new(*int)
+		cmd.Flags().Var(&keepAge{q.age[s]}, "retention-"+string(s), "for how long "+string(s)+" tasks are kept, or none")
+		cmd.Flags().Var(&keepCount{q.kept[s]}, "keep-"+string(s), "how many "+string(s)+" tasks are kept at most, or all")
+	}
+	q.care.flags(cmd)
+	return cmd
+}
+
+// apply returns the retention with what the flags change.
+func (q *queueSettings) apply(r driver.Retention) (driver.Retention, bool) {
+	changed := false
+	for s, keep := range map[driver.State]*driver.Keep{driver.Completed: &r.Completed, driver.Cancelled: &r.Cancelled, driver.Discarded: &r.Discarded} {
+		if age := *q.age[s]; age != nil {
+			changed = true
+			keep.Age = *age
+		}
+		if n := *q.kept[s]; n != nil {
+			changed = true
+			keep.Count = *n
+		}
+	}
+	return r, changed
+}
+
+func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string, q *queueSettings) error {
+	info, err := c.Queue(ctx, name)
+	isNew := errors.Is(err, driver.ErrNotFound)
+	if err != nil && !isNew {
+		return err
+	}
+	before := driver.DefaultRetention()
+	if !isNew {
+		before = info.Config.Retention
+	}
+	after, changed := q.apply(before)
+	if !changed {
+		return driver.Invalidf("what is to be changed? Set --retention-STATE or --keep-STATE")
+	}
+	if err := after.Validate(); err != nil {
+		return err
+	}
+	going := 0
+	if !isNew {
+		if going, err = a.beyond(ctx, c, info, after); err != nil {
+			return err
+		}
+	}
+	if q.dryRun {
+		return a.printObject(goingTasks{Going: going}, func() error {
+			a.say("%s would go with the next sweep", plural(going, "ended task"))
+			return nil
+		})
+	}
+	if err := q.agree(ctx, a, name, going); err != nil {
+		return err
+	}
+	config, err := c.Store().SetQueue(ctx, name, driver.QueuePatch{Retention: &after})
+	if err != nil {
+		return err
+	}
+	if isNew {
+		a.say("queue %s is new: check the name if you thought that it holds tasks", name)
+	}
+	return a.printObject(settingOf(name, *config), func() error { return a.describeRetention(name, config.Retention) })
+}
+
+type goingTasks struct {
+	Going int `json:"going"` // ended tasks beyond the new bounds
+}
+
+// agree asks before ended tasks go. Away from a terminal it tells.
+func (q *queueSettings) agree(ctx context.Context, a *app, name string, going int) error {
+	switch {
+	case going == 0:
+		return nil
+	case a.inTerm.is && !q.yes:
+		return q.confirm(ctx, a, fmt.Sprintf("%s of queue %s will go with the next sweep. Go on?", plural(going, "ended task"), name))
+	}
+	a.say("%s of queue %s will go with the next sweep", plural(going, "ended task"), name)
+	return nil
+}
+
+// beyond counts the ended tasks of a queue that a retention does not keep, by age and by number.
+func (a *app) beyond(ctx context.Context, c *waggle.Client, q *waggle.QueueInfo, r driver.Retention) (int, error) {
+	now, err := a.storeTime(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, s := range endedStates {
+		keep, n := r.Of(s), q.Counts[s]
+		old := 0
+		if last := now.Add(-keep.Age); n > 0 && keep.Age < q.Config.Retention.Of(s).Age {
+			for t, err := range c.All(ctx, driver.Filter{Queues: []string{q.Name}, States: []driver.State{s}}) {
+				if err != nil {
+					return 0, err
+				}
+				if !t.EndedAt.After(last) {
+					old++
+				}
+			}
+		}
+		if keep.Count >= 0 {
+			old = max(old, n-keep.Count)
+		}
+		total += old
+	}
+	return total, nil
+}
+
+func (a *app) describeRetention(name string, r driver.Retention) error {
+	for _, s := range endedStates {
+		a.say("queue %s: %s tasks are kept %s", name, s, keepText(r.Of(s)))
+	}
+	return nil
+}
+
+func (a *app) queueDeleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete QUEUE", Short: "Remove a queue that holds no tasks, with its settings and totals", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Long: "Removes a queue that holds no tasks, with its settings and totals: one that a typing error made, say.\n" +
+			"A queue that holds tasks, also ended ones, stays: `waggle queue purge` deletes those.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
+				if err := c.DeleteQueue(cmd.Context(), args[0]); err != nil {
+					if errors.Is(err, driver.ErrState) {
+						return fmt.Errorf("%w: `waggle queue purge %s` deletes those that are not running", err, args[0])
+					}
+					return err
+				}
+				return a.printObject(deletedQueue{Name: args[0], Deleted: true}, func() error {
+					a.say("queue %s is deleted", args[0])
+					return nil
+				})
+			})
+		},
+	}
+}
+
+type deletedQueue struct {
+	Name    string `json:"name"`
+	Deleted bool   `json:"deleted"`
+}
