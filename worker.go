@@ -32,7 +32,7 @@ type WorkerOptions struct {
 	// Queues are the queues to serve. Default: "default".
 	Queues []Queue
 	// StrictQueues serves queues in the given order: a task of the second starts only when the first has none. Otherwise
-	// each time tasks are fetched a queue comes first as often as its weight says.
+	// of the tasks that start, and of the slots, each has the share that its weight says (of more than 64 queues on average).
 	StrictQueues bool
 	// Slots is how many handlers run at once. Default: 100.
 	Slots int

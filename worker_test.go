@@ -267,27 +267,85 @@ func TestUntilEmpty(t *testing.T) {
 }
 
 func TestWeightedQueues(t *testing.T) {
-	bubble(t, func(t *testing.T, e *env) {
-		for i := range 2000 {
-			e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: []string{"low", "high"}[i%2]})
+	for _, slots := range []int{1, 4, 20, 100} {
+		for _, took := range []time.Duration{0, 10 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%d slots, %v a task", slots, took), func(t *testing.T) {
+				bubble(t, func(t *testing.T, e *env) { weightedQueues(t, e, slots, took) })
+			})
 		}
-		got := map[string]int{}
-		n := 0
-		r := e.work(&waggle.WorkerOptions{Slots: 1, Queues: []waggle.Queue{{"low", 1}, {"high", 4}}}, func(w *waggle.Worker) {
+	}
+}
+
+// weightedQueues wants 4 of 5 tasks from the queue with weight 4, over 2000 within 3 %, in every window of 200 within 10 %.
+func weightedQueues(t *testing.T, e *env, slots int, took time.Duration) {
+	for i := range 6000 {
+		e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: []string{"low", "high"}[i%2]})
+	}
+	var mu sync.Mutex
+	var started []int // 1 for one of high
+	r := e.work(&waggle.WorkerOptions{Slots: slots, Queues: []waggle.Queue{{"low", 1}, {"high", 4}}}, func(w *waggle.Worker) {
+		w.HandleFunc("x", func(_ context.Context, t *waggle.Task) error {
+			mu.Lock()
+			started = append(started, strings.Count(t.Queue, "high"))
+			mu.Unlock()
+			time.Sleep(took)
+			return nil
+		}, nil)
+	})
+	time.Sleep(time.Minute)
+	r.stop()
+	share := func(part []int) (n int) {
+		for _, v := range part {
+			n += v
+		}
+		return n
+	}
+	if n := share(started[:2000]); n < 1600-60 || n > 1600+60 {
+		t.Errorf("%d of the first 2000 tasks are from the queue with weight 4, want 1600 ± 3 %%", n)
+	}
+	for from := range 1800 {
+		if n := share(started[from : from+200]); n < 160-20 || n > 160+20 {
+			t.Fatalf("%d of 200 tasks from the %dth on are from the queue with weight 4, want 160 ± 10 %%", n, from)
+		}
+	}
+}
+
+// Long tasks of a light queue hold their part of the slots, not all of them.
+func TestWeightedSlots(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		for range 20 {
+			e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: "slow"})
+		}
+		for range 1000 {
+			e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: "mail"})
+		}
+		var mail, slow, most atomic.Int64
+		r := e.work(&waggle.WorkerOptions{Slots: 6, Queues: []waggle.Queue{{"slow", 1}, {"mail", 5}}}, func(w *waggle.Worker) {
 			w.HandleFunc("x", func(_ context.Context, t *waggle.Task) error {
-				time.Sleep(10 * time.Millisecond) // slow enough for one fetch a task
-				if n++; n <= 1000 {
-					got[t.Queue]++
+				if t.Queue == "mail" {
+					mail.Add(1)
+					time.Sleep(time.Second)
+					return nil
 				}
+				most.Store(max(most.Load(), slow.Add(1)))
+				time.Sleep(time.Hour)
+				slow.Add(-1)
 				return nil
 			}, nil)
 		})
-		time.Sleep(15 * time.Second)
-		r.stop()
-		// 4 of 5 on average; 1000 draws stray by 13 (one sigma).
-		if got["high"] < 720 || got["high"] > 880 {
-			t.Errorf("of the first 1000 tasks: %v, want about 800 from the queue with weight 4", got)
+		time.Sleep(100 * time.Second)
+		if n := mail.Load(); n < 490 || n > 510 {
+			t.Errorf("%d tasks of the queue with weight 5 began within 100 s, want five a second", n)
 		}
+		if n := most.Load(); n != 1 {
+			t.Errorf("up to %d tasks of the light queue ran at once, want 1 of 6 slots", n)
+		}
+		time.Sleep(200 * time.Second) // then it may have all that nobody else wants
+		if n := slow.Load(); n != 6 {
+			t.Errorf("%d tasks of the light queue run while the other is empty, want all 6 slots", n)
+		}
+		time.Sleep(5 * time.Hour)
+		r.stop()
 	})
 }
 

@@ -31,6 +31,7 @@ type fetcher struct {
 	names  []string
 	served map[string]bool // the same
 	even   bool            // all queues have the same weight
+	shares *shares         // nil: the order of the queues is given or drawn
 	unsure bool            // the reply of a fetch was lost: there may be claims that we don't know of
 	look   time.Time       // when to look for such claims again
 	again  bool            // that look is the second after a lost reply
@@ -46,6 +47,9 @@ func newFetcher(s *session) *fetcher {
 		f.names = append(f.names, q.Name)
 		f.served[q.Name] = true
 		f.even = f.even && max(q.Weight, 1) == max(s.cfg.Queues[0].Weight, 1)
+	}
+	if n := len(f.served); n > 1 && n <= mostShares && !s.cfg.Strict {
+		f.shares = newShares(s.cfg.Queues, s.cfg.Slots)
 	}
 	f.looked = time.Now()
 	f.lookLater()
@@ -96,7 +100,13 @@ func (f *fetcher) run(stop context.Context) error {
 			continue
 		}
 		wait := f.untilLook(time.Until(f.until))
-		res, err := f.fetch(idle, n, wait)
+		var order []string
+		if f.shares != nil {
+			order, n = f.shares.next(n, f.d.heldByQueue())
+		} else {
+			order = f.order()
+		}
+		res, err := f.fetch(idle, order, n, wait)
 		if err != nil {
 			f.failed(idle, err)
 			continue
@@ -113,9 +123,9 @@ func (f *fetcher) run(stop context.Context) error {
 	}
 }
 
-// fetch claims up to n tasks and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
+// fetch claims up to n tasks, of the queues in that order, and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
 // hands until the worker has gone. Only where it waits for work first it does, and then run asks what was claimed.
-func (f *fetcher) fetch(idle context.Context, n int, wait time.Duration) (*driver.FetchResult, error) {
+func (f *fetcher) fetch(idle context.Context, order []string, n int, wait time.Duration) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
 	base := f.s.ctx
 	if wait > 0 {
@@ -129,7 +139,7 @@ func (f *fetcher) fetch(idle context.Context, n int, wait time.Duration) (*drive
 	defer f.d.fetched()
 	sent := time.Now()
 	res, err := cfg.Store.Fetch(call, driver.FetchRequest{
-		Worker: f.s.id, Lease: cfg.Lease, Queues: f.order(), Types: cfg.Types, Max: n, Wait: wait,
+		Worker: f.s.id, Lease: cfg.Lease, Queues: order, Types: cfg.Types, Max: n, Wait: wait,
 	})
 	if err != nil {
 		return nil, err
@@ -137,6 +147,13 @@ func (f *fetcher) fetch(idle context.Context, n int, wait time.Duration) (*drive
 	now := time.Now()
 	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
 		f.s.renew(sent.Add(res.Waited))
+	}
+	if f.shares != nil && len(res.Claims) > 0 {
+		claimed := make(map[string]int)
+		for i := range res.Claims {
+			claimed[res.Claims[i].Queue]++
+		}
+		f.shares.took(order, claimed)
 	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)
