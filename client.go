@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -22,6 +23,7 @@ type Client struct {
 	enqueue EnqueueFunc // the middleware round store
 	lanes   lanes
 	waits   waits
+	told    atomic.Bool // that tasks are in memory only
 }
 
 // ClientOptions configure a client. The zero value of a field means its default.
@@ -105,6 +107,18 @@ func (c *Client) Close(ctx context.Context) error {
 	c.waits.close()
 	defer c.side.Flush(logPatience)
 	return failed("close client", c.lanes.close(ctx))
+}
+
+// tellLevel says once if tasks are in a server's memory only, and how to have more.
+func (c *Client) tellLevel(level Durability) {
+	if c.told.Load() {
+		return
+	}
+	caps := c.store.Capabilities()
+	got, err := driver.ReachableDurability(caps, level)
+	if err == nil && got == DurabilityMemory && caps.Shared && !c.told.Swap(true) {
+		c.opts.Logger.Info("tasks are stored at level memory, and a server that crashes loses what it had not written: " + caps.Stronger)
+	}
 }
 
 // level returns the durability level that a task asks for; "" is the store's default.

@@ -216,6 +216,7 @@ const putTries = 3
 // put stores tasks, repeating the call with the same ids while the store is unavailable: whatever an earlier try has
 // done, no task is stored twice. own says that all ids were made here. It returns how many tries were made.
 func (c *Client) put(ctx context.Context, tasks []*driver.Task, level Durability, own bool) ([]driver.EnqueueResult, int, error) {
+	c.tellLevel(level)
 	for try := 1; ; try++ {
 		results, err := c.store.Enqueue(ctx, tasks, driver.EnqueueOptions{Durability: level, NewIDs: own && try == 1})
 		if err == nil || try == putTries || !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {

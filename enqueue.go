@@ -165,14 +165,15 @@ func (c *Client) enqueueTasks(ctx context.Context, tasks []NewTask) ([]EnqueueRe
 		return []EnqueueResult{{r, err}}, err
 	}
 	b := newBatch(c, tasks)
-	for level, indexes := range b.levels {
-		if err := b.send(ctx, level, indexes); err != nil {
-			b.fail(err)
-			return b.results, err
+	var failures []error
+	for _, level := range b.order {
+		if err := b.send(ctx, level, b.levels[level]); err != nil {
+			b.fail(b.levels[level], err)
+			failures = append(failures, err)
 		}
 	}
 	c.compare(ctx, tasks, b.results)
-	return b.results, nil
+	return b.results, errors.Join(failures...)
 }
 
 // isRefusal reports whether an error concerns one task only.
@@ -192,7 +193,8 @@ type batch struct {
 	own     []bool // the id was made here
 	results []EnqueueResult
 	done    []bool
-	levels  map[Durability][]int
+	levels  map[Durability][]int // indexes of tasks
+	order   []Durability         // the levels as they first come
 }
 
 func newBatch(c *Client, tasks []NewTask) *batch {
@@ -210,18 +212,20 @@ func newBatch(c *Client, tasks []NewTask) *batch {
 		}
 		b.own[i] = n.Options == nil || n.Options.ID == ""
 		level := c.level(n.Options)
+		if b.levels[level] == nil {
+			b.order = append(b.order, level)
+		}
 		b.levels[level] = append(b.levels[level], i)
 	}
 	return b
 }
 
-// send stores the tasks with the given indexes, all of one level.
+// send stores the tasks with the given indexes, all of one level. A level that the store can't give refuses its own tasks
+// and no others.
 func (b *batch) send(ctx context.Context, level Durability, indexes []int) error {
 	if _, err := driver.ReachableDurability(b.c.store.Capabilities(), level); err != nil {
-		for _, i := range indexes {
-			b.results[i].Err, b.done[i] = err, true
-		}
-		return err
+		b.fail(indexes, err)
+		return nil
 	}
 	for len(indexes) > 0 {
 		n, size := 0, 0
@@ -256,11 +260,11 @@ func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) 
 	return nil
 }
 
-// fail gives every task without a result the error.
-func (b *batch) fail(err error) {
-	for i := range b.results {
+// fail gives those of the tasks that have no result the error.
+func (b *batch) fail(indexes []int, err error) {
+	for _, i := range indexes {
 		if !b.done[i] {
-			b.results[i].Err = err
+			b.results[i].Err, b.done[i] = err, true
 		}
 	}
 }

@@ -229,7 +229,7 @@ func TestEnqueueKeepsLevelsApart(t *testing.T) {
 			}
 		}
 		_, err := c.Enqueue(t.Context(), "x", nil, &waggle.EnqueueOptions{Durability: waggle.DurabilityDisk})
-		if !errors.Is(err, waggle.ErrNotDurable) {
+		if !errors.Is(err, waggle.ErrUnsupported) {
 			t.Errorf("a level that the store lacks: %v", err)
 		}
 	})

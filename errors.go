@@ -16,7 +16,7 @@ var (
 	ErrState       = driver.ErrState       // not possible in the task's state
 	ErrQueueClosed = driver.ErrQueueClosed // the queue is draining
 	ErrLeaseLost   = driver.ErrLeaseLost   // the task was taken from this worker
-	ErrNotDurable  = driver.ErrNotDurable  // the durability level was not reached; the outcome is unknown
+	ErrNotDurable  = driver.ErrNotDurable  // the durability level was not confirmed; the outcome is unknown
 	ErrStoreFull   = driver.ErrStoreFull   // the store has no room
 	ErrUnavailable = driver.ErrUnavailable // the store can't be reached; the outcome is unknown
 	ErrCorrupt     = driver.ErrCorrupt     // the store's content is damaged

@@ -239,7 +239,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer w.side.Flush(logPatience)
 	w.logger.Info("worker starts", logkey.Queues, w.queueNames(), logkey.Types, w.Types(), logkey.Slots, w.opts.Slots,
-		logkey.Lease, w.opts.Lease)
+		logkey.Lease, w.opts.Lease, logkey.Durability, w.store.Capabilities().DefaultDurability)
 	err = r.Run(ctx)
 	w.logger.Info("worker has stopped", logkey.Worker, r.WorkerID())
 	if cerr := w.client.Close(context.WithoutCancel(ctx)); err == nil {

@@ -62,7 +62,7 @@ type Enqueuer interface {
 	// All tasks of a call that are accepted become visible in one atomic step on each shard. An accepted task is
 	// stored at the durability level of its result, which is never below the level asked for; a level that was not
 	// reached is [ErrNotDurable] for the whole call, with unknown outcome. A level that the engine does not offer (see
-	// [Capabilities]) is ErrNotDurable with nothing stored.
+	// [Capabilities]) is [ErrUnsupported] with nothing stored.
 	//
 	// The state of an accepted task is pending if Hold is set, else
 	// scheduled if its time is in the store's future, else available. Available tasks wake idle workers: see Await.
@@ -74,7 +74,8 @@ type Enqueuer interface {
 	// Per task: [ErrInvalid], [ErrDuplicate] (unique key taken, OnConflict reject), [ErrQueueClosed] (the queue is
 	// draining), [ErrUnsupported] (a field that needs a capability this engine lacks). A task that its queue's
 	// configuration can't take (see [QueueConfig.Admits]) is ErrInvalid. For the call: [ErrInvalid]
-	// (more than Limits.MaxBatch tasks or MaxBatchBytes), [ErrStoreFull], [ErrUnavailable], [ErrNotDurable].
+	// (more than Limits.MaxBatch tasks or MaxBatchBytes), [ErrUnsupported] (the durability level), [ErrStoreFull],
+	// [ErrUnavailable], [ErrNotDurable].
 	Enqueue(ctx context.Context, tasks []*Task, opts EnqueueOptions) ([]EnqueueResult, error)
 }
 
@@ -256,6 +257,9 @@ type Capabilities struct {
 	// for none.
 	Durability        []Durability `json:"durability"`
 	DefaultDurability Durability   `json:"default_durability"`
+	// Stronger says in words, for an operator, how to have tasks stored at the level above DefaultDurability; empty if
+	// there is none.
+	Stronger string `json:"stronger,omitzero"`
 
 	Ordered bool   `json:"ordered"` // one shard: the order that Fetch promises holds over the whole store
 	Shared  bool   `json:"shared"`  // several processes may use the store at once

@@ -143,7 +143,7 @@ func (d Durability) Reaches(want Durability) bool {
 }
 
 // ReachableDurability returns the level that an engine with capabilities c stores at when asked for want: the weakest
-// offered level that reaches it. It returns [ErrInvalid] for an unknown level and [ErrNotDurable] for one that the
+// offered level that reaches it. It returns [ErrInvalid] for an unknown level and [ErrUnsupported] for one that the
 // engine does not offer.
 func ReachableDurability(c Capabilities, want Durability) (Durability, error) {
 	if want == "" {
@@ -157,7 +157,11 @@ func ReachableDurability(c Capabilities, want Durability) (Durability, error) {
 			return d, nil
 		}
 	}
-	return "", Errorf(ErrNotDurable, "the %s store offers %q at most, %q was asked for", c.Engine, c.Durability[len(c.Durability)-1], want)
+	how := ""
+	if c.Stronger != "" {
+		how = ": " + c.Stronger
+	}
+	return "", Errorf(ErrUnsupported, "the %s store offers the durability level %q at most, %q was asked for%s", c.Engine, c.Durability[len(c.Durability)-1], want, how)
 }
 
 // EnqueueOptions are the options of one Enqueue call.

@@ -43,7 +43,7 @@ var serverErrors = map[string]struct {
 	"ASK":         {driver.ErrUnavailable, "a slot of the cluster is being moved: try again"},
 	"TRYAGAIN":    {driver.ErrUnavailable, "a slot of the cluster is being moved"},
 	"MASTERDOWN":  {driver.ErrUnavailable, "the replica has lost its master"},
-	"NOREPLICAS":  {driver.ErrNotDurable, "the server has too few replicas to accept writes (min-replicas-to-write)"},
+	"NOREPLICAS":  {driver.ErrUnavailable, "the server has too few replicas to accept writes (min-replicas-to-write)"},
 	"DENIED":      {driver.ErrUnavailable, "the server is in protected mode: give it a password, or have it listen on addresses that are safe"},
 	"NOAUTH":      {driver.ErrInvalid, "the server wants credentials"},
 	"WRONGPASS":   {driver.ErrInvalid, "the server refuses the credentials"},

@@ -89,8 +89,8 @@ func TestUnsafeServersAreRefused(t *testing.T) {
 		}{
 			"eviction": {redisserver.Options{MaxMemory: 50 << 20, MaxMemoryPolicy: "allkeys-lru"}, redisstore.Options{}, driver.ErrUnsupported, "maxmemory-policy noeviction"},
 			"replica":  {redisserver.Options{ReplicaOf: master}, redisstore.Options{}, driver.ErrUnsupported, "replica"},
-			"no AOF":   {redisserver.Options{}, redisstore.Options{RequireDisk: true}, driver.ErrNotDurable, "appendonly yes"},
-			"fsync no": {redisserver.Options{AOF: redisserver.AOFEverySec, Config: []string{"appendfsync no"}}, redisstore.Options{RequireDisk: true}, driver.ErrNotDurable, "appendfsync"},
+			"no AOF":   {redisserver.Options{}, redisstore.Options{RequireDisk: true}, driver.ErrUnsupported, "appendonly yes"},
+			"fsync no": {redisserver.Options{AOF: redisserver.AOFEverySec, Config: []string{"appendfsync no"}}, redisstore.Options{RequireDisk: true}, driver.ErrUnsupported, "appendfsync"},
 		} {
 			c.server.Flavour = f
 			server := redistest.Start(t, &c.server)
@@ -198,8 +198,8 @@ func TestLevels(t *testing.T) {
 	t.Parallel()
 	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
 		off := open(t, redistest.Start(t, &redisserver.Options{Flavour: f}).URL(), nil)
-		if _, err := off.Enqueue(t.Context(), benchTasks(1), driver.EnqueueOptions{Durability: driver.DurabilityDisk}); !errors.Is(err, driver.ErrNotDurable) {
-			t.Errorf("without AOF: got %v, want ErrNotDurable", err)
+		if _, err := off.Enqueue(t.Context(), benchTasks(1), driver.EnqueueOptions{Durability: driver.DurabilityDisk}); !errors.Is(err, driver.ErrUnsupported) || !strings.Contains(err.Error(), "appendonly yes") {
+			t.Errorf("without AOF: got %v, want an ErrUnsupported that names appendonly", err)
 		}
 		always := redistest.Start(t, &redisserver.Options{Flavour: f, AOF: redisserver.AOFAlways})
 		s := open(t, always.URL(), &redisstore.Options{Replicas: 1, Timeout: time.Second})

@@ -87,6 +87,7 @@ func (s *Store) inspectServer(ctx context.Context) error {
 	if s.options.Replicas > 0 {
 		s.caps.Durability = append(s.caps.Durability, driver.DurabilityReplicated)
 	}
+	s.caps.Stronger = info.stronger(s.options.DefaultDurability)
 	if _, err := driver.ReachableDurability(s.caps, s.options.DefaultDurability); err != nil {
 		if why := info.offersDisk(); why != nil && s.options.DefaultDurability == driver.DurabilityDisk {
 			return why
@@ -195,14 +196,29 @@ func (s *Store) judge(i *serverInfo) error {
 func (i *serverInfo) offersDisk() error {
 	switch {
 	case !i.aof:
-		return driver.Errorf(driver.ErrNotDurable, "level \"disk\" needs an append-only file: set `appendonly yes` on the server")
+		return driver.Errorf(driver.ErrUnsupported, "level \"disk\" needs an append-only file: set `appendonly yes` on the server")
 	case i.fsync == "always" || i.waitAOF() && i.fsync == "everysec":
 		return nil
 	case i.waitAOF():
-		return driver.Errorf(driver.ErrNotDurable, "level \"disk\" needs `appendfsync always` or `everysec` on the server, it has %q", i.fsync)
+		return driver.Errorf(driver.ErrUnsupported, "level \"disk\" needs `appendfsync always` or `everysec` on the server, it has %q", i.fsync)
 	default:
-		return driver.Errorf(driver.ErrNotDurable, "level \"disk\" needs `appendfsync always` on a server before Redis 7.2, it has %q", i.fsync)
+		return driver.Errorf(driver.ErrUnsupported, "level \"disk\" needs `appendfsync always` on a server before Redis 7.2, it has %q", i.fsync)
 	}
+}
+
+// stronger says how to have tasks stored at the level above the default one.
+func (i *serverInfo) stronger(level driver.Durability) string {
+	switch {
+	case level == driver.DurabilityReplicated:
+		return ""
+	case level == driver.DurabilityDisk:
+		return "for level replicated give the server replicas, and set replicas=N and durability=replicated in the store's URL"
+	case i.offersDisk() == nil:
+		return "for level disk set durability=disk in the store's URL"
+	case i.aof:
+		return "for level disk set `appendfsync always` on the server, and durability=disk in the store's URL"
+	}
+	return "for level disk set `appendonly yes` on the server, and durability=disk in the store's URL"
 }
 
 // waitAOF reports whether the server has the command WAITAOF.
@@ -287,7 +303,7 @@ func (s *Store) checkUp(ctx context.Context) {
 	switch class := driver.ClassOf(err); {
 	case err == nil:
 		s.health.set(nil, info.warnings())
-	case class.Err == driver.ErrUnsupported || class.Err == driver.ErrNotDurable:
+	case class.Err == driver.ErrUnsupported:
 		s.health.set(err, append(info.warnings(), "New tasks are refused: "+err.Error()+"."))
 	default:
 		s.health.set(s.health.refusal(), nil) // it can't be asked now
@@ -301,7 +317,7 @@ func (s *Store) Info(ctx context.Context) (*driver.StoreInfo, error) {
 	}
 	info, err := s.checkServers(ctx)
 	class := driver.ClassOf(err)
-	if err != nil && class.Err != driver.ErrUnsupported && class.Err != driver.ErrNotDurable {
+	if err != nil && class.Err != driver.ErrUnsupported {
 		return nil, err
 	}
 	warnings := info.warnings()

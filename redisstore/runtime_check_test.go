@@ -30,7 +30,7 @@ func TestServersThatBecomeUnsafe(t *testing.T) {
 			"eviction policy": {redisstore.Options{}, []string{"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"},
 				driver.ErrUnsupported, "maxmemory-policy noeviction", []string{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, true},
 			"AOF off": {redisstore.Options{RequireDisk: true}, []string{"CONFIG", "SET", "appendonly", "no"},
-				driver.ErrNotDurable, "appendonly yes", nil, true},
+				driver.ErrUnsupported, "appendonly yes", nil, true},
 			"replica": {redisstore.Options{}, []string{"REPLICAOF", "127.0.0.1", "1"},
 				driver.ErrUnsupported, "replica", []string{"REPLICAOF", "NO", "ONE"}, false},
 		} {

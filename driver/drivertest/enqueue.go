@@ -271,7 +271,7 @@ func enqueueNotDurable(h *harness) {
 	for _, level := range driver.Durabilities {
 		if !strongest.Reaches(level) {
 			_, err := h.store.Enqueue(h.ctx(), tasks("n", 2), driver.EnqueueOptions{Durability: level})
-			h.wantErr(string(level), err, driver.ErrNotDurable)
+			h.wantErr(string(level), err, driver.ErrUnsupported)
 		}
 	}
 	_, err := h.store.Enqueue(h.ctx(), tasks("n", 2), driver.EnqueueOptions{Durability: "stone"})

@@ -167,6 +167,7 @@ func (d *demo) prologue() {
 	}
 	d.story.line("%s", d.story.paint(dim, fmt.Sprintf("store %s, lease %s (10s by default): how soon a dead worker's tasks go to others",
 		d.storeURL(), shortDuration(d.lease))))
+	d.story.line("%s", d.story.paint(dim, levelText(d.client.Store().Capabilities())))
 	d.story.line("")
 }
 

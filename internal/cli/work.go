@@ -122,7 +122,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 		a.say("waggle: stopping: running commands have %s (again: stop at once)", shortDuration(f.drain))
 	})
 	a.signals.hangup()
-	a.introduce(f, argv)
+	a.introduce(f, argv, store.Capabilities())
 	err = worker.Run(ctx)
 	a.say("waggle: %s", h.summary())
 	if err == nil && context.Cause(ctx) == errInterrupted {
@@ -151,7 +151,7 @@ func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions 
 }
 
 // introduce tells what this worker is about to do, defaults included.
-func (a *app) introduce(f *workFlags, argv []string) {
+func (a *app) introduce(f *workFlags, argv []string, caps waggle.Capabilities) {
 	queues, types := "default", "all types"
 	if len(f.queues) > 0 {
 		words := make([]string, len(f.queues))
@@ -163,7 +163,7 @@ func (a *app) introduce(f *workFlags, argv []string) {
 	if len(f.types) > 0 {
 		types = "type " + strings.Join(f.types, ", ")
 	}
-	a.say("waggle: worker on %s", a.storeURL())
+	a.say("waggle: worker on %s; %s", a.storeURL(), levelText(caps))
 	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
 	for _, in := range f.intake {
 		a.say("waggle: list %s is taken in: its elements become tasks of type %s in queue %s", in.List, in.Type, cmp.Or(in.Queue, firstQueue(f.queues)))
@@ -174,6 +174,15 @@ func (a *app) introduce(f *workFlags, argv []string) {
 			a.say("waggle: {} stands for the payload only where it is an argument of its own; it is left as it is in %q", arg)
 		}
 	}
+}
+
+// levelText says at what level a store keeps tasks unless they ask for more, and how to get the next.
+func levelText(c waggle.Capabilities) string {
+	text := "tasks are stored at level " + string(c.DefaultDurability)
+	if c.Stronger != "" {
+		text += "; " + c.Stronger
+	}
+	return text
 }
 
 // firstQueue is where the elements of a list go that names no queue.
