@@ -112,9 +112,10 @@ func (c *Client) Purge(ctx context.Context, queue string, states []State, progre
 	if len(states) == 0 {
 		states = OpDelete.From()
 	}
+	change := Change{Op: OpDelete, Filter: Filter{Queues: []string{queue}, States: states}}
 	total := 0
 	for {
-		res, err := c.store.Apply(ctx, Change{Op: OpDelete, Filter: Filter{Queues: []string{queue}, States: states}})
+		res, err := c.store.Apply(ctx, change)
 		if err != nil {
 			return total, failed("purge queue "+queue, err)
 		}
@@ -127,6 +128,7 @@ func (c *Client) Purge(ctx context.Context, queue string, states []State, progre
 		if !res.More {
 			return total, nil
 		}
+		change.Cursor = res.Next
 		if err := ctx.Err(); err != nil {
 			return total, failed("purge queue "+queue, causeOf(ctx))
 		}

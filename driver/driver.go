@@ -207,7 +207,9 @@ type Inspector interface {
 // Maintainer changes what is stored, and keeps it in order.
 type Maintainer interface {
 	// Apply does an operation on tasks, by id or by filter; with DryRun it only counts. A filter takes at most c.Max of
-	// them (0: [MaxApply]), the oldest first, and is meant to be applied again while More is set.
+	// them (0: [MaxApply]), and is meant to be applied again while More is set, with Next as its Cursor: then all calls
+	// together look at each task once, so their cost grows with the number of tasks and no faster. A cursor of another list
+	// or store is [ErrInvalid].
 	//
 	//   - [OpCancel]: scheduled, retryable, pending and available tasks become cancelled; of an active task the
 	//     cancellation is asked for, delivered by Heartbeat, and it ends as cancelled unless its handler completes or

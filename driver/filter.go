@@ -79,6 +79,9 @@ func CheckChange(c *Change) (int, error) {
 	if c.Max < 0 || c.Max > MaxApply || len(c.IDs) > MaxApply {
 		return 0, Invalidf("an operation takes 1 to %d tasks at a time", MaxApply)
 	}
+	if c.Cursor != "" && len(c.IDs) > 0 {
+		return 0, Invalidf("an operation by id has no cursor")
+	}
 	if err := c.Filter.Validate(); err != nil {
 		return 0, err
 	}

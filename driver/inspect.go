@@ -148,7 +148,8 @@ type Change struct {
 	Op     Op
 	IDs    []string
 	Filter Filter
-	Max    int // at most this many tasks; 0: [MaxApply]
+	Cursor string // with Filter: where to go on, see ChangeResult.Next; empty: at the beginning
+	Max    int    // at most this many tasks; 0: [MaxApply]
 	DryRun bool
 }
 
@@ -157,6 +158,9 @@ type ChangeResult struct {
 	Changed int     // tasks changed or, for an active task, asked to cancel; with DryRun: that would be
 	Errors  []error // with IDs: parallel to them; else nil
 	More    bool    // with a filter: Max was reached and more may match
+	// Next is the cursor with which the same operation goes on where this one ended, so that no task is looked at again.
+	// It is set if and only if More is.
+	Next string
 }
 
 // MaintainResult counts what Maintain did.

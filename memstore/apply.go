@@ -21,13 +21,20 @@ func (s *Store) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResul
 	if len(c.IDs) > 0 {
 		return s.applyIDs(&c), nil
 	}
+	from := int64(-1)
+	if c.Cursor != "" {
+		if from, err = s.parseCursor("change", c.Cursor); err != nil {
+			return nil, driver.Invalidf("the cursor %q is not one that this store gave out for a change", driver.CutText(c.Cursor, 64))
+		}
+	}
 	var matching []*task
 	res := &driver.ChangeResult{}
-	for t := range s.journal.oldest() {
+	for t := range s.journal.after(from) {
 		if t.CancelRequested || !c.Filter.Match(t.present(s.now)) || s.refuse(c.Op, t) != nil {
 			continue
 		}
 		if res.More = len(matching) == limit; res.More {
+			res.Next = s.cursor("change", matching[limit-1].seq)
 			break
 		}
 		matching = append(matching, t)

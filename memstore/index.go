@@ -114,6 +114,18 @@ func (j *journal) oldest() iter.Seq[*task] {
 	}
 }
 
+// after yields the tasks that were enqueued after seq, the oldest first.
+func (j *journal) after(seq int64) iter.Seq[*task] {
+	return func(yield func(*task) bool) {
+		at, _ := slices.BinarySearchFunc(j.tasks, seq+1, func(t *task, seq int64) int { return cmp.Compare(t.seq, seq) })
+		for _, t := range j.tasks[at:] {
+			if !t.removed() && !yield(t) {
+				return
+			}
+		}
+	}
+}
+
 // before yields the tasks that were enqueued before seq, the newest first.
 func (j *journal) before(seq int64) iter.Seq[*task] {
 	return func(yield func(*task) bool) {

@@ -37,9 +37,9 @@ func (s *Store) applyFilter(ctx context.Context, c driver.Change, most int) (*dr
 		}
 	}
 	result := &driver.ChangeResult{}
-	cursor := ""
+	cursor := c.Cursor
 	for {
-		page, err := s.List(ctx, f, driver.Page{Cursor: cursor, Size: min(driver.MaxPage, most+1)})
+		page, err := s.List(ctx, f, driver.Page{Cursor: cursor, Size: min(driver.MaxPage, most-result.Changed)})
 		if err != nil {
 			return nil, err
 		}
@@ -48,10 +48,6 @@ func (s *Store) applyFilter(ctx context.Context, c driver.Change, most int) (*dr
 			if c.Op == driver.OpCancel && r.CancelRequested {
 				continue // asked for already
 			}
-			if result.Changed+len(ids) >= most {
-				result.More = true
-				break
-			}
 			ids = append(ids, r.ID)
 		}
 		n, err := s.applyIDs(ctx, c.Op, ids, make([]error, len(ids)), c.DryRun, &f)
@@ -59,7 +55,8 @@ func (s *Store) applyFilter(ctx context.Context, c driver.Change, most int) (*dr
 			return nil, err
 		}
 		result.Changed += n
-		if cursor = page.Next; cursor == "" || result.More {
+		if cursor = page.Next; cursor == "" || result.Changed >= most {
+			result.More, result.Next = cursor != "", cursor
 			return result, nil
 		}
 	}

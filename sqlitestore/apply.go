@@ -68,6 +68,12 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 	res := &driver.ChangeResult{}
 	scan := newScan(&c.Filter, states, false, s.now())
 	from, budget := int64(0), limit
+	if c.Cursor != "" {
+		var err error
+		if from, err = s.parseCursor("change", c.Cursor); err != nil {
+			return nil, err
+		}
+	}
 	for more := true; more; {
 		var seqs []int64
 		err := s.read(ctx, func(rc *conn) (err error) {
@@ -85,9 +91,9 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 		if len(seqs) == 0 {
 			continue
 		}
-		changed, left := 0, false
+		changed, left, last := 0, false, int64(0)
 		err = s.write(ctx, func(t *tx) (err error) {
-			changed, left, err = t.applySeqs(c, seqs, budget)
+			changed, last, left, err = t.applySeqs(c, seqs, budget)
 			return err
 		})
 		if err != nil {
@@ -96,7 +102,7 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 		res.Changed += changed
 		budget -= changed
 		if left {
-			res.More = true
+			res.More, res.Next = true, s.cursor("change", last)
 			break
 		}
 	}
@@ -122,39 +128,39 @@ func (c *conn) matching(seqs []int64, change *driver.Change, limit int, now int6
 }
 
 // applySeqs does an operation on tasks that matched a moment ago, at most limit of them. left says that there is one
-// more.
-func (t *tx) applySeqs(c *driver.Change, seqs []int64, limit int) (changed int, left bool, err error) {
+// more, after last.
+func (t *tx) applySeqs(c *driver.Change, seqs []int64, limit int) (changed int, last int64, left bool, err error) {
 	if err := t.settleFresh(); err != nil {
-		return 0, false, err
+		return 0, 0, false, err
 	}
 	seqs, err = t.matching(seqs, c, len(seqs), t.now)
 	if err != nil {
-		return 0, false, err
+		return 0, 0, false, err
 	}
 	for _, seq := range seqs {
 		r, err := t.load(seq)
 		if err != nil {
-			return 0, false, err
+			return 0, 0, false, err
 		}
 		if r == nil {
 			continue
 		}
 		if err := t.refuse(c.Op, r); err != nil {
 			if isFailure(err) {
-				return 0, false, err
+				return 0, 0, false, err
 			}
 			continue // its unique key is taken
 		}
 		if changed == limit {
-			return changed, true, nil
+			return changed, last, true, nil
 		}
 		n, err := t.do(c, r)
 		if err != nil {
-			return 0, false, err
+			return 0, 0, false, err
 		}
-		changed += n
+		changed, last = changed+n, seq
 	}
-	return changed, false, nil
+	return changed, last, false, nil
 }
 
 // refuse tells why an operation can't be done on a task.

@@ -15,6 +15,7 @@ var applyCases = []testCase{
 	{"an unknown id is not found, the others are done", applyNotFound},
 	{"by filter only tasks in fitting states are matched", applyFilter},
 	{"Max bounds an operation and More says that more may match", applyMax},
+	{"an operation goes on where the last one ended", applyCursor},
 	{"a dry run counts and changes nothing", applyDryRun},
 	{"a malformed change is refused", applyInvalid},
 	{"cancel of an active task is asked for and delivered by heartbeats until it is settled", cancelActive},
@@ -130,6 +131,51 @@ func applyMax(h *harness) {
 	h.must(err)
 	if res.Changed != 3 || res.More {
 		h.Errorf("with the default Max: changed %d, More %v", res.Changed, res.More)
+	}
+}
+
+// applyCursor does operations page by page. A dry run changes nothing, so only the cursor keeps a page from beginning where
+// the one before it began.
+func applyCursor(h *harness) {
+	const n = 137
+	h.add(tasks("a", n)...)
+	h.add(tasks("other", 20)...)
+	h.applyOK(driver.OpCancel, "a-003")
+	filter := driver.Filter{States: []driver.State{driver.Available}}
+	for _, c := range []driver.Change{
+		{Op: driver.OpDelete, Filter: filter, DryRun: true, Max: 10},
+		{Op: driver.OpDelete, Filter: filter, DryRun: true, Max: 156},
+		{Op: driver.OpCancel, Filter: driver.Filter{}, DryRun: true, Max: 1},
+		{Op: driver.OpCancel, Filter: driver.Filter{}, Max: 20},
+		{Op: driver.OpRetry, Filter: driver.Filter{}, Max: 50},
+		{Op: driver.OpDelete, Filter: driver.Filter{}, Max: 100},
+	} {
+		want := n + 19
+		if c.Op == driver.OpRetry || c.Op == driver.OpDelete && len(c.Filter.States) == 0 {
+			want++ // a-003 too
+		}
+		changed, pages := 0, 0
+		for more := true; more; pages++ {
+			res, err := h.store.Apply(h.ctx(), c)
+			h.must(err)
+			changed, more, c.Cursor = changed+res.Changed, res.More, res.Next
+			if res.More != (res.Next != "") || res.Changed > c.Max {
+				h.Fatalf("%s by %d: %+v, want a cursor just where there is more", c.Op, c.Max, res)
+			}
+			if pages > want {
+				h.Fatalf("%s by %d does not come to an end", c.Op, c.Max)
+			}
+		}
+		if changed != want || pages > (want+c.Max-1)/c.Max+h.whole(1) {
+			h.Errorf("%s by %d: changed %d in %d pages, want %d", c.Op, c.Max, changed, pages, want)
+		}
+	}
+	for _, c := range []driver.Change{
+		{Op: driver.OpDelete, Cursor: "nonsense"},
+		{Op: driver.OpDelete, Cursor: "nonsense", IDs: []string{"a"}},
+	} {
+		_, err := h.store.Apply(h.ctx(), c)
+		h.wantErr("an unknown cursor", err, driver.ErrInvalid)
 	}
 }
 

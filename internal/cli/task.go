@@ -258,42 +258,19 @@ func ifNil(err error, do func() error) error {
 	return do()
 }
 
-// countMatching tells how many tasks a change is possible for. One dry run counts no more than a page, so it counts
-// through the list where there are more.
+// countMatching tells how many tasks a change is possible for, by dry runs.
 func countMatching(ctx context.Context, c *waggle.Client, change driver.Change) (int, error) {
 	change.DryRun = true
 	r, err := c.Apply(ctx, change)
-	if err != nil || !r.More {
-		if err != nil {
-			return 0, err
+	n := 0
+	for ; err == nil; r, err = c.Apply(ctx, change) {
+		n += r.Changed
+		if !r.More {
+			return n, nil
 		}
-		return r.Changed, nil
+		change.Cursor = r.Next
 	}
-	filter, n := change.Filter, 0
-	filter.States = possibleStates(change.Op, filter.States)
-	for _, err := range c.All(ctx, filter) {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// possibleStates are the wanted states in which an operation is possible; none wanted are all.
-func possibleStates(op driver.Op, wanted []driver.State) []driver.State {
-	if len(wanted) == 0 {
-		return op.From()
-	}
-	var both []driver.State
-	for _, s := range op.From() {
-		for _, w := range wanted {
-			if s == w {
-				both = append(both, s)
-			}
-		}
-	}
-	return both
+	return 0, err
 }
 
 // applyAll repeats a change by filter until it has reached total tasks or nothing more matches. The bound keeps a
@@ -307,9 +284,10 @@ func applyAll(ctx context.Context, c *waggle.Client, change driver.Change, total
 		}
 		done += r.Changed
 		tell(r.Changed)
-		if r.Changed == 0 || !r.More {
+		if !r.More {
 			break
 		}
+		change.Cursor = r.Next
 	}
 	return done, nil
 }
