@@ -12,7 +12,7 @@ import (
 //
 //	byte    version
 //	uvarint set of fields that follow, a bit each, in the order of the constants below
-//	…       the fields: strings and bytes as uvarint length + bytes, numbers as uvarint, times as milliseconds
+//	…       the fields, the plan before all others: strings and bytes as uvarint length + bytes, numbers as uvarint, times as milliseconds
 //
 // Readers refuse versions and fields that they don't know, so that an older program never misreads a newer record.
 const envelopeVersion = 1
@@ -58,6 +58,9 @@ func appendFields(dst []byte, set uint64, t *Task) []byte {
 			dst = binary.AppendUvarint(dst, uint64(v))
 		}
 	}
+	if set&envPlan != 0 {
+		dst = appendString(appendString(appendString(dst, t.Plan.Kind), t.Plan.Name), t.Plan.Step)
+	}
 	if set&envHeaders != 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(t.Headers)))
 		for _, k := range slices.Sorted(maps.Keys(t.Headers)) {
@@ -82,9 +85,6 @@ func appendFields(dst []byte, set uint64, t *Task) []byte {
 		dst = appendString(dst, t.Key)
 	}
 	number(envWeight, int64(t.Weight))
-	if set&envPlan != 0 {
-		dst = appendString(appendString(appendString(dst, t.Plan.Kind), t.Plan.Name), t.Plan.Step)
-	}
 	return dst
 }
 
@@ -112,6 +112,9 @@ func (r *reader) fields(set uint64, t *Task) {
 		t.Encoding = EncodingRaw
 	}
 	t.Hold = set&envHold != 0
+	if set&envPlan != 0 {
+		t.Plan = &TaskPlan{PlanRef: PlanRef{Kind: r.string(), Name: r.string()}, Step: r.string()}
+	}
 	if set&envHeaders != 0 {
 		n := r.count()
 		t.Headers = make(map[string]string, min(n, foreseen))
@@ -137,9 +140,6 @@ func (r *reader) fields(set uint64, t *Task) {
 	r.number(set&envWeight, func(v uint64) { t.Weight = int(v) })
 	if set&envDependsOn != 0 {
 		r.strings()
-	}
-	if set&envPlan != 0 {
-		t.Plan = &TaskPlan{PlanRef: PlanRef{Kind: r.string(), Name: r.string()}, Step: r.string()}
 	}
 }
 

@@ -318,6 +318,7 @@ func (m *mover) reserveAgain(ctx context.Context, e *entry, t *driver.Task) erro
 func (m *mover) remove(it *item, e *entry, p *pair) {
 	if !stateOf[e.run.state].Ended() {
 		m.count(it, countEverDeleted+p.digits, 1)
+		m.tell(it, e, "")
 	}
 	m.forget(it, e, p)
 	it.do("EVENT", m.sh.key("meta"), string(driver.EventDeleted), p.subject, "", e.id)

@@ -67,13 +67,13 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 	look := func(ctx context.Context, sh *shard) error {
 		return s.refreshed(ctx, sh, func() error {
 			_, known, conf := sh.known.versions()
-			args := []string{req.Worker, "0"}
+			args := []string{req.Worker, "0", bit(req.Plans)}
 			if len(req.Types) == 0 && sh.number == 0 {
 				args[1] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
 			}
 			for pairs := sh.serve(req.Queues, req.Types); ; {
-				args = args[:2]
-				for !pairs.done() && len(args) < 2+readyPairs {
+				args = args[:3]
+				for !pairs.done() && len(args) < 3+readyPairs {
 					if p, _ := pairs.next(); !sh.known.config(p.queue).Paused {
 						args = append(args, p.digits)
 					}
@@ -125,6 +125,9 @@ func wakeKeys(hub *shard, req driver.AwaitRequest) []string {
 		for _, t := range req.Types {
 			keys = append(keys, hub.wakeKey(q, t))
 		}
+	}
+	if req.Plans {
+		keys = append(keys, hub.key("planwake"))
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)

@@ -14,7 +14,7 @@ import (
 // task one round trip earlier.
 func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
 	began := time.Now()
-	wait := driver.AwaitRequest{Worker: req.Worker, For: driver.ForWork, Queues: req.Queues, Types: req.Types, Max: req.Wait}
+	wait := driver.AwaitRequest{Worker: req.Worker, For: driver.ForWork, Queues: req.Queues, Types: req.Types, Plans: req.Plans > 0, Max: req.Wait}
 	req.Wait = 0
 	if len(s.shards) > 1 {
 		return s.awaitThenFetch(ctx, req, wait)

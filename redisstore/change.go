@@ -131,6 +131,12 @@ func encodeItems(items []*item, keys, args []string) ([]string, []string) {
 		args = append(args, strconv.Itoa(len(it.writes)))
 		for _, w := range it.writes {
 			args = append(args, w[0], key(w[1]), strconv.Itoa(len(w)-2))
+			if w[0] == "NEWS" {
+				for _, k := range w[2 : 2+planKeys] {
+					args = append(args, key(k))
+				}
+				w = w[planKeys:]
+			}
 			args = append(args, w[2:]...)
 		}
 	}
@@ -184,6 +190,7 @@ type mover struct {
 	now   int64
 	dry   bool // the changes are only counted
 	woken []*pair
+	told  bool // a plan has got news
 }
 
 // begin returns an item that is done only if the entry's run is as it was read.
@@ -299,6 +306,7 @@ func (m *mover) end(it *item, e *entry, p *pair) {
 	m.count(it, countKeptBytes+string(r.state)+p.queue, r.size)
 	m.count(it, map[byte]string{letterCompleted: countEverCompleted, letterCancelled: countEverCancelled, letterDiscarded: countEverDiscarded}[r.state]+p.digits, 1)
 	m.free(it, e, false)
+	m.tell(it, e, stateOf[r.state])
 	if keep := m.sh.known.config(p.queue).Retention.Of(stateOf[r.state]); keep.Count >= 0 || keep.Bytes >= 0 || keep.Age == 0 {
 		m.sh.tended.setOver(p.queue)
 	}
@@ -347,6 +355,9 @@ func (m *mover) addAttempt(it *item, e *entry, a driver.Attempt) {
 // wakeElsewhere signals the pairs in which tasks became available to the shard that holds the tokens. It is a hint, so
 // its failure is none of the caller's.
 func (m *mover) wakeElsewhere(ctx context.Context) {
+	if m.told {
+		m.s.signalPlanners(ctx, m.sh)
+	}
 	m.s.signal(ctx, m.woken)
 	m.woken = nil
 }

@@ -242,6 +242,9 @@ func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, l
 			return errRetry
 		}
 		ev.note()
+		if ev.told {
+			s.signalPlanners(ctx, sh)
+		}
 		return s.enqueueResults(ctx, sh, batch, call.pairs, reply, level, results)
 	})
 }
@@ -466,6 +469,7 @@ type evictions struct {
 	items  []*item
 	by     []*newTask
 	states []driver.State // that the owners have until then
+	told   bool           // plans of owners hear of it
 }
 
 // note notes what was done with the tasks that did it.
@@ -525,6 +529,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 			it.expect(sh.key("task"), t.id, "", false)
 			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)
 			m.move(it, owner, p, letterCancelled, driver.ReasonReplaced)
+			ev.told = m.told
 			ev.items, ev.owners = append(ev.items, it), append(ev.owners, owner.id)
 		}
 	}

@@ -104,6 +104,9 @@ type fetchCall struct {
 	busy    []choice // pairs in which something waits, which no script has looked into yet
 	pairs   []choice // those that the next script looks into
 	urgency urgency
+
+	takesPlans bool
+	mostPlans  int
 }
 
 // choice is a pair that a script may look into.
@@ -117,7 +120,7 @@ type choice struct {
 // newFetchCall begins with the first of the pairs that the worker serves. The versions that are sent along make sure that
 // no queue was paused or created since.
 func newFetchCall(s *Store, sh *shard, req *driver.FetchRequest) *fetchCall {
-	f := &fetchCall{s: s, sh: sh, req: req}
+	f := &fetchCall{s: s, sh: sh, req: req, takesPlans: req.Plans != 0, mostPlans: max(driver.PlanOffers(req), 0)}
 	_, f.known, f.conf = sh.known.versions()
 	f.served = sh.serve(req.Queues, req.Types)
 	return f
@@ -245,7 +248,7 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 	args = make([]string, 0, 12+4*len(f.pairs))
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
-		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0))
+		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0), f.plans())
 	last, index := -1, 0
 	for _, c := range f.pairs {
 		keys = f.sh.pairKeys(keys, c.pair)
@@ -275,7 +278,7 @@ func (f *fetchCall) tend(ctx context.Context, parts []rueidis.RedisMessage) erro
 }
 
 func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, result *driver.FetchResult) error {
-	if len(parts) != 9 {
+	if len(parts) != 13 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
 	}
 	now, _ := parts[1].AsInt64()
@@ -299,6 +302,9 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	}
 	result.Cancels = append(result.Cancels, parseRefs(cancels)...)
 	if err := f.readClaims(ctx, parts[5:8], now, result); err != nil {
+		return err
+	}
+	if err := f.readPlans(ctx, parts[9:], result); err != nil {
 		return err
 	}
 	if woken, _ := parts[8].AsIntSlice(); len(woken) > 0 {

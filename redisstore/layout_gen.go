@@ -110,6 +110,20 @@ const (
 	joinedHead  = 6
 )
 
+// plan: the head of a plan; field KIND/NAME of plan
+const (
+	planVersion  = 0
+	planCreated  = 7
+	planUpdated  = 13
+	planWake     = 19
+	planExpires  = 25
+	planReserved = 31
+	planSeen     = 37
+	planNews     = 43
+	planSignals  = 49
+	planHead     = 55
+)
+
 // Flags of a record. The first three are in tasks and runs.
 const (
 	flagExpires     = 1  // it has an expiry
@@ -118,6 +132,7 @@ const (
 	flagCancel      = 8  // its cancellation was asked for
 	flagSettled     = 16 // its last claim was ended by its worker
 	flagShort       = 32 // of a run: it is stored as SHORT or DONE
+	flagPlan        = 64 // it is a step of a plan, which its envelope names first
 )
 
 // The states as they are stored, in records and in the names of counters and indexes.
@@ -156,7 +171,9 @@ const (
 
 // Numbers that scripts have too.
 const (
-	storedBand  = 17592186044416 // width of a priority in the scores of back/PAIR
-	storedPlain = 100            // the default priority as it is stored: tasks with it stand in line/PAIR
-	storedEpoch = 1735689600000  // tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number
+	storedBand    = 17592186044416 // width of a priority in the scores of back/PAIR
+	storedPlain   = 100            // the default priority as it is stored: tasks with it stand in line/PAIR
+	storedReserve = 2000           // ms for which a plan is kept for the worker that was offered it
+	storedOutbox  = 3000           // ms after which others see to the tasks of a plan's step
+	storedEpoch   = 1735689600000  // tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number
 )

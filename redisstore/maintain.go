@@ -49,6 +49,12 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.dropExpiredKeys(ctx, sh); err != nil {
 			return nil, err
 		}
+		plans, more, err := s.expirePlans(ctx, sh, max-result.Plans)
+		result.Plans += plans
+		result.More = result.More || more
+		if err != nil {
+			return nil, err
+		}
 	}
 	return result, nil
 }
@@ -141,6 +147,7 @@ func (s *Store) expire(ctx context.Context, sh *shard, ids []string) (int, error
 			items = append(items, it)
 		}
 		done, err := s.commit(ctx, sh, items)
+		m.wakeElsewhere(ctx)
 		if err != nil {
 			return n, err
 		}
@@ -189,6 +196,7 @@ func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) 
 		items = append(items, it)
 	}
 	_, err = s.commit(ctx, sh, items)
+	m.wakeElsewhere(ctx)
 	return err
 }
 

@@ -33,7 +33,7 @@ var reasons = []driver.Reason{"", driver.ReasonAttempts, driver.ReasonCrashes, d
 	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency}
 
 const (
-	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart
+	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart | flagPlan
 	pairBits       = 22 // of a token are the pair's number
 	maxPairs       = 1<<pairBits - 1
 	maxMillis      = 253402300799999 // the last of the year 9999, which JSON can tell
@@ -63,6 +63,9 @@ func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
 	}
 	if t.Unique != nil && t.Unique.Until == driver.UntilStarted {
 		flags |= flagUniqueStart
+	}
+	if t.Plan != nil {
+		flags |= flagPlan
 	}
 	dst = append(dst, flags, byte(pair>>16), byte(pair>>8), byte(pair), byte(t.Priority+storedPlain))
 	if flags&flagExpires != 0 {

@@ -175,12 +175,19 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 	req.Max = 0
 	began, offset := time.Now(), s.offset.Load()
 	parts, errs, left := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards)), make([]urgency, len(s.shards))
+	first := int(s.next.Add(1))
+	shares := s.sharePlans(driver.PlanOffers(&req), first)
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		req := req
+		if req.Plans > 0 && shares[sh.number] == 0 {
+			req.Plans = lookForPlans
+		} else {
+			req.Plans = shares[sh.number]
+		}
 		left[sh.number], errs[sh.number] = s.fetchShard(ctx, sh, req, 0, &parts[sh.number])
 		return errs[sh.number]
 	}, nil)
 	var busy []*shard
-	first := int(s.next.Add(1))
 	for i := range s.shards {
 		sh := s.shards[(first+i)%len(s.shards)]
 		if errs[sh.number] != nil {
@@ -197,6 +204,7 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 
 // takeFromBusy claims until there is enough, or none of the shards is known to have tasks any more.
 func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) (enough bool, err error) {
+	req.Plans = 0 // these were asked for when all shards were looked at
 	for len(result.Claims) < req.Max {
 		sh := r.next()
 		if sh == nil {
@@ -224,6 +232,7 @@ func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *ro
 // merge adds what one shard has answered. The clock is that of the shard whose is the furthest behind.
 func merge(result, part *driver.FetchResult) {
 	result.Claims = append(result.Claims, part.Claims...)
+	result.Plans = append(result.Plans, part.Plans...)
 	result.Cancels = append(result.Cancels, part.Cancels...)
 	if result.Now.IsZero() || part.Now.Before(result.Now) {
 		result.Now, result.LeaseEnd = part.Now, part.LeaseEnd

@@ -48,6 +48,12 @@ var (
 	readyScript     = loadScript("ready")
 	takeScript      = loadScript("intake_take")
 	dropScript      = loadScript("intake_drop")
+
+	planAdvanceScript = loadScript("plan_advance")
+	planSentScript    = loadScript("plan_sent")
+	planSignalScript  = loadScript("plan_signal")
+	planGetScript     = loadScript("plan_get")
+	planDropScript    = loadScript("plan_drop")
 )
 
 // scriptNames tells the scripts by their SHA-1.

@@ -190,12 +190,15 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 		return err
 	}
 	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 2 {
+	if err != nil || len(parts) != 3 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 	}
 	refused, _ := parts[0].AsIntSlice()
 	for _, k := range refused {
 		errs[sent[k-1]] = errNotHeld
+	}
+	if told, _ := parts[2].AsInt64(); told == 1 {
+		s.signalPlanners(ctx, sh)
 	}
 	kept, _ := parts[1].AsIntSlice()
 	for k, n := range kept {

@@ -281,6 +281,7 @@ func (s *Store) replaceOwner(ctx context.Context, home *shard, e *entry, now int
 	it := m.begin(e)
 	m.move(it, e, p, letterCancelled, driver.ReasonReplaced)
 	done, err := s.commit(ctx, home, []*item{it})
+	m.wakeElsewhere(ctx)
 	return err == nil && done[0], err
 }
 

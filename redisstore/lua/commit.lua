@@ -9,6 +9,8 @@
 --@include events
 --@include stat
 --@include wake
+--@include record
+--@include plan
 --@include guarded
 
 local items = read_guarded(5)

@@ -22,8 +22,9 @@
 --@include events
 --@include stat
 --@include wake
---@include guarded
 --@include record
+--@include plan
+--@include guarded
 
 local TASK, RUN, UNIQ, OWN, HOLD, ORD, STAT, EVENTS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local at = 6

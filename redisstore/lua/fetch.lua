@@ -1,18 +1,19 @@
 #!lua flags=allow-oom
 -- Claims tasks for a worker and renews its lease, after moving what is due into line.
 --
--- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER
+-- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER plan plandue planwake planoutdue
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
 --      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
---      worker serves all types, for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
+--      worker serves all types, plans that are wanted ('': the worker takes none), for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 0 or, if tasks were left behind,
 --      1 (where this is the only slot) or 1 more than the priority byte of the first of them, a flat list of the
 --      packed ids and tokens of held tasks whose cancellation was asked for, a flat list of claims: packed id, task record
 --      (empty where it can't be read);
 --      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
---      run record; the indices of pairs to be woken if the tokens live elsewhere. Or WAGGLELEASE: the worker is not registered.
+--      run record; the indices of pairs to be woken if the tokens live elsewhere; plans that are due; plans that have expired;
+--      entries of the outbox that somebody has left behind; 1 if plans are left that are due. Or WAGGLELEASE: the worker is not registered.
 --@include head
 --@include events
 --@include stat
@@ -31,8 +32,8 @@ end
 redis.call('ZADD', WORKERS, NOW + lease, worker)
 
 local queues, all, fields = {}, {}, {}
-for i = 1, (#ARGV - 12) / 4 do
-  local a, k = 9 + i * 4, 11 + (i - 1) * 6
+for i = 1, (#ARGV - 13) / 4 do
+  local a, k = 10 + i * 4, 15 + (i - 1) * 6
   local p = {number = ARGV[a], subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
     exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6], paused = ARGV[a + 3] == '1'}
   local q = tonumber(ARGV[a + 2])
@@ -149,7 +150,7 @@ local function fresh_run(p, task, flags)
   else
     size = #task - TASK_LEN - TASK_NUM(task, envelope)
   end
-  local key = size * 8 + LASTING(flags)
+  local key = size * 128 + LASTING(flags)
   local rec = p.fresh[key]
   if not rec then
     rec = SHORT_MAKE(state = 'R', flags = string.char(FLAG(short) + LASTING(flags)), pair = TASK_BYTES(task, pair), token = fresh_token6,
@@ -343,8 +344,42 @@ local first = redis.call('ZRANGEBYSCORE', WORKERS, '(1', '+inf', 'WITHSCORES', '
 for i = 1, #first, 2 do
   if first[i] ~= worker then look_at(tonumber(first[i + 1])) end
 end
+
+local plans, over, forgotten, plans_left = {}, {}, {}, 0
+if ARGV[13] ~= '' then
+  local DUE, OUTDUE = KEYS[13], KEYS[15]
+  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, ARGV[13] + 1)
+  if #due > 0 then
+    local heads = redis.call('HMGET', KEYS[12], unpack(due))
+    for i, ref in ipairs(due) do
+      local h = heads[i]
+      if not h then
+        redis.call('ZREM', DUE, ref)
+      elseif PLAN_NUM(h, expires) ~= 0 and PLAN_NUM(h, expires) <= NOW then
+        over[#over + 1] = ref
+      elseif #plans < tonumber(ARGV[13]) then
+        plans[#plans + 1] = ref
+        local reserved = NOW + CONST(reserve)
+        redis.call('HSET', KEYS[12], ref, PLAN_WITH(h, reserved, pack('>I6', reserved)))
+        if PLAN_NUM(h, expires) ~= 0 and PLAN_NUM(h, expires) < reserved then reserved = PLAN_NUM(h, expires) end
+        redis.call('ZADD', DUE, reserved, ref)
+      else
+        plans_left = 1
+      end
+    end
+  end
+  local next_plan = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+  if next_plan[2] then look_at(tonumber(next_plan[2])) end
+  local out = redis.call('ZRANGE', OUTDUE, 0, 9, 'WITHSCORES')
+  for i = 1, #out, 2 do
+    if tonumber(out[i + 1]) <= NOW then forgotten[#forgotten + 1] = out[i] else look_at(tonumber(out[i + 1])) end
+  end
+  if ARGV[10] == '1' then
+    if plans_left == 1 then wake(KEYS[14]) else redis.call('DEL', KEYS[14]) end
+  end
+end
 local cancels = redis.call('HGETALL', CANCEL)
 if #cancels > 0 then redis.call('DEL', CTL) end
 flush_stat(STAT)
 flush_events(EVENTS)
-return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken}
+return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left}

@@ -1,18 +1,22 @@
 #!lua flags=allow-oom
 -- Settles completed attempts.
 --
--- KEYS meta run result own uniq stat events held/WORKER cancel/WORKER
+-- KEYS meta run result own uniq stat events held/WORKER cancel/WORKER task plan plannews plandue planwake
 -- KEYS each pair: kept/C/QUEUE
 -- ARGV head, worker, where it ran (length and host, length and build), number of pairs, for each: number, subject, queue,
 --      number of groups of settlements that are alike, for each: index of its pair, token and running time as >I6 each,
 --      how many they are, their packed ids (all ids of a call are different); then for each settlement with a result: its
 --      place in this order, encoding byte and result.
--- RETURNS the places of the settlements whose lease is lost; then for each pair how many completed tasks its queue keeps.
+-- RETURNS the places of the settlements whose lease is lost; then for each pair how many completed tasks its queue keeps; then 1
+--      if a plan was told.
 --@include head
 --@include events
 --@include stat
 --@include record
 --@include run
+--@include wake
+--@include plan
+--@include planname
 
 local RUN, RESULT, OWN, UNIQ, STAT, EVENTS, HELD, CANCEL = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local worker, where, pair_count = ARGV[6], ARGV[7], tonumber(ARGV[8])
@@ -43,7 +47,7 @@ for i = at + 1, #ARGV, 2 do
 end
 
 local runs = redis.call('HMGET', RUN, unpack(ids))
-local refused, writes, results, owners, cancelled, done = {}, {}, {}, {}, {}, {}
+local refused, writes, results, owners, cancelled, done, planned, plan_results = {}, {}, {}, {}, {}, {}, {}, {}
 
 -- Many tasks of a claim have the same run to the byte, so each is looked at once: seen[run] is what it says.
 local seen = {}
@@ -96,6 +100,10 @@ for _, g in ipairs(groups) do
       local flags = r.flags
       if flags ~= 0 then
         if HAS(flags, uniqueDone) then owners[#owners + 1] = id end
+        if HAS(flags, plan) then
+          planned[#planned + 1] = id
+          plan_results[#planned] = result or '-'
+        end
         if HAS(flags, cancel) then cancelled[#cancelled + 1] = id end
       end
       k = #own_ids + 1
@@ -127,7 +135,7 @@ if #done > 0 then
   for index, p in ipairs(pairs_of) do
     kept[index] = 0
     if #p.ids > 0 then
-      redis.call('RPUSH', KEYS[9 + index], unpack(p.kept))
+      redis.call('RPUSH', KEYS[14 + index], unpack(p.kept))
       count('R' .. p.number, -#p.ids)
       count('C' .. p.number, #p.ids)
       count('c' .. p.number, #p.ids)
@@ -139,4 +147,24 @@ if #done > 0 then
   flush_stat(STAT)
   flush_events(EVENTS)
 end
-return {refused, kept}
+
+-- Plans are told in the order of the settlements.
+if #planned > 0 then
+  local encodings, told, order = {j = 'json', r = 'raw'}, {}, {}
+  local tasks = redis.call('HMGET', KEYS[10], unpack(planned))
+  for i, id in ipairs(planned) do
+    local ref, step
+    if tasks[i] then ref, step = plan_of(tasks[i]) end
+    if ref then
+      if not told[ref] then
+        told[ref] = {}
+        order[#order + 1] = ref
+      end
+      local result = plan_results[i]
+      table.insert(told[ref], 'T\0' .. text(id) .. text(step) .. text('completed') .. text('') .. text('')
+        .. text(encodings[RESULT_BYTES(result, encoding)] or '') .. text(RESULT_REST(result)))
+    end
+  end
+  for _, ref in ipairs(order) do tell(KEYS[11], KEYS[12], KEYS[13], KEYS[14], ref, told[ref]) end
+end
+return {refused, kept, #planned > 0 and 1 or 0}

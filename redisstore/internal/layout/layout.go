@@ -122,6 +122,22 @@ var Layouts = []*Layout{
 		{"ttl", 6, "that time, in ms from now"}}},
 	{Name: "JOINED", Doc: "What is known of a worker; field WORKER of winfo.", Rest: "what it says of itself, JSON", Fields: []Field{
 		{"since", 6, "when it joined, " + millis}}},
+	{Name: "PLAN", Doc: "The head of a plan; field KIND/NAME of plan.", Rest: "its state and the names of its parts, with a blank before each", Fields: []Field{
+		{"version", 7, "grows with each step"},
+		{"created", 6, "when, " + millis},
+		{"updated", 6, "when its last step was done, " + millis},
+		{"wake", 6, "when it wants to be looked at, " + millis + "; 0: not before there are news"},
+		{"expires", 6, "when it is removed, " + millis + "; 0: it has not ended"},
+		{"reserved", 6, "until then it is another worker's to look at, " + millis},
+		{"seen", 6, "number of the newest news that a step has dealt with"},
+		{"news", 6, "number of its newest news"},
+		{"signals", 6, "how many signals it has got"}}},
+	{Name: "NEWS", Doc: "News of a plan as they are handed to a script; field KIND/NAME/NUMBER of plannews, with the time put in.",
+		Rest: "texts, see driver.AppendNews", inLua: true, Fields: []Field{
+			{"kind", 1, "what they are of"},
+			{"time", 1, "0"}}},
+	{Name: "RESULT", Doc: "The result of a completed task; field ID of result.", Rest: "the result", inLua: true, Fields: []Field{
+		{"encoding", 1, "j JSON, r raw, - unknown"}}},
 	{Name: "BATCH", Doc: "The head of a batch of an intake list.", Rest: "the caller who has it", Fields: []Field{
 		{"id", 16, "packed id of the batch"},
 		{"taken", 6, "when, " + millis}}, inLua: true},
@@ -133,7 +149,7 @@ type Flag struct {
 	Doc  string
 }
 
-// Flags are the bits, from 1 on. The first three never change and are in tasks and runs.
+// Flags are the bits, from 1 on. The first three and plan never change and are in tasks and runs.
 var Flags = []Flag{
 	{"expires", "it has an expiry"},
 	{"uniqueDone", "it owns a unique key until it ends"},
@@ -141,6 +157,7 @@ var Flags = []Flag{
 	{"cancel", "its cancellation was asked for"},
 	{"settled", "its last claim was ended by its worker"},
 	{"short", "of a run: it is stored as SHORT or DONE"},
+	{"plan", "it is a step of a plan, which its envelope names first"},
 }
 
 // Letter is a one-letter name in records, keys and the fields of stat.
@@ -193,5 +210,7 @@ type Constant struct {
 var Constants = []Constant{
 	{"band", 1 << 44, "width of a priority in the scores of back/PAIR"},
 	{"plain", 100, "the default priority as it is stored: tasks with it stand in line/PAIR"},
+	{"reserve", 2000, "ms for which a plan is kept for the worker that was offered it"},
+	{"outbox", 3000, "ms after which others see to the tasks of a plan's step"},
 	{"epoch", 1735689600000, "tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number"},
 }

@@ -4,7 +4,7 @@
 -- In ARGV: number of items; for each: number of checks, for each: index of the key, hash field, '-' (there is none),
 -- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Some commands
 -- are not the server's: COUNT field delta (needs include/stat.lua); EVENT kind subject worker id
--- (needs include/events.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
+-- (needs include/events.lua); NEWS, whose first four arguments are keys too, by their index (needs include/plan.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
 -- ZADD, after which WAKESOONER and WAKEALLSOONER do the same if nothing else in that index is due as soon.
 
 -- read_guarded parses the items that follow ARGV[at] and returns them with the index of the last argument read.
@@ -65,6 +65,8 @@ local function guarded_write(items)
     for _, w in ipairs(item.writes) do
       if w[1] == 'COUNT' then
         count(w[3], tonumber(w[4]))
+      elseif w[1] == 'NEWS' then
+        tell(w[2], KEYS[tonumber(w[3])], KEYS[tonumber(w[4])], KEYS[tonumber(w[5])], w[6], {w[7]})
       elseif w[1] == 'EVENT' then
         emit(w[3], w[4], w[5], {w[6]})
       elseif w[1] == 'WAKE' then
