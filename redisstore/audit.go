@@ -24,6 +24,9 @@ func (s *Store) Audit(ctx context.Context, repair bool) ([]driver.Finding, error
 			return nil, err
 		}
 		if repair {
+			if _, _, err := s.expirePlans(ctx, sh, 1000); err != nil {
+				return nil, err
+			}
 			unreadable, err := s.discardFound(ctx, sh, faults)
 			if err != nil {
 				return nil, err
@@ -130,7 +133,7 @@ func (s *Store) examine(ctx context.Context, sh *shard) ([]fault, error) {
 	a := &snapshot{sh: sh, tasks: map[string]taskRecord{}, unread: map[string]bool{}, runs: map[string]runRecord{},
 		rawRuns: map[string]string{}, parts: map[string][]string{}, own: map[string]string{}, uniq: map[string]string{},
 		places: map[string][]place{}, ordered: map[string]int64{}, workers: map[string]bool{}, cancels: map[string]string{}}
-	for _, step := range []func(context.Context, *snapshot) error{s.readRecords, s.readLines, s.readHolders, s.readKept, s.readOrder} {
+	for _, step := range []func(context.Context, *snapshot) error{s.readRecords, s.readLines, s.readHolders, s.readKept, s.readOrder, s.readPlans} {
 		if err := step(ctx, a); err != nil {
 			return nil, err
 		}

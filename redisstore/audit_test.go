@@ -65,6 +65,14 @@ func (s *spoilt) fill() {
 	s.add("scheduled", func(t *driver.Task) { t.Delay = time.Hour })
 	s.add("held-back", func(t *driver.Task) { t.Hold = true })
 	s.add("expiring", func(t *driver.Task) { t.ExpiresIn = time.Hour })
+	steps := []driver.PlanStep{
+		{PlanRef: driver.PlanRef{Kind: "k", Name: "p"}, State: "on", Body: []byte("b"), Wake: time.Now().Add(time.Hour), Parts: map[string][]byte{"x": []byte("y")}},
+		{PlanRef: driver.PlanRef{Kind: "k", Name: "q"}, State: "on", Wake: time.Now().Add(3 * time.Hour)},
+	}
+	_, err = s.store.Advance(s.Context(), steps)
+	s.must(err)
+	_, err = s.store.Signal(s.Context(), []driver.Signal{{PlanRef: steps[0].PlanRef, ID: "1", Signal: "go"}, {PlanRef: steps[0].PlanRef, ID: "2", Signal: "go"}})
+	s.must(err)
 	s.add("unique", func(t *driver.Task) { t.Unique = &driver.Unique{Key: "k"} })
 }
 

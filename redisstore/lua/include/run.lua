@@ -4,7 +4,7 @@ local function read_run(run)
   local flags = RUN_NUM(run, flags) or 0
   local short, done = HAS(flags, short), RUN_BYTES(run, state) == 'C'
   if #run <= (short and (done and DONE_LEN or SHORT_LEN) or RUN_LEN) then return nil end
-  local r = {state = RUN_BYTES(run, state), flags = flags % FLAG(short), short = short, pair = RUN_NUM(run, pair)}
+  local r = {state = RUN_BYTES(run, state), flags = short and flags - FLAG(short) or flags, short = short, pair = RUN_NUM(run, pair)}
   if short then
     r.token, r.size = SHORT_BYTES(run, token), SHORT_NUM(run, size)
     if done then
