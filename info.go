@@ -2,6 +2,7 @@ package waggle
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -35,6 +36,7 @@ type TaskInfo struct {
 	CancelRequested bool              `json:"cancel_requested"`
 	TimeoutMS       int64             `json:"timeout_ms,omitzero"` // how long one attempt may run; 0: no limit of its own
 	Unique          *UniqueOptions    `json:"unique,omitzero"`
+	Damaged         []driver.Part     `json:"damaged,omitzero"` // parts that are not what was stored, see [driver.Record]
 }
 
 // Timeout is how long one attempt may run; 0: no limit of its own.
@@ -57,7 +59,7 @@ func newTaskInfo(r *driver.Record) *TaskInfo {
 		Payload: Data{r.Payload, r.Encoding}, Result: Data{r.Result, r.ResultEncoding}, Headers: r.Headers, Tags: r.Tags,
 		EnqueuedAt: r.EnqueuedAt, DueAt: r.DueAt, ClaimedAt: r.ClaimedAt, EndedAt: r.EndedAt, ExpiresAt: r.ExpiresAt,
 		Worker: r.Worker, Progress: r.Progress, Logs: r.Logs, CancelRequested: r.CancelRequested,
-		TimeoutMS: r.Timeout.Milliseconds(),
+		TimeoutMS: r.Timeout.Milliseconds(), Damaged: r.Damaged,
 	}
 	if t.Attempts == nil {
 		t.Attempts = []Attempt{} // [] in JSON
@@ -69,11 +71,15 @@ func newTaskInfo(r *driver.Record) *TaskInfo {
 }
 
 // Result returns the result of a completed task, read as a T: JSON, or the raw bytes if T is []byte; the zero T if the
-// handler set none. A task that is not completed has none: the error wraps [ErrState] and tells its end.
+// handler set none. A task that is not completed has none: the error wraps [ErrState] and tells its end. One that is damaged
+// in the store is not returned: the error wraps [ErrCorrupt].
 func Result[T any](t *TaskInfo) (T, error) {
 	var v T
 	if t.State != Completed {
 		return v, failed("result of "+t.ID, driver.Errorf(ErrState, "%s", endOf(t)))
+	}
+	if slices.Contains(t.Damaged, driver.PartEnd) {
+		return v, failed("result of "+t.ID, driver.Errorf(ErrCorrupt, "what is stored of its end does not match its checksum"))
 	}
 	return v, failed("result of "+t.ID, t.Result.Decode(&v))
 }

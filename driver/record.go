@@ -31,7 +31,23 @@ type Record struct {
 	Result   []byte    // of a completed task
 	// ResultEncoding says how to read Result.
 	ResultEncoding Encoding
+
+	// Damaged names the parts of it that are not what was stored, as far as the engine's checksums tell; what else the
+	// record says of them is what can be read. Empty for a sound task, and on engines without checksums.
+	Damaged []Part
 }
+
+// Part is a part of a task's record that can be damaged by itself.
+type Part string
+
+// The parts of a record.
+const (
+	PartTask     Part = "task"     // payload, settings, type, queue, and when it was enqueued
+	PartAttempts Part = "attempts" // how often it was tried, and how that went
+	PartClaim    Part = "claim"    // who holds it
+	PartEnd      Part = "end"      // how and when it ended, and its result
+	PartReport   Part = "report"   // progress and log lines
+)
 
 // Token proves a claim: it is greater than every earlier token of the same task.
 type Token int64
@@ -169,6 +185,8 @@ type FetchResult struct {
 	NextDue time.Time
 	// More is set if available tasks of the declared pairs were left behind, or if shards were not asked.
 	More bool
+	// Undecodable are the ids of tasks that this call has discarded because what is stored of them can't be read.
+	Undecodable []string
 	// Cancels are claims held by this worker whose cancellation was asked for, as in HeartbeatResult.
 	Cancels []Ref
 	// Plans are plans that are due, at most FetchRequest.Plans. Each is reserved for this worker for [PlanReserve]: no other

@@ -346,6 +346,9 @@ func (f *fetchCall) readClaims(ctx context.Context, parts []rueidis.RedisMessage
 		}
 	}
 	if len(bad) > 0 {
+		for _, id := range bad {
+			result.Undecodable = append(result.Undecodable, driver.UnpackID([]byte(id)))
+		}
 		return f.s.discardUnreadable(ctx, f.sh, bad)
 	}
 	return nil

@@ -254,16 +254,27 @@ func (a *auditor) numbers() error {
 	return err
 }
 
-// contents checks what is stored of every task against its checksum.
+// contents checks what is stored of every task against its checksums.
 func (a *auditor) contents() error {
-	return a.stmt("audit_tasks").rows(func(s *sqlite.Stmt) error {
-		packed, envelope := columnBytes(s, 1), columnBytes(s, 3)
-		if s.ColumnText(5) == string(driver.ReasonUndecodable) {
-			return nil // it was found and put aside
-		}
-		if checksum(packed, envelope, columnBytes(s, 4)) != s.ColumnInt64(2) || driver.DecodeEnvelope(envelope, new(driver.Task)) != nil {
-			a.add(defect{seq: s.ColumnInt64(0)}, "damaged-task", driver.UnpackID(packed), "task %d: what is stored of it does not match its checksum", s.ColumnInt64(0))
-		}
+	var seqs []int64
+	err := a.stmt("audit_tasks").rows(func(s *sqlite.Stmt) error {
+		seqs = append(seqs, s.ColumnInt64(0))
 		return nil
 	})
+	for _, seq := range seqs {
+		if err != nil {
+			return err
+		}
+		var rec *driver.Record
+		if rec, err = a.record(seq); err != nil || rec == nil {
+			continue
+		}
+		for _, part := range rec.Damaged {
+			if part == driver.PartTask && rec.Reason == driver.ReasonUndecodable {
+				continue // it was found and put aside
+			}
+			a.add(defect{seq: seq}, "damaged-"+string(part), rec.ID, "task %d: what is stored of its %s does not match its checksum", seq, part)
+		}
+	}
+	return err
 }

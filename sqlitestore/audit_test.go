@@ -48,7 +48,7 @@ func TestAuditFindsAndRepairs(t *testing.T) {
 		"due without a task":       {"INSERT INTO due VALUES (999999, 1, 5)", "orphan-row"},
 		"no entry in pending":      {"DELETE FROM pending", "wrong-place"},
 		"held and ready":           {"INSERT INTO ready SELECT lane, prio, ord, seq FROM held LIMIT 1", "wrong-place"},
-		"held and ended":           {"INSERT INTO held SELECT seq, 1, 1, lane, 0, seq, 1, 0, 0 FROM ended LIMIT 1", "wrong-place"},
+		"held and ended":           {"INSERT INTO held SELECT seq, 1, 1, lane, 0, seq, 1, 0, 0, 1 FROM ended LIMIT 1", "wrong-place"},
 		"held by nobody":           {"UPDATE held SET worker = 77 WHERE seq = (SELECT min(seq) FROM held)", "held-by-nobody"},
 		"held lost":                {"DELETE FROM held", "wrong-place"},
 		"ended lost":               {"DELETE FROM ended", "wrong-place"},

@@ -12,6 +12,8 @@ import (
 type conn struct {
 	db    *sqlite.Conn
 	stmts map[string]*stmt
+
+	sumFloor int64 // see sumsFrom
 }
 
 func newConn(db *sqlite.Conn) *conn { return &conn{db: db, stmts: make(map[string]*stmt)} }

@@ -115,30 +115,29 @@ func (t *tx) examine(n *newTask, q *queue, res *driver.EnqueueResult) (done bool
 
 // insert stores a task that nothing stands against, but perhaps one with the same id.
 func (t *tx) insert(n *newTask, l *lane, res *driver.EnqueueResult) error {
-	seq, to, at := t.st.nextSeq, available, millis(n.At)
+	seq, to, at, due := t.st.nextSeq, available, millis(n.At), int64(null)
 	switch {
 	case n.Hold:
 		to = pending
 	case at > t.now:
 		to = scheduled
 	}
+	born, uniq := "", ""
+	if to != available {
+		born = string(to.state())
+	}
+	if n.Unique != nil {
+		uniq = string(n.Unique.Until)
+	}
 	st := t.stmt("task_insert").ints(seq, l.no, int64(n.Priority), t.now)
 	if to == scheduled {
+		due = at
 		st.ints(at)
 	} else {
 		st.null()
 	}
-	st.optInt(millis(n.ExpiresAt)).ints(n.sum)
-	if to == available {
-		st.null()
-	} else {
-		st.text(string(to.state()))
-	}
-	if n.Unique != nil {
-		st.text(string(n.Unique.Until))
-	} else {
-		st.null()
-	}
+	expires := millis(n.ExpiresAt)
+	st.optInt(expires).ints(taskSum(n.sum, seq, l.no, int64(n.Priority), t.now, due, expires, born, uniq)).optText(born).optText(uniq)
 	if err := st.blob(n.packed).blob(n.envelope).blob(n.Payload).exec(); err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 			return nil, err
 		}
 		if !q.config.Paused {
-			if res.Claims, err = t.claim(res.Claims, w, token, lanes, min(req.Max, maxClaims)); err != nil {
+			if res.Claims, err = t.claim(res, w, token, lanes, min(req.Max, maxClaims)); err != nil {
 				return nil, err
 			}
 			left = leftBehind(left, lanes)
@@ -206,8 +206,8 @@ type picked struct {
 }
 
 // claim adds claims of the first tasks of lanes until there are limit of them.
-func (t *tx) claim(claims []driver.Claim, w *worker, token int64, lanes []*lane, limit int) ([]driver.Claim, error) {
-	waiting := int64(0)
+func (t *tx) claim(res *driver.FetchResult, w *worker, token int64, lanes []*lane, limit int) ([]driver.Claim, error) {
+	claims, waiting := res.Claims, int64(0)
 	for _, l := range lanes {
 		waiting += l.count[available]
 	}
@@ -226,6 +226,9 @@ func (t *tx) claim(claims []driver.Claim, w *worker, token int64, lanes []*lane,
 		}
 		if err := t.removeUnfit(p); err != nil {
 			return nil, err
+		}
+		if p.unfit == driver.ReasonUndecodable {
+			res.Undecodable = append(res.Undecodable, p.claim.ID)
 		}
 	}
 	for _, c := range cursors {
@@ -327,7 +330,8 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 	envelope, payload := columnBytes(s, 8), columnBytes(s, 9)
 	k := &p.claim
 	k.ID, k.Type, k.Queue, k.Priority, k.Payload = driver.UnpackID(packed), c.lane.typ, c.lane.queue.name, int(c.prio), payload
-	if checksum(packed, envelope, payload) != s.ColumnInt64(7) || driver.DecodeEnvelope(envelope, &k.Task) != nil {
+	if !taskSound(s.ColumnInt64(7), checksum(packed, envelope, payload), t.sumsFrom(), p.seq, c.lane.no, c.prio, s.ColumnInt64(4),
+		nullable(s, 13), p.expires, s.ColumnText(12), p.uniq) || driver.DecodeEnvelope(envelope, &k.Task) != nil {
 		p.unfit = driver.ReasonUndecodable
 		return
 	}
@@ -362,7 +366,7 @@ func (t *tx) take(c *cursor, w *worker, token int64) error {
 	if c.taken == 0 {
 		return nil
 	}
-	if err := t.stmt("claim_hold").ints(c.lane.no, c.lastPrio, c.lastOrd, w.no, token, t.now).exec(); err != nil {
+	if err := t.stmt("claim_hold").ints(c.lane.no, c.lastPrio, c.lastOrd, w.no, token, t.now, claimSum(c.lane.no, w.no, token, t.now)).exec(); err != nil {
 		return err
 	}
 	if n := int64(t.changes()); n != c.taken {

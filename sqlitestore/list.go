@@ -16,10 +16,12 @@ import (
 // record returns the record of a task as it was recorded last, nil if there is none. Of one that can't be read it returns what can.
 func (c *conn) record(seq int64) (*driver.Record, error) {
 	var rec *driver.Record
+	from := c.sumsFrom()
 	_, err := c.stmt("record").ints(seq).row(func(s *sqlite.Stmt) error {
 		r := scanRow(s)
 		rec = r.record(s.ColumnText(colRecord), s.ColumnText(colRecord+1))
 		rec.Worker = s.ColumnText(colRecord + 2)
+		rec.Damaged = r.damagedParts(s, from)
 		if r.hasStarted {
 			rec.Attempts = driver.AppendAttempt(rec.Attempts, driver.Attempt{Number: rec.Attempt, Outcome: driver.Complete, Worker: rec.Worker,
 				Host: s.ColumnText(colRecord + 3), Build: s.ColumnText(colRecord + 4), Started: timeOf(r.started), Ended: rec.EndedAt})

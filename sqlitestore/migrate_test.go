@@ -29,7 +29,8 @@ func schemaOf(t *testing.T, path string, script string) map[string]string {
 	all := make(map[string]string)
 	space, comment := regexp.MustCompile(`\s+`), regexp.MustCompile(`--[^\n]*`)
 	err = sqlitex.ExecuteTransient(db, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
-		all[s.ColumnText(0)] = strings.TrimSpace(space.ReplaceAllString(comment.ReplaceAllString(s.ColumnText(1), ""), " "))
+		text := strings.TrimSpace(space.ReplaceAllString(comment.ReplaceAllString(s.ColumnText(1), ""), " "))
+		all[s.ColumnText(0)] = strings.NewReplacer(" ,", ",", " )", ")").Replace(text) // columns that were added stand differently
 		return nil
 	}})
 	must(t, err)

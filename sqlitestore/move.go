@@ -125,15 +125,21 @@ func (t *tx) linkEnded(r *row) error {
 	}
 	st.text(string(r.standing.state())).optText(r.reason).optText(r.encoding)
 	if len(r.result) > 0 {
-		return st.blob(r.result).exec()
+		st.blob(r.result)
+	} else {
+		st.null()
 	}
-	return st.null().exec()
+	started := int64(null)
+	if r.hasStarted {
+		started = r.started
+	}
+	return st.ints(endedSum(r, q.no, r.lane.no, 1, started)).exec()
 }
 
 func (t *tx) saveMeta(r *row) error {
 	r.hasMeta = true
 	return t.stmt("meta_save").ints(r.seq, r.due, r.ord, r.attempt, r.crashes, r.token, flag(r.settled), r.worker, r.claimedAt).
-		text(string(r.standing.state())).optText(r.history).exec()
+		text(string(r.standing.state())).optText(r.history).ints(metaSum(r)).exec()
 }
 
 func flag(on bool) int64 {

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
@@ -62,6 +63,30 @@ func (t *tx) mend(d *defect) error {
 			return err
 		}
 		return t.move(r, discarded, driver.ReasonUndecodable)
+	}
+	return t.mendPart(d)
+}
+
+// mendPart does what can be done about a part that does not match its checksum. What is known of an end stays, and stays
+// marked: nothing tells what was right.
+func (t *tx) mendPart(d *defect) error {
+	r, err := t.load(d.seq)
+	if err != nil || r == nil {
+		return err
+	}
+	switch driver.Part(strings.TrimPrefix(d.Kind, "damaged-")) {
+	case driver.PartAttempts: // better a count that may be wrong than a task that is lost
+		if r.standing == active || r.standing.ended() {
+			return nil
+		}
+		return t.saveMeta(r)
+	case driver.PartClaim:
+		if r.standing != active {
+			return nil
+		}
+		return t.release(r)
+	case driver.PartReport:
+		return t.stmt("report_delete").ints(d.seq).exec()
 	}
 	return nil // a counter
 }

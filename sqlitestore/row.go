@@ -43,11 +43,10 @@ type row struct {
 
 // Columns of the statements work and record.
 const (
-	colTask   = 0
-	colMeta   = 13
-	colHeld   = 23
-	colEnded  = 28
-	colRecord = 41
+	colTask  = 0
+	colMeta  = 13
+	colHeld  = 23
+	colEnded = 28
 )
 
 func scanRow(s *sqlite.Stmt) *row {
@@ -104,6 +103,20 @@ func (r *row) scanEnded(s *sqlite.Stmt) {
 func (t *tx) load(seq int64) (*row, error) {
 	var r *row
 	_, err := t.stmt("work").ints(seq).row(func(s *sqlite.Stmt) error {
+		r = scanRow(s)
+		return nil
+	})
+	if err != nil || r == nil {
+		return nil, err
+	}
+	r.lane, err = t.laneNo(r.laneNo)
+	return r, err
+}
+
+// loadWhole is load with the payload and the result.
+func (t *tx) loadWhole(seq int64) (*row, error) {
+	var r *row
+	_, err := t.stmt("record").ints(seq).row(func(s *sqlite.Stmt) error {
 		r = scanRow(s)
 		return nil
 	})

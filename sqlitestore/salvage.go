@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -151,6 +152,12 @@ func (v *salvager) task(seq int64) error {
 	return v.yield(r)
 }
 
+// ownSound compares the checksum of a task's own row. One of a time before they covered all of it is taken as it is.
+func ownSound(s *sqlite.Stmt, seq, content int64) bool {
+	return taskSound(s.ColumnInt64(4), content, math.MaxInt64, seq, s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3), nullable(s, 7), s.ColumnInt64(8),
+		s.ColumnText(9), s.ColumnText(10))
+}
+
 // own reads a task's own record, and reports whether it is the one that was written.
 func (v *salvager) own(seq int64) (r *driver.Record, sound bool, err error) {
 	var lane int64
@@ -158,7 +165,7 @@ func (v *salvager) own(seq int64) (r *driver.Record, sound bool, err error) {
 		packed, envelope, payload := columnBytes(s, 0), columnBytes(s, 5), columnBytes(s, 6)
 		lane = s.ColumnInt64(1)
 		r = &driver.Record{EnqueuedAt: timeOf(s.ColumnInt64(3))}
-		sound = s.ColumnInt64(4) == checksum(packed, envelope, payload) && driver.DecodeEnvelope(envelope, &r.Task) == nil
+		sound = ownSound(s, seq, checksum(packed, envelope, payload)) && driver.DecodeEnvelope(envelope, &r.Task) == nil
 		r.ID, r.Priority, r.Payload = driver.UnpackID(packed), int(s.ColumnInt64(2)), payload
 		return nil
 	})

@@ -69,13 +69,17 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 		return false, err // lost, to be cancelled, or not plain
 	}
 	size := h.size + int64(len(item.Result))
+	started := t.now - int64(item.Ran/time.Millisecond)
 	st := t.stmt("ended_insert").ints(h.seq, l.queue.no, l.no, t.st.nextSeq, t.now, size, h.token, 1, h.workerNo, h.claimedAt, h.attempt, flag(h.extra),
-		t.now-int64(item.Ran/time.Millisecond)).text(string(driver.Completed)).null().optText(string(item.ResultEncoding))
+		started).text(string(driver.Completed)).null().optText(string(item.ResultEncoding))
 	if len(item.Result) > 0 {
 		st.blob(item.Result)
 	} else {
 		st.null()
 	}
+	end := row{seq: h.seq, endOrd: t.st.nextSeq, endedAt: t.now, kept: size, token: h.token, settled: true, worker: h.workerNo, claimedAt: h.claimedAt,
+		attempt: h.attempt, standing: completed, encoding: string(item.ResultEncoding), result: item.Result}
+	st.ints(endedSum(&end, l.queue.no, l.no, flag(h.extra), started))
 	if err := st.exec(); err != nil {
 		return false, err
 	}
@@ -194,7 +198,7 @@ func (t *tx) report(worker string, item *driver.Report) error {
 		return err
 	}
 	t.event(driver.EventProgress, r.lane, r.id, worker)
-	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).exec()
+	return t.stmt("report_save").ints(r.seq).optText(progress).optText(logs).ints(reportSum(r.seq, progress, logs)).exec()
 }
 
 func decodeLogs(text string) []driver.LogLine {

@@ -24,8 +24,15 @@ const (
 	none standing = -1 // not in the store
 )
 
-func (s standing) state() driver.State { return driver.States[s] }
-func (s standing) ended() bool         { return s >= completed }
+func (s standing) ended() bool { return s >= completed }
+
+// state is the state's name, "" for one that is damaged.
+func (s standing) state() driver.State {
+	if s < 0 {
+		return ""
+	}
+	return driver.States[s]
+}
 
 func standingOf(state string) standing {
 	return standing(slices.Index(driver.States, driver.State(state)))

@@ -50,12 +50,12 @@ func (t *tx) keepAuthor(w *worker) error {
 	})
 	for i := 0; err == nil && i < len(seqs); i++ {
 		var r *row
-		if r, err = t.load(seqs[i]); err != nil || r == nil {
+		if r, err = t.loadWhole(seqs[i]); err != nil || r == nil {
 			continue
 		}
 		r.noteCompletion(w)
 		if err = t.saveMeta(r); err == nil {
-			err = t.stmt("ended_noted").ints(r.seq).exec()
+			err = t.stmt("ended_noted").ints(r.seq, endedSum(r, r.lane.queue.no, r.lane.no, 1, null)).exec()
 		}
 	}
 	return err

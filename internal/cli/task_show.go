@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/plainjson"
 )
 
@@ -29,6 +30,7 @@ func taskText(d *taskDetail, term terminal) string {
 	if d.Obstacle != nil {
 		field("waits", visible(d.Obstacle.Text))
 	}
+	field("DAMAGED", damageText(t.Damaged))
 	field("priority", fmt.Sprint(t.Priority))
 	field("attempt", fmt.Sprintf("%d of %d", t.Attempt, t.MaxAttempts))
 	if t.Crashes > 0 {
@@ -51,6 +53,18 @@ func taskText(d *taskDetail, term terminal) string {
 	field("result", resultText(t))
 	describeAttempts(&b.Builder, term, t)
 	return b.String()
+}
+
+// damageText tells which parts of a task can't be trusted.
+func damageText(parts []driver.Part) string {
+	if len(parts) == 0 {
+		return ""
+	}
+	words := make([]string, len(parts))
+	for i, p := range parts {
+		words[i] = string(p)
+	}
+	return "what is stored of its " + strings.Join(words, ", ") + " does not match its checksum: below is what can be read"
 }
 
 func reasonText(t *waggle.TaskInfo) string {

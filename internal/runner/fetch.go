@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/logkey"
 )
 
 // maxFetch is how many claims one call asks for at most.
@@ -154,6 +155,9 @@ func (f *fetcher) fetch(idle context.Context, order []string, n int, wait time.D
 			claimed[res.Claims[i].Queue]++
 		}
 		f.shares.took(order, claimed)
+	}
+	for _, id := range res.Undecodable {
+		cfg.Logger.Error("a task was discarded: what is stored of it can't be read", logkey.TaskID, id)
 	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)

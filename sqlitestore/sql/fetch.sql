@@ -1,14 +1,14 @@
 -- Claims, and what a Fetch tidies up before them.
 
 -- name: claim_rows
-SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes
+SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes, t.born, t.at
 FROM ready r LEFT JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
 WHERE r.lane = ? ORDER BY r.prio, r.ord LIMIT ?
 
 -- name: claim_hold
 -- What was claimed is the front of the lane, up to and with one place.
-INSERT INTO held (seq, worker, token, lane, prio, ord, claimed_at, cancel, reported)
-SELECT seq, ?4, ?5, lane, prio, ord, ?6, 0, 0 FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)
+INSERT INTO held (seq, worker, token, lane, prio, ord, claimed_at, cancel, reported, sum)
+SELECT seq, ?4, ?5, lane, prio, ord, ?6, 0, 0, ?7 + seq * 3 + ord * 5 + prio * 7 FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)
 
 -- name: claim_take
 DELETE FROM ready WHERE lane = ?1 AND (prio, ord) <= (?2, ?3)

@@ -4,7 +4,7 @@
 SELECT seq FROM task NOT INDEXED WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?
 
 -- name: salvage_task
-SELECT id, lane, prio, enqueued_at, sum, envelope, payload FROM task NOT INDEXED WHERE seq = ?
+SELECT id, lane, prio, enqueued_at, sum, envelope, payload, at, expires, born, uniq FROM task NOT INDEXED WHERE seq = ?
 
 -- name: salvage_lane
 SELECT q.name, l.type FROM lane l NOT INDEXED JOIN queue q NOT INDEXED ON q.no = l.queue WHERE l.no = ?

@@ -13,7 +13,8 @@ CREATE TABLE store (
 	next_token   INTEGER NOT NULL, -- of claims
 	next_event   INTEGER NOT NULL,
 	event_bytes  INTEGER NOT NULL,
-	next_worker  INTEGER NOT NULL
+	next_worker  INTEGER NOT NULL,
+	sums_from    INTEGER NOT NULL DEFAULT 1 -- tasks before this seq may have rows without a sum
 ) STRICT;
 
 CREATE TABLE queue (
@@ -60,7 +61,7 @@ CREATE TABLE task (
 	enqueued_at  INTEGER NOT NULL,
 	at           INTEGER,              -- when it was due; NULL: enqueued_at
 	expires      INTEGER,
-	sum          INTEGER NOT NULL,     -- CRC-32C of id, envelope and payload
+	sum          INTEGER NOT NULL,     -- 2^32 + CRC-32C of the row; before 2^32: of id, envelope and payload
 	envelope     BLOB NOT NULL,        -- driver.AppendEnvelope
 	payload      BLOB NOT NULL
 ) STRICT;
@@ -102,7 +103,8 @@ CREATE TABLE held (
 	ord         INTEGER NOT NULL, -- where it stood in line, for when it is given back
 	claimed_at  INTEGER NOT NULL,
 	cancel      INTEGER NOT NULL, -- 1: cancellation was asked for, 2: and the worker told
-	reported    INTEGER NOT NULL  -- 1: it has a row in report
+	reported    INTEGER NOT NULL, -- 1: it has a row in report
+	sum         INTEGER           -- of the row: heldSum
 ) STRICT;
 CREATE INDEX held_cancel ON held (worker) WHERE cancel > 0;
 
@@ -123,7 +125,8 @@ CREATE TABLE ended (
 	extra       INTEGER NOT NULL, -- 0: it has no rows in meta and report
 	started     INTEGER,          -- of an attempt that completed it and is not in meta.history
 	encoding    TEXT,             -- of the result
-	result      BLOB
+	result      BLOB,
+	sum         INTEGER           -- of the row: endedSum
 ) STRICT;
 CREATE INDEX ended_kept ON ended (queue, state, ord);
 
@@ -138,13 +141,15 @@ CREATE TABLE meta (
 	settled     INTEGER NOT NULL, -- 1: that claim ended by a settlement
 	worker      INTEGER NOT NULL,
 	claimed_at  INTEGER NOT NULL,
-	history     TEXT              -- JSON list of driver.Attempt
+	history     TEXT,             -- JSON list of driver.Attempt
+	sum         INTEGER           -- of the row: metaSum
 ) STRICT;
 
 CREATE TABLE report (
 	seq       INTEGER PRIMARY KEY,
 	progress  TEXT, -- JSON of driver.Progress
-	logs      TEXT  -- JSON list of driver.LogLine
+	logs      TEXT, -- JSON list of driver.LogLine
+	sum       INTEGER -- of the row: reportSum
 ) STRICT;
 
 CREATE TABLE uniq (

@@ -76,6 +76,9 @@ PRAGMA user_version
 -- name: incarnation
 SELECT incarnation FROM store
 
+-- name: sums_from
+SELECT sums_from FROM store
+
 -- name: store_event
 SELECT incarnation, next_event FROM store
 

@@ -15,7 +15,8 @@ DELETE FROM task WHERE seq = ?
 SELECT t.seq, t.id, t.lane, t.prio, t.born, t.uniq, t.enqueued_at, t.at, t.expires, t.sum, t.envelope, NULL, length(t.payload),
 	m.state, m.at, m.ord, m.attempt, m.crashes, m.token, m.settled, m.worker, m.claimed_at, m.history,
 	h.worker, h.token, h.ord, h.claimed_at, h.cancel,
-	e.state, e.ord, e.ended_at, e.bytes, e.reason, e.token, e.settled, e.worker, e.claimed_at, e.attempt, e.started, e.encoding, NULL
+	e.state, e.ord, e.ended_at, e.bytes, e.reason, e.token, e.settled, e.worker, e.claimed_at, e.attempt, e.started, e.encoding, NULL,
+	t.born, t.at, m.sum, h.lane, h.prio, h.reported, h.sum, e.queue, e.lane, e.extra, e.started, e.sum
 FROM task t LEFT JOIN meta m ON m.seq = t.seq LEFT JOIN held h ON h.seq = t.seq LEFT JOIN ended e ON e.seq = t.seq
 WHERE t.seq = ?
 
@@ -24,7 +25,8 @@ SELECT t.seq, t.id, t.lane, t.prio, t.born, t.uniq, t.enqueued_at, t.at, t.expir
 	m.state, m.at, m.ord, m.attempt, m.crashes, m.token, m.settled, m.worker, m.claimed_at, m.history,
 	h.worker, h.token, h.ord, h.claimed_at, h.cancel,
 	e.state, e.ord, e.ended_at, e.bytes, e.reason, e.token, e.settled, e.worker, e.claimed_at, e.attempt, e.started, e.encoding, e.result,
-	q.name, l.type, w.id, w.host, w.build, r.progress, r.logs
+	t.born, t.at, m.sum, h.lane, h.prio, h.reported, h.sum, e.queue, e.lane, e.extra, e.started, e.sum,
+	q.name, l.type, w.id, w.host, w.build, r.progress, r.logs, r.seq, r.sum
 FROM task t LEFT JOIN meta m ON m.seq = t.seq LEFT JOIN held h ON h.seq = t.seq LEFT JOIN ended e ON e.seq = t.seq
 	LEFT JOIN lane l ON l.no = t.lane LEFT JOIN queue q ON q.no = l.queue
 	LEFT JOIN worker w ON w.no = coalesce(h.worker, e.worker, m.worker) LEFT JOIN report r ON r.seq = t.seq
@@ -68,24 +70,24 @@ DELETE FROM held WHERE seq = ?
 DELETE FROM held WHERE seq = ? AND token = ? AND cancel = 0 AND reported = 0
 
 -- name: held_cancel
-UPDATE held SET cancel = 1 WHERE seq = ?
+UPDATE held SET cancel = 1, sum = sum + (1 - cancel) * 1099511627776 WHERE seq = ?
 
 -- name: held_reported
-UPDATE held SET reported = 1 WHERE seq = ?
+UPDATE held SET reported = 1, sum = sum + (1 - reported) * 4398046511104 WHERE seq = ?
 
 -- name: ended_insert
-INSERT INTO ended (seq, queue, lane, ord, ended_at, bytes, token, settled, worker, claimed_at, attempt, extra, started, state, reason, encoding, result)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO ended (seq, queue, lane, ord, ended_at, bytes, token, settled, worker, claimed_at, attempt, extra, started, state, reason, encoding, result, sum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: ended_delete
 DELETE FROM ended WHERE seq = ?
 
 -- name: meta_save
-INSERT INTO meta (seq, at, ord, attempt, crashes, token, settled, worker, claimed_at, state, history)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO meta (seq, at, ord, attempt, crashes, token, settled, worker, claimed_at, state, history, sum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (seq) DO UPDATE SET at = excluded.at, ord = excluded.ord, attempt = excluded.attempt, crashes = excluded.crashes,
 	token = excluded.token, settled = excluded.settled, worker = excluded.worker, claimed_at = excluded.claimed_at,
-	state = excluded.state, history = excluded.history
+	state = excluded.state, history = excluded.history, sum = excluded.sum
 
 -- name: meta_delete
 DELETE FROM meta WHERE seq = ?
@@ -94,8 +96,8 @@ DELETE FROM meta WHERE seq = ?
 SELECT progress, logs FROM report WHERE seq = ?
 
 -- name: report_save
-INSERT INTO report (seq, progress, logs) VALUES (?, ?, ?)
-ON CONFLICT (seq) DO UPDATE SET progress = excluded.progress, logs = excluded.logs
+INSERT INTO report (seq, progress, logs, sum) VALUES (?, ?, ?, ?)
+ON CONFLICT (seq) DO UPDATE SET progress = excluded.progress, logs = excluded.logs, sum = excluded.sum
 
 -- name: report_delete
 DELETE FROM report WHERE seq = ?

@@ -36,7 +36,7 @@ SELECT count(*) FROM held h WHERE h.worker = (SELECT no FROM worker WHERE id = ?
 SELECT t.id, h.token, h.cancel FROM held h JOIN task t ON t.seq = h.seq WHERE h.worker = ? AND h.cancel > 0 ORDER BY t.id
 
 -- name: cancel_told
-UPDATE held SET cancel = 2 WHERE worker = ? AND cancel = 1 AND cancel > 0
+UPDATE held SET cancel = 2, sum = sum + 1099511627776 WHERE worker = ? AND cancel = 1 AND cancel > 0
 
 -- name: worker_id
 SELECT id FROM worker WHERE no = ?
@@ -48,4 +48,4 @@ SELECT id, life, host, build FROM worker WHERE no = ?
 SELECT seq FROM ended WHERE worker = ? AND started IS NOT NULL
 
 -- name: ended_noted
-UPDATE ended SET started = NULL, extra = 1 WHERE seq = ?
+UPDATE ended SET started = NULL, extra = 1, sum = ?2 WHERE seq = ?1

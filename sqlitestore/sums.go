@@ -1,0 +1,151 @@
+package sqlitestore
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"math"
+
+	"github.com/waggleq/waggle/driver"
+	"zombiezen.com/go/sqlite"
+)
+
+// Every row that belongs to a task has a checksum of its own, which is made of the values that are written and compared
+// with those that are read: SQLite does not notice a bit that changed on the disk. What does not match is marked in the
+// task's record, and found by Audit.
+
+// null stands for NULL in a checksum.
+const null = math.MinInt64
+
+// nullable is an integer column for a checksum.
+func nullable(s *sqlite.Stmt, col int) int64 {
+	if s.ColumnIsNull(col) {
+		return null
+	}
+	return s.ColumnInt64(col)
+}
+
+// sumInts begins a checksum.
+func sumInts(from uint32, values ...int64) uint32 {
+	var b [16 * 8]byte
+	for i, v := range values {
+		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+	}
+	return crc32.Update(from, castagnoli, b[:8*len(values)])
+}
+
+// sumText goes on with texts, each with its length.
+func sumText(from uint32, values ...string) uint32 {
+	var b [256]byte
+	for _, v := range values {
+		if len(v) < len(b) {
+			b[0] = byte(len(v))
+			from = crc32.Update(from, castagnoli, b[:1+copy(b[1:], v)])
+			continue
+		}
+		from = crc32.Update(sumInts(from, int64(len(v))), castagnoli, []byte(v))
+	}
+	return from
+}
+
+// newSum is set in the checksums of tasks that cover the whole row.
+const newSum = 1 << 32
+
+// taskSum is the checksum of a row of task; content is that of its blobs.
+func taskSum(content, seq, lane, prio, enqueuedAt, at, expires int64, born, uniq string) int64 {
+	return newSum | int64(sumText(sumInts(uint32(content), seq, lane, prio, enqueuedAt, at, expires), born, uniq))
+}
+
+// heldSum is the checksum of a row of held. It grows evenly with what differs between the rows of one claim and with what
+// is changed later, so that SQL can make it of claimSum.
+func heldSum(claim, seq, ord, prio, cancel, reported int64) int64 {
+	return claim + seq*3 + ord*5 + prio*7 + cancel<<40 + reported<<42
+}
+
+func claimSum(lane, worker, token, claimedAt int64) int64 {
+	return int64(sumInts(0, lane, worker, token, claimedAt))
+}
+
+func endedSum(r *row, queue, lane, extra, started int64) int64 {
+	sum := sumInts(0, r.seq, queue, lane, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt, extra, started)
+	sum = sumText(sum, string(r.standing.state()), r.reason, r.encoding)
+	return int64(crc32.Update(sum, castagnoli, r.result))
+}
+
+func metaSum(r *row) int64 {
+	sum := sumInts(0, r.seq, r.due, r.ord, r.attempt, r.crashes, r.token, flag(r.settled), r.worker, r.claimedAt)
+	return int64(sumText(sum, string(r.standing.state()), r.history))
+}
+
+func reportSum(seq int64, progress, logs string) int64 {
+	return int64(sumText(sumInts(0, seq), progress, logs))
+}
+
+// sumsFrom is the seq from which on every task's rows have checksums.
+func (c *conn) sumsFrom() int64 {
+	if c.sumFloor == 0 {
+		floor, err := c.stmt("sums_from").one()
+		if err != nil {
+			return 1 // the table is damaged: nothing is taken for granted
+		}
+		c.sumFloor = max(floor, 1)
+	}
+	return c.sumFloor
+}
+
+// sound compares a checksum; a row of a time before them has none.
+func sound(s *sqlite.Stmt, col int, seq, from, sum int64) bool {
+	if s.ColumnIsNull(col) {
+		return seq < from
+	}
+	return s.ColumnInt64(col) == sum
+}
+
+// taskSound compares the checksum of a task's own row, whose content is known.
+func taskSound(sum, content, from, seq, lane, prio, enqueuedAt, at, expires int64, born, uniq string) bool {
+	if sum < newSum {
+		return seq < from && sum == content
+	}
+	return sum == taskSum(content, seq, lane, prio, enqueuedAt, at, expires, born, uniq)
+}
+
+// isFlag reports whether a column is 0 or 1.
+func isFlag(s *sqlite.Stmt, col int) bool { return uint64(s.ColumnInt64(col)) <= 1 }
+
+// The columns of the statements work and record that only checksums need.
+const (
+	colSums   = 41
+	colRecord = colSums + 12
+)
+
+// damagedParts returns the parts of a task whose rows do not match their checksums, from the statement record.
+func (r *row) damagedParts(s *sqlite.Stmt, from int64) []driver.Part {
+	var parts []driver.Part
+	add := func(ok bool, part driver.Part) {
+		if !ok {
+			parts = append(parts, part)
+		}
+	}
+	content := checksum(r.packed, r.envelope, r.payload)
+	add(taskSound(r.sum, content, from, r.seq, r.laneNo, r.prio, r.enqueuedAt, nullable(s, colSums+1), r.expires, s.ColumnText(colSums), r.uniq) &&
+		driver.DecodeEnvelope(r.envelope, new(driver.Task)) == nil, driver.PartTask)
+	if !s.ColumnIsNull(colMeta) {
+		m := &row{seq: r.seq}
+		m.scanMeta(s)
+		add(m.standing >= 0 && isFlag(s, colMeta+6) && sound(s, colSums+2, r.seq, from, metaSum(m)), driver.PartAttempts)
+	}
+	if !s.ColumnIsNull(colHeld) {
+		claim := claimSum(s.ColumnInt64(colSums+3), s.ColumnInt64(colHeld), s.ColumnInt64(colHeld+1), s.ColumnInt64(colHeld+3))
+		sum := heldSum(claim, r.seq, s.ColumnInt64(colHeld+2), s.ColumnInt64(colSums+4), s.ColumnInt64(colHeld+4), s.ColumnInt64(colSums+5))
+		add(uint64(s.ColumnInt64(colHeld+4)) <= 2 && isFlag(s, colSums+5) && sound(s, colSums+6, r.seq, from, sum), driver.PartClaim)
+	}
+	if !s.ColumnIsNull(colEnded) {
+		e := &row{seq: r.seq}
+		e.scanEnded(s)
+		add(e.standing >= 0 && isFlag(s, colEnded+6) && sound(s, colSums+11, r.seq, from,
+			endedSum(e, s.ColumnInt64(colSums+7), s.ColumnInt64(colSums+8), s.ColumnInt64(colSums+9), nullable(s, colSums+10))), driver.PartEnd)
+	}
+	if !s.ColumnIsNull(colRecord + 7) {
+		add(sound(s, colRecord+8, r.seq, from, reportSum(s.ColumnInt64(colRecord+7), s.ColumnText(colRecord+5), s.ColumnText(colRecord+6))), driver.PartReport)
+	}
+	return parts
+}
