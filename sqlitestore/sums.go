@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
+	"sync"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
@@ -24,27 +25,26 @@ func nullable(s *sqlite.Stmt, col int) int64 {
 	return s.ColumnInt64(col)
 }
 
-// sumInts begins a checksum.
-func sumInts(from uint32, values ...int64) uint32 {
-	var b [16 * 8]byte
-	for i, v := range values {
-		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
-	}
-	return crc32.Update(from, castagnoli, b[:8*len(values)])
-}
+// sumBuffers keep the checksums from allocating: what they are made of is put together first.
+var sumBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// sumText goes on with texts, each with its length.
-func sumText(from uint32, values ...string) uint32 {
-	var b [256]byte
-	for _, v := range values {
-		if len(v) < len(b) {
-			b[0] = byte(len(v))
-			from = crc32.Update(from, castagnoli, b[:1+copy(b[1:], v)])
-			continue
-		}
-		from = crc32.Update(sumInts(from, int64(len(v))), castagnoli, []byte(v))
+// sumRow is the checksum of integers and of texts, each with its length.
+func sumRow(from uint32, ints []int64, texts ...string) uint32 {
+	buf := sumBuffers.Get().(*[]byte)
+	b := (*buf)[:0]
+	for _, v := range ints {
+		b = binary.LittleEndian.AppendUint64(b, uint64(v))
 	}
-	return from
+	for _, v := range texts {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(v)))
+		b = append(b, v...)
+	}
+	sum := crc32.Update(from, castagnoli, b)
+	if cap(b) <= 64<<10 {
+		*buf = b
+	}
+	sumBuffers.Put(buf)
+	return sum
 }
 
 // newSum is set in the checksums of tasks that cover the whole row.
@@ -52,7 +52,7 @@ const newSum = 1 << 32
 
 // taskSum is the checksum of a row of task; content is that of its blobs.
 func taskSum(content, seq, lane, prio, enqueuedAt, at, expires int64, born, uniq string) int64 {
-	return newSum | int64(sumText(sumInts(uint32(content), seq, lane, prio, enqueuedAt, at, expires), born, uniq))
+	return newSum | int64(sumRow(uint32(content), []int64{seq, lane, prio, enqueuedAt, at, expires}, born, uniq))
 }
 
 // heldSum is the checksum of a row of held. It grows evenly with what differs between the rows of one claim and with what
@@ -62,22 +62,22 @@ func heldSum(claim, seq, ord, prio, cancel, reported int64) int64 {
 }
 
 func claimSum(lane, worker, token, claimedAt int64) int64 {
-	return int64(sumInts(0, lane, worker, token, claimedAt))
+	return int64(sumRow(0, []int64{lane, worker, token, claimedAt}))
 }
 
 func endedSum(r *row, queue, lane, extra, started int64) int64 {
-	sum := sumInts(0, r.seq, queue, lane, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt, extra, started)
-	sum = sumText(sum, string(r.standing.state()), r.reason, r.encoding)
+	sum := sumRow(0, []int64{r.seq, queue, lane, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt, extra, started},
+		string(r.standing.state()), r.reason, r.encoding)
 	return int64(crc32.Update(sum, castagnoli, r.result))
 }
 
 func metaSum(r *row) int64 {
-	sum := sumInts(0, r.seq, r.due, r.ord, r.attempt, r.crashes, r.token, flag(r.settled), r.worker, r.claimedAt)
-	return int64(sumText(sum, string(r.standing.state()), r.history))
+	return int64(sumRow(0, []int64{r.seq, r.due, r.ord, r.attempt, r.crashes, r.token, flag(r.settled), r.worker, r.claimedAt},
+		string(r.standing.state()), r.history))
 }
 
 func reportSum(seq int64, progress, logs string) int64 {
-	return int64(sumText(sumInts(0, seq), progress, logs))
+	return int64(sumRow(0, []int64{seq}, progress, logs))
 }
 
 // sumsFrom is the seq from which on every task's rows have checksums.
