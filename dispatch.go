@@ -106,12 +106,24 @@ func (d *dispatcher) fault(t *Task, text, stack string, delay func() time.Durati
 }
 
 // tell logs how an attempt ended that did not complete the task. A failing handler is no trouble of Waggle's: Info.
+//
+// The end of a task in failure is Warn, and so is a panic.
 func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
+	level, outcome := slog.LevelInfo, string(st.Outcome)
+	if t.lastFailure(st.Outcome) {
+		level, outcome = slog.LevelWarn, string(driver.Discarded)
+	}
+	if st.Stack != "" {
+		level = slog.LevelWarn
+	}
 	attrs := []slog.Attr{
 		slog.String(logkey.TaskID, t.ID), slog.String(logkey.TaskType, t.Type), slog.String(logkey.Queue, t.Queue),
-		slog.Int(logkey.Attempt, t.Attempt), slog.String(logkey.Outcome, string(st.Outcome)),
+		slog.Int(logkey.Attempt, t.Attempt), slog.String(logkey.Outcome, outcome),
 	}
-	if st.Delay > 0 {
+	if t.lastFailure(st.Outcome) {
+		attrs = append(attrs, slog.String(logkey.Reason, string(driver.ReasonAttempts)))
+	}
+	if st.Delay > 0 && outcome != string(driver.Discarded) {
 		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay))
 	}
 	if st.Error != "" {
@@ -120,5 +132,10 @@ func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
 	if st.Stack != "" {
 		attrs = append(attrs, slog.String(logkey.Stack, driver.CutText(st.Stack, driver.MaxErrorBytes)))
 	}
-	d.logger.LogAttrs(context.Background(), slog.LevelInfo, "task did not complete", attrs...)
+	d.logger.LogAttrs(context.Background(), level, "task did not complete", attrs...)
+}
+
+// lastFailure reports whether an outcome is the failure that leaves a task no attempt.
+func (t *Task) lastFailure(o driver.Outcome) bool {
+	return o == driver.Retry && t.Attempt >= t.MaxAttempts
 }

@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // times without a zone are read in the machine's, also where it has no zone data
 
 	"github.com/waggleq/waggle/internal/cli"
 )

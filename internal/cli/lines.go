@@ -67,6 +67,9 @@ func (l *lineReader) read() (tooLong bool, err error) {
 		}
 	}
 	l.n++
+	if l.n == 1 {
+		l.line = bytes.TrimPrefix(l.line, []byte("\uFEFF")) // a byte order mark is no part of the text
+	}
 	if line, ended := bytes.CutSuffix(l.line, []byte("\n")); ended {
 		l.line = bytes.TrimSuffix(line, []byte("\r"))
 	}

@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,8 +127,25 @@ func (m *moment) String() string {
 }
 
 func (m *moment) Set(s string) (err error) {
-	*m.value, err = parseTime(s, time.Local)
-	return err
+	if *m.value, err = parseTime(s, time.Local); err != nil {
+		return err
+	}
+	if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
+		return checkZone(os.Getenv("TZ"))
+	}
+	return nil
+}
+
+// checkZone refuses a TZ that Go takes for UTC because it can't load it: a time would be off by hours without a word.
+func checkZone(tz string) error {
+	name := strings.TrimPrefix(tz, ":")
+	if name == "" || filepath.IsAbs(name) {
+		return nil
+	}
+	if _, err := time.LoadLocation(name); err != nil {
+		return fmt.Errorf("the zone of this machine, TZ=%q, can't be loaded: correct TZ, or write the time with its offset, like 2030-12-31T08:00:00Z", tz)
+	}
+	return nil
 }
 
 // parseTime reads a point in time; one without an offset is in zone.

@@ -104,7 +104,7 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 		return err
 	}
 	defer store.Close()
-	h := &execHandler{command: command, store: a.store}
+	h := &execHandler{command: command, store: a.store, say: a.say}
 	opts, abort := a.workerOptions(f, h), make(chan struct{})
 	opts.Abort = abort
 	worker, err := waggle.NewWorker(store, opts)
@@ -127,6 +127,9 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	a.say("waggle: %s", h.summary())
 	if err == nil && context.Cause(ctx) == errInterrupted {
 		return errInterrupted
+	}
+	if n := int(h.discarded.Load()); err == nil && f.untilEmpty && n > 0 {
+		return partlyf("%s: `waggle task list --state discarded` shows them", wasOrWere(n, "task")+" discarded")
 	}
 	return err
 }
@@ -196,7 +199,9 @@ func firstQueue(queues []waggle.Queue) string {
 // execHandler runs the command for each task, and counts how that went.
 type execHandler struct {
 	command                                 *execwork.Command
-	store                                   string // --store
+	store                                   string       // --store
+	unstarted                               atomic.Int64 // commands in a row that did not start
+	say                                     func(format string, args ...any)
 	completed, discarded, failed, givenBack atomic.Int64
 }
 
@@ -210,22 +215,53 @@ func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
 	case errors.Is(err, execwork.ErrDiscard):
 		h.discarded.Add(1)
 		return waggle.Discard(err)
+	case errors.Is(err, execwork.ErrNotStarted):
+		h.givenBack.Add(1)
+		return h.pause(ctx, err)
 	case errors.Is(err, waggle.ErrShutdown) || errors.Is(err, waggle.ErrLeaseLost):
 		h.givenBack.Add(1)
 		return err
 	case err != nil:
-		h.failed.Add(1)
-		return err
+		return h.fails(t, err)
 	}
+	h.unstarted.Store(0)
 	if out.Cut {
 		log.Warn(fmt.Sprintf("the output of %d bytes is too long for a result, which has its beginning only", out.Written))
 	}
 	if err := setResult(t, out); err != nil {
-		h.failed.Add(1)
-		return err
+		return h.fails(t, err)
 	}
 	h.completed.Add(1)
 	return nil
+}
+
+// The pauses of a worker whose command does not start: the first, and the longest. They double in between.
+const (
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+)
+
+// pause gives back a task whose command did not start: no attempt is spent, as it is not the task's fault. The slot pauses
+// before, longer each time, so that a worker that can't work does not go through its queues in vain.
+func (h *execHandler) pause(ctx context.Context, err error) error {
+	wait := min(firstPause<<min(h.unstarted.Add(1)-1, 10), longestPause)
+	h.say("waggle: %s: its task is given back, and this slot pauses for %s", visible(err.Error()), shortDuration(wait))
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return waggle.Snooze(0)
+}
+
+// fails counts a failed attempt, and the end of a task that has no other left.
+func (h *execHandler) fails(t *waggle.Task, err error) error {
+	h.failed.Add(1)
+	if t.Attempt >= t.MaxAttempts && !errors.Is(err, waggle.ErrCancelled) {
+		h.discarded.Add(1)
+	}
+	return err
 }
 
 func setResult(t *waggle.Task, out *execwork.Output) error {

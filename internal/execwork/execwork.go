@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -130,7 +131,17 @@ func (c *Command) Run(ctx context.Context, in *Input) (*Output, error) {
 	return outcome(ctx, end, stdout, stderr)
 }
 
-func notStarted(err error) error { return fmt.Errorf("the command did not start: %w", err) }
+// ErrNotStarted is wrapped by errors of commands that have not run, or were killed with what keeps them: it is not the
+// task's fault.
+var ErrNotStarted = errors.New("the command did not start")
+
+// notStarted is why a command did not start. Arguments that are too long are so at every attempt.
+func notStarted(err error) error {
+	if errors.Is(err, syscall.E2BIG) {
+		return fmt.Errorf("%w: the payload is too long for an argument: read it from standard input instead (%w)", ErrDiscard, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNotStarted, err)
+}
 
 // await waits for the end of a command, and stops it if ctx ends.
 func (c *Command) await(ctx context.Context, p process) (exit, error) {

@@ -348,3 +348,23 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
+
+// TestNotStarted tells what is not the task's fault from what no attempt can mend.
+func TestNotStarted(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := command(t, 0, program, "{}")
+	long := strconv.Quote(strings.Repeat("x", 1<<20))
+	if _, err := c.Run(t.Context(), &Input{Payload: []byte(long)}); !errors.Is(err, ErrDiscard) || errors.Is(err, ErrNotStarted) {
+		t.Errorf("a payload that is too long: %v", err)
+	}
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Run(t.Context(), &Input{Payload: []byte(`"x"`)}); !errors.Is(err, ErrNotStarted) {
+		t.Errorf("a program that is gone: %v", err)
+	}
+}

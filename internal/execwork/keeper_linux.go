@@ -26,7 +26,7 @@ import (
 const KeepCommand = "__keep"
 
 // errKeeper is why a command that ran is gone: its keeper is.
-var errKeeper = errors.New("the process that keeps this worker's commands has ended, and they with it")
+var errKeeper = fmt.Errorf("%w, or was killed: the process that keeps this worker's commands has ended", ErrNotStarted)
 
 // errNoProc says that there is no /proc to start a keeper from: commands are started without one.
 var errNoProc = errors.New("there is no /proc")

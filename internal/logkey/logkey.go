@@ -17,6 +17,7 @@ const (
 	Queue      = "queue"
 	Queues     = "queues"
 	Ran        = "ran"
+	Reason     = "reason"
 	Slots      = "slots"
 	Stack      = "stack"
 	TaskID     = "task"
