@@ -47,7 +47,8 @@ func (c *Client) Resume(ctx context.Context, queue string) error {
 	return c.setQueue(ctx, "resume", queue, QueuePatch{Paused: new(false), Draining: new(false)})
 }
 
-// SetRetention says how long ended tasks of a queue are kept.
+// SetRetention says how long ended tasks of a queue are kept. What is zero in r stays as it is; [KeepNone] keeps none.
+// [Client.BeyondRetention] tells before what would be removed.
 func (c *Client) SetRetention(ctx context.Context, queue string, r Retention) error {
 	return c.setQueue(ctx, "set retention of", queue, QueuePatch{Retention: &r})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
 )
 
 func TestOneTaskOperations(t *testing.T) {
@@ -153,7 +154,8 @@ func TestQueueAndSettings(t *testing.T) {
 		if _, err := e.client.Queue(t.Context(), "none"); !errors.Is(err, waggle.ErrNotFound) {
 			t.Errorf("Queue = %v", err)
 		}
-		keep := waggle.Retention{Completed: waggle.Keep{Count: 3, Age: time.Hour, Bytes: -1}}
+		keep := driver.DefaultRetention()
+		keep.Completed = waggle.Keep{Count: 3, Age: time.Hour, Bytes: -1}
 		if err := e.client.SetRetention(t.Context(), "q", keep); err != nil {
 			t.Fatal(err)
 		}
@@ -163,6 +165,14 @@ func TestQueueAndSettings(t *testing.T) {
 		}
 		if diff := cmp.Diff(keep, q.Config.Retention); diff != "" {
 			t.Error(diff)
+		}
+		// What is not named stays as it is: no dead letter goes because completed tasks are to stay longer.
+		if err := e.client.SetRetention(t.Context(), "q", waggle.Retention{Completed: waggle.Keep{Count: 4}}); err != nil {
+			t.Fatal(err)
+		}
+		keep.Completed.Count = 4
+		if q, err := e.client.Queue(t.Context(), "q"); err != nil || q.Config.Retention != keep {
+			t.Errorf("the retention is %+v, %v; want %+v", q.Config.Retention, err, keep)
 		}
 		if err := e.client.SetRetention(t.Context(), "q", waggle.Retention{Completed: waggle.Keep{Age: -1}}); !errors.Is(err, waggle.ErrInvalid) {
 			t.Errorf("a negative age: %v", err)

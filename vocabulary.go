@@ -78,6 +78,9 @@ const (
 	EncodingRaw  = driver.EncodingRaw
 )
 
+// KeepNone keeps no ended task: see [Keep].
+var KeepNone = driver.KeepNone
+
 // EventsFromNow makes [Client.Events] begin with what happens next.
 const EventsFromNow = driver.EventsFromNow
 

@@ -220,6 +220,9 @@ type Maintainer interface {
 	//   - [OpRun]: scheduled, retryable and pending tasks become available now.
 	//   - [OpDelete]: tasks in any state but active are removed.
 	//
+	// With a filter that names no states, OpRetry takes cancelled and discarded tasks only: what is done is not done again
+	// unless Completed is named.
+	//
 	// With ids: an id that does not exist is [ErrNotFound] in the result, a task in a state for which the operation is
 	// not defined is [ErrState]. With a filter such tasks are not matched.
 	Apply(ctx context.Context, c Change) (*ChangeResult, error)

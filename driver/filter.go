@@ -27,9 +27,15 @@ func (f *Filter) matchError(r *Record) bool {
 	if f.Error == "" {
 		return true
 	}
+	if r.State == Completed && !f.AnyError {
+		return false
+	}
 	for _, a := range slices.Backward(r.Attempts) {
-		if a.Error != "" {
-			return strings.Contains(a.Error, f.Error)
+		if a.Error != "" && strings.Contains(a.Error, f.Error) {
+			return true
+		}
+		if a.Error != "" && !f.AnyError {
+			return false
 		}
 	}
 	return false
@@ -41,6 +47,9 @@ func (f *Filter) Validate() error {
 		if !s.Valid() {
 			return Invalidf("unknown state %q: use %s", brief(s), joinStates(States))
 		}
+	}
+	if f.AnyError && f.Error == "" {
+		return Invalidf("any error is asked for, and no text of one")
 	}
 	for what, names := range map[string][]string{"task id": f.IDs, "queue": f.Queues, "task type": f.Types, "tag": f.Tags} {
 		for _, n := range names {
@@ -71,7 +80,8 @@ func CheckPage(p Page) (int, error) {
 	return p.Size, nil
 }
 
-// CheckChange returns [ErrInvalid] unless c is well formed, and its Max with the default.
+// CheckChange returns [ErrInvalid] unless c is well formed, and its Max with the default. It sets the states that OpRetry
+// takes where a filter names none.
 func CheckChange(c *Change) (int, error) {
 	if c.Op.From() == nil {
 		return 0, Invalidf("unknown operation %q: use cancel, retry, run or delete", brief(c.Op))
@@ -84,6 +94,9 @@ func CheckChange(c *Change) (int, error) {
 	}
 	if err := c.Filter.Validate(); err != nil {
 		return 0, err
+	}
+	if c.Op == OpRetry && len(c.Filter.States) == 0 {
+		c.Filter.States = []State{Cancelled, Discarded}
 	}
 	if c.Max == 0 {
 		return MaxApply, nil

@@ -1,17 +1,24 @@
 package driver
 
-import "time"
+import (
+	"cmp"
+	"encoding/json"
+	"time"
+)
 
 // Filter selects records; an empty field selects all. All that are set must match.
 type Filter struct {
-	IDs    []string  `json:"ids,omitzero"`
-	States []State   `json:"states,omitzero"`
-	Queues []string  `json:"queues,omitzero"`
-	Types  []string  `json:"types,omitzero"`
-	Tags   []string  `json:"tags,omitzero"`   // has all of them
-	Error  string    `json:"error,omitzero"`  // part of the text of the last error, case-sensitive
-	After  time.Time `json:"after,omitzero"`  // enqueued at or after
-	Before time.Time `json:"before,omitzero"` // enqueued before
+	IDs    []string `json:"ids,omitzero"`
+	States []State  `json:"states,omitzero"`
+	Queues []string `json:"queues,omitzero"`
+	Types  []string `json:"types,omitzero"`
+	Tags   []string `json:"tags,omitzero"` // has all of them
+	// Error is part of the text of the last error, case-sensitive, of a task that did not complete. With AnyError any of its
+	// errors will do, and it may have completed.
+	Error    string    `json:"error,omitzero"`
+	AnyError bool      `json:"any_error,omitzero"`
+	After    time.Time `json:"after,omitzero"`  // enqueued at or after
+	Before   time.Time `json:"before,omitzero"` // enqueued before
 }
 
 // Page asks for one page of a list.
@@ -79,10 +86,62 @@ type Retention struct {
 // several shards shares Count and Bytes out among them in equal parts, rounded up: where more of the tasks, or the large
 // ones, are in one shard, fewer are kept than the bounds say, and up to one a shard more where they are not. Choose Bytes
 // so that a shard's part holds the largest result.
+//
+// The zero value of a field stands for what the queue has already, which in a new queue is [DefaultRetention]: a patch
+// that sets Age alone changes the age alone. That none are kept is said in words, with None.
 type Keep struct {
-	Age   time.Duration `json:"age"`   // since they ended; 0: none are kept
-	Count int           `json:"count"` // -1: unbounded; 0: none are kept
-	Bytes int64         `json:"bytes"` // of payloads and results; -1: unbounded; 0: none are kept
+	Age   time.Duration `json:"age,omitzero"`   // since they ended
+	Count int           `json:"count,omitzero"` // -1: unbounded
+	Bytes int64         `json:"bytes,omitzero"` // of payloads and results; -1: unbounded
+	None  bool          `json:"none,omitzero"`  // none are kept; the other fields are 0
+}
+
+// KeepNone keeps no ended task.
+var KeepNone = Keep{None: true}
+
+// UnmarshalJSON implements [encoding/json.Unmarshaler]. A bound that is given as 0 keeps none.
+func (k *Keep) UnmarshalJSON(b []byte) error {
+	var v struct {
+		Age   *time.Duration
+		Count *int
+		Bytes *int64
+		None  bool
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	if v.None || v.Age != nil && *v.Age == 0 || v.Count != nil && *v.Count == 0 || v.Bytes != nil && *v.Bytes == 0 {
+		*k = KeepNone
+		return nil
+	}
+	*k = Keep{}
+	assign(&k.Age, v.Age)
+	assign(&k.Count, v.Count)
+	assign(&k.Bytes, v.Bytes)
+	return nil
+}
+
+// over returns the bounds that k changes now to; unset is what stands in for those that neither has.
+func (k Keep) over(now, unset Keep) Keep {
+	switch {
+	case k.None:
+		return KeepNone
+	case k == Keep{}:
+		return now
+	case now.None:
+		now = unset
+	}
+	return Keep{Age: cmp.Or(k.Age, now.Age), Count: cmp.Or(k.Count, now.Count), Bytes: cmp.Or(k.Bytes, now.Bytes)}
+}
+
+// Over returns the retention that r changes now to: a zero field of r leaves what is there.
+func (r Retention) Over(now Retention) Retention {
+	d := DefaultRetention()
+	return Retention{
+		Completed: r.Completed.over(now.Completed, d.Completed),
+		Cancelled: r.Cancelled.over(now.Cancelled, d.Cancelled),
+		Discarded: r.Discarded.over(now.Discarded, d.Discarded),
+	}
 }
 
 // DefaultRetention is what a new queue has.
@@ -110,6 +169,9 @@ func (r Retention) Validate() error {
 		if k.Age < 0 || k.Age > 100*365*24*time.Hour {
 			return Invalidf("retention of %s tasks: the age must be between 0 and 100 years, got %v", s, k.Age)
 		}
+		if k.None && k != KeepNone {
+			return Invalidf("retention of %s tasks: none are to be kept, and bounds are given", s)
+		}
 		if k.Count < -1 || k.Bytes < -1 {
 			return Invalidf("retention of %s tasks: count and bytes must be -1 (unbounded) or more, got %d and %d", s, k.Count, k.Bytes)
 		}
@@ -128,7 +190,7 @@ const (
 	OpDelete Op = "delete"
 )
 
-// From returns the states in which an operation is defined.
+// From returns the states in which an operation is defined. See Maintainer.Apply for OpRetry by a filter.
 func (o Op) From() []State {
 	switch o {
 	case OpCancel:

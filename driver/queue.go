@@ -54,19 +54,19 @@ const (
 // Ordered reports whether the tasks of a key run one after the other.
 func (m KeyMode) Ordered() bool { return m == KeysHold || m == KeysPass }
 
-// Apply returns the configuration after a patch: nil fields stay, limits have their defaults. It returns [ErrInvalid] or
+// Apply returns the configuration after a patch: nil fields stay, of a retention also those that are zero, limits have their defaults. It returns [ErrInvalid] or
 // [ErrUnsupported], and then the configuration as it was.
 func (c QueueConfig) Apply(p QueuePatch, caps Capabilities) (QueueConfig, error) {
 	n := c
 	assign(&n.Paused, p.Paused)
 	assign(&n.Draining, p.Draining)
-	assign(&n.Retention, p.Retention)
 	assign(&n.Order, p.Order)
 	assign(&n.Keys, p.Keys)
 	if p.Retention != nil {
 		if err := p.Retention.Validate(); err != nil {
 			return c, err
 		}
+		n.Retention = p.Retention.Over(c.Retention)
 	}
 	if err := n.checkOrder(caps); err != nil {
 		return c, err

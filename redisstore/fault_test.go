@@ -175,7 +175,7 @@ func TestFullServerDrains(t *testing.T) {
 		if !errors.Is(err, driver.ErrStoreFull) {
 			t.Fatalf("got %v, want ErrStoreFull", err)
 		}
-		none := driver.Keep{}
+		none := driver.KeepNone
 		if _, err := s.SetQueue(t.Context(), "default", driver.QueuePatch{Retention: &driver.Retention{Completed: none, Cancelled: none, Discarded: none}}); !errors.Is(err, driver.ErrStoreFull) && err != nil {
 			t.Fatal(err)
 		}

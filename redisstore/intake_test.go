@@ -200,7 +200,7 @@ func TestIntakeByMany(t *testing.T) {
 func clearQueue(t *testing.T, s *redisstore.Store, in driver.Intake, want int) {
 	t.Helper()
 	keep := driver.DefaultRetention()
-	keep.Completed = driver.Keep{}
+	keep.Completed = driver.KeepNone
 	if _, err := s.SetQueue(t.Context(), in.Queue, driver.QueuePatch{Retention: &keep}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ var retentionCases = []testCase{
 	{"ended tasks go by bytes of payload and result, the oldest first", retainBytes},
 	{"a count holds however tasks are spread", retainSpread},
 	{"nothing is kept under a bound of 0", retainNone},
+	{"what is not set of a retention stays as it is", retainUnset},
 	{"retention is a queue's own", retainPerQueue},
 	{"a task that has not ended is never pruned", retainLive},
 	{"a fetch prunes too", retainByFetch},
@@ -137,13 +138,33 @@ func retainSpread(h *harness) {
 }
 
 func retainNone(h *harness) {
-	for name, k := range map[string]driver.Keep{
-		"age": {Age: 0, Count: -1, Bytes: -1}, "count": {Age: time.Hour, Count: 0, Bytes: -1}, "bytes": {Age: time.Hour, Count: -1, Bytes: 0},
+	h.keep("none", driver.KeepNone)
+	ids := h.endAs(driver.Complete, "none", "none", 2)
+	h.maintain()
+	h.wantGone(ids, nil)
+}
+
+// retainUnset changes one bound of one state, and nothing else.
+func retainUnset(h *harness) {
+	want := driver.DefaultRetention()
+	for _, step := range []struct {
+		patch  driver.Retention
+		change func()
+	}{
+		{driver.Retention{Completed: driver.Keep{Age: time.Minute}}, func() { want.Completed.Age = time.Minute }},
+		{driver.Retention{}, func() {}},
+		{driver.Retention{Discarded: driver.KeepNone, Cancelled: driver.Keep{Count: 7}},
+			func() { want.Discarded, want.Cancelled.Count = driver.KeepNone, 7 }},
+		{driver.Retention{Discarded: driver.Keep{Count: 3}}, func() { want.Discarded = driver.DefaultRetention().Discarded; want.Discarded.Count = 3 }},
 	} {
-		h.keep(name, k)
-		ids := h.endAs(driver.Complete, name, name, 2)
-		h.maintain()
-		h.wantGone(ids, nil)
+		got := h.setQueue("q", driver.QueuePatch{Retention: &step.patch})
+		step.change()
+		if got.Retention != want {
+			h.Errorf("after %+v: the retention is %+v, want %+v", step.patch, got.Retention, want)
+		}
+		if got := h.queue("q").Config.Retention; got != want {
+			h.Errorf("after %+v: the queue has the retention %+v, want %+v", step.patch, got, want)
+		}
 	}
 }
 
@@ -157,7 +178,7 @@ func retainPerQueue(h *harness) {
 }
 
 func retainLive(h *harness) {
-	h.keep("q", driver.Keep{})
+	h.keep("q", driver.KeepNone)
 	var ids []string
 	for i, s := range []driver.State{driver.Scheduled, driver.Pending, driver.Available, driver.Retryable} {
 		ids = append(ids, h.put(s, task(string(s), func(t *driver.Task) { t.Queue, t.Priority = "q", -i })))
@@ -179,7 +200,7 @@ func retainByFetch(h *harness) {
 }
 
 func retainFrees(h *harness) {
-	h.keep(driver.DefaultQueue, driver.Keep{})
+	h.keep(driver.DefaultQueue, driver.KeepNone)
 	h.add(withKey("a", "k"))
 	h.register("w")
 	h.end("w", h.claimOne("w", "a"), driver.Complete)

@@ -112,7 +112,7 @@ func (a *app) bench(ctx context.Context, f *benchFlags) (err error) {
 func (b *bench) run(ctx context.Context) error {
 	// Completed tasks would be pruned at a bound that has nothing to do with the measurement.
 	keep := driver.DefaultRetention()
-	keep.Completed = driver.Keep{}
+	keep.Completed = driver.KeepNone
 	if err := b.client.SetRetention(ctx, b.opts.Queue, keep); err != nil {
 		return err
 	}

@@ -135,6 +135,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if err := a.flagsFromEnv(cmd.Flags()); err != nil {
 		return err
 	}
+	if err := refuseEmpty(cmd.Flags()); err != nil {
+		return err
+	}
 	if a.store != "" || cmd.Flags().Changed("store") {
 		if err := stores.Check(a.store); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// care holds the flags of commands that destroy.
+// care holds the flags of commands that ask first.
 type care struct{ yes, dryRun bool }
 
 func (c *care) flags(cmd *cobra.Command) {
@@ -24,7 +24,7 @@ func (c *care) check(a *app) error {
 	if c.yes || c.dryRun || a.inTerm.is {
 		return nil
 	}
-	return driver.Invalidf("this destroys, and there is no terminal to ask: repeat it with --yes, or look first with --dry-run")
+	return driver.Invalidf("this may change many tasks, and there is no terminal to ask: repeat it with --yes, or look first with --dry-run")
 }
 
 // confirm asks, unless --yes was given. It returns nil for a yes.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ func (a *app) taskCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
 		a.taskChangeCommand(&taskChange{op: driver.OpCancel, short: "Cancel tasks; running ones are told to stop", done: "cancelled"}),
-		a.taskChangeCommand(&taskChange{op: driver.OpRetry, short: "Make ended tasks available again", done: "made available again"}),
+		a.taskChangeCommand(&taskChange{op: driver.OpRetry, short: "Make discarded and cancelled tasks available again; completed ones with --state completed", done: "made available again"}),
 		a.taskChangeCommand(&taskChange{op: driver.OpRun, short: "Run tasks now that wait for their time or are held back", done: "made available"}),
 		a.taskChangeCommand(&taskChange{op: driver.OpDelete, short: "Delete tasks that are not running, with their history", done: "deleted", destroys: true}))
 	return cmd
@@ -36,7 +37,8 @@ func (f *filterFlags) register(a *app, cmd *cobra.Command) {
 	flags.Var(&names{&f.filter.Types, "task type"}, "type", "tasks of this type; may be repeated")
 	flags.Var(&names{&f.filter.Queues, "queue"}, "queue", "tasks in this queue; may be repeated")
 	flags.Var(&names{&f.filter.Tags, "tag"}, "tag", "tasks with this tag; with all, if repeated")
-	flags.StringVar(&f.filter.Error, "error", "", "tasks whose last error has this `TEXT` in it")
+	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and whose last error has this `TEXT` in it")
+	flags.Var(&anyError{&f.filter}, "any-error", "tasks of which any error has this text in it, also completed ones")
 	flags.Var(&moment{&f.filter.After}, "after", "tasks added at this time or later")
 	flags.Var(&moment{&f.filter.Before}, "before", "tasks added before this time")
 	stateNames := make([]string, len(driver.States))
@@ -135,11 +137,7 @@ func (a *app) taskChangeCommand(t *taskChange) *cobra.Command {
 	}
 	t.register(a, cmd)
 	cmd.Flags().BoolVar(&t.all, "all", false, "all tasks of the store for which this is possible")
-	if t.destroys {
-		t.care.flags(cmd)
-	} else {
-		cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "only tell what would be done")
-	}
+	t.care.flags(cmd)
 	return cmd
 }
 
@@ -158,7 +156,7 @@ func (a *app) changeTasks(ctx context.Context, t *taskChange, ids []string) erro
 	case t.all && !t.empty():
 		return driver.Invalidf("--all selects every task: leave out the other selections")
 	}
-	if t.destroys {
+	if t.destroys || len(ids) == 0 && t.asks() {
 		if err := t.check(a); err != nil {
 			return err
 		}
@@ -233,12 +231,18 @@ func (a *app) changeByFilter(ctx context.Context, c *waggle.Client, t *taskChang
 		}
 		filter.Before = info.Now.Add(time.Millisecond)
 	}
-	total, err := countMatching(ctx, c, driver.Change{Op: t.op, Filter: filter})
-	if err != nil || t.dryRun {
-		return errors.Join(err, ifNil(err, func() error { return a.printChanged(t, total) }))
+	total, byState, err := countByState(ctx, c, driver.Change{Op: t.op, Filter: filter})
+	if err != nil {
+		return err
 	}
-	if t.destroys && total > 0 {
-		if err := t.confirm(ctx, a, fmt.Sprintf("Delete %s?", plural(total, "task"))); err != nil {
+	if t.dryRun {
+		if total > 0 {
+			a.say("%s", byState)
+		}
+		return a.printChanged(t, total)
+	}
+	if t.asks() && total > 0 {
+		if err := t.confirm(ctx, a, fmt.Sprintf("%s %s (%s)?", t.verb(), plural(total, "task"), byState)); err != nil {
 			return err
 		}
 	}
@@ -249,6 +253,29 @@ func (a *app) changeByFilter(ctx context.Context, c *waggle.Client, t *taskChang
 		err = partlyf("%s %s, then it broke off: %w", plural(done, "task"), t.done, err)
 	}
 	return errors.Join(err, ifNil(err, func() error { return a.printChanged(t, done) }))
+}
+
+// asks reports whether the change of many tasks is asked about.
+func (t *taskChange) asks() bool { return t.op != driver.OpRun }
+
+// verb is what the question about a change begins with.
+func (t *taskChange) verb() string { return strings.ToUpper(string(t.op[:1])) + string(t.op[1:]) }
+
+// countByState tells how many tasks a change is possible for, in all and in words by state.
+func countByState(ctx context.Context, c *waggle.Client, change driver.Change) (total int, words string, err error) {
+	var parts []string
+	for _, s := range possibleStates(change.Op, change.Filter.States) {
+		change.Filter.States = []driver.State{s}
+		n, err := countMatching(ctx, c, change)
+		if err != nil {
+			return 0, "", err
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+		total += n
+	}
+	return total, strings.Join(parts, ", "), nil
 }
 
 func ifNil(err error, do func() error) error {
@@ -271,6 +298,25 @@ func countMatching(ctx context.Context, c *waggle.Client, change driver.Change) 
 		change.Cursor = r.Next
 	}
 	return 0, err
+}
+
+// possibleStates are the wanted states in which an operation is possible; none wanted are all.
+func possibleStates(op driver.Op, wanted []driver.State) []driver.State {
+	switch {
+	case len(wanted) == 0 && op == driver.OpRetry: // what is done is done again only if that is said
+		return []driver.State{driver.Cancelled, driver.Discarded}
+	case len(wanted) == 0:
+		return op.From()
+	}
+	var both []driver.State
+	for _, s := range op.From() {
+		for _, w := range wanted {
+			if s == w {
+				both = append(both, s)
+			}
+		}
+	}
+	return both
 }
 
 // applyAll repeats a change by filter until it has reached total tasks or nothing more matches. The bound keeps a

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -129,6 +130,9 @@ func (m *moment) String() string {
 func (m *moment) Set(s string) (err error) {
 	if *m.value, err = parseTime(s, time.Local); err != nil {
 		return err
+	}
+	if m.value.IsZero() {
+		return errors.New("it is the year 1, which stands for no time at all")
 	}
 	if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
 		return checkZone(os.Getenv("TZ"))

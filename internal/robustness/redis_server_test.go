@@ -199,7 +199,7 @@ func TestMemoryFull(t *testing.T) {
 		takeTurn(t)
 		server := redistest.Start(t, &redisserver.Options{Flavour: f, MaxMemory: 5 << 20})
 		c := newCrew(t, server.URL(), server.URL())
-		none := driver.Keep{}
+		none := driver.KeepNone
 		must(t, c.client.SetRetention(t.Context(), waggle.DefaultQueue, driver.Retention{Completed: none, Cancelled: none, Discarded: none}))
 		err, stored := error(nil), 0
 		for ; err == nil && stored < 10_000; stored++ {

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// TestEmptyFlags gives every flag of every command an empty value, and a time or number that stands for none. Nothing of it
+// may mean "all" or "the default": it is refused with exit code 2, before a store is made.
+func TestEmptyFlags(t *testing.T) {
+	t.Parallel()
+	usage := driver.ClassOf(driver.ErrInvalid).Exit
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		check := func(f *pflag.Flag) {
+			values := []string{"", " "}
+			if f.Value.Type() == "TIME" {
+				values = append(values, "0001-01-01T00:00:00Z")
+			}
+			for _, v := range values {
+				var out, err bytes.Buffer
+				a := &app{in: strings.NewReader(""), out: &out, err: &err, env: func(string) string { return "" }}
+				args := append(strings.Fields(cmd.CommandPath())[1:], "--"+f.Name+"="+v)
+				if f.Name != "store" {
+					args = append(args, "--store", "sqlite:"+filepath.Join(t.TempDir(), "none", "q.db"))
+				}
+				if code := a.run(t.Context(), append(args, words(cmd)...)); code != usage || !strings.Contains(err.String(), f.Name) {
+					t.Errorf("%s --%s=%q ends with %d and says %q, want it refused", cmd.CommandPath(), f.Name, v, code, err.String())
+				}
+			}
+		}
+		if cmd.Runnable() && !cmd.HasSubCommands() && cmd.Name() != "help" && cmd.Name() != "version" && cmd.Parent().Name() != "completion" {
+			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Name != "help" {
+					check(f)
+				}
+			})
+			cmd.InheritedFlags().VisitAll(check)
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk((&app{env: func(string) string { return "" }}).root())
+}
+
+// words are arguments that a command can't do without.
+func words(cmd *cobra.Command) []string {
+	if _, wanted, found := strings.Cut(cmd.Use, " "); found && !strings.HasPrefix(wanted, "[") {
+		return []string{"some"}
+	}
+	return nil
+}
