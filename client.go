@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type ClientOptions struct {
 	Middleware []EnqueueMiddleware
 	// DefaultDurability is the level of tasks whose options name none. Empty: the store's default.
 	DefaultDurability Durability
+	// MaxAttempts is how often tasks may fail whose options don't say. Default: 25.
+	MaxAttempts int
 	// Timeout bounds one call to the store on behalf of several callers of Enqueue, each of whom may give up earlier.
 	// Default: 30s.
 	Timeout time.Duration
@@ -61,6 +64,9 @@ func (o *ClientOptions) validate(c Capabilities) error {
 	if _, err := driver.ReachableDurability(c, o.DefaultDurability); err != nil {
 		errs = append(errs, err)
 	}
+	if o.MaxAttempts < 0 || o.MaxAttempts > driver.MaxAttemptsCap {
+		errs = append(errs, driver.Invalidf("the client's max attempts must be between 1 and %d, got %d", driver.MaxAttemptsCap, o.MaxAttempts))
+	}
 	for _, m := range o.Middleware {
 		if m == nil {
 			errs = append(errs, driver.Invalidf("an enqueue middleware is nil"))
@@ -71,7 +77,7 @@ func (o *ClientOptions) validate(c Capabilities) error {
 
 // NewClient returns a client of a store. A nil opts means the defaults. The error joins all that is wrong with opts.
 func NewClient(store driver.Store, opts *ClientOptions) (*Client, error) {
-	if store == nil {
+	if noStore(store) {
 		return nil, failed("new client", driver.Invalidf("the store is nil"))
 	}
 	o, caps := opts.withDefaults(), store.Capabilities()
@@ -96,6 +102,12 @@ func NewClient(store driver.Store, opts *ClientOptions) (*Client, error) {
 		c.enqueue = c.guarded(c.enqueue)
 	}
 	return c, nil
+}
+
+// noStore reports whether there is none; a nil pointer, which an opening that failed has left, is none either.
+func noStore(store driver.Store) bool {
+	v := reflect.ValueOf(store)
+	return store == nil || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // Store returns the store the client works on.

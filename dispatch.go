@@ -80,7 +80,7 @@ func (d *dispatcher) settle(t *Task, e *entry, err error) driver.Settlement {
 // end its goroutine, or stand on a nil pointer: then the attempt has failed, and no more.
 func (d *dispatcher) verdict(t *Task, e *entry, err error) driver.Settlement {
 	// The number of failures before this one is Attempt-1: attempts that spend none are not counted.
-	delay := func() time.Duration { return e.opts.Backoff.Delay(t.Attempt) }
+	delay := func() time.Duration { return e.opts.delay(t.Attempt, err) }
 	if err == errGoexit {
 		return d.fault(t, err.Error(), "", delay)
 	}

@@ -22,22 +22,40 @@ type Middleware func(next Handler) Handler
 
 // HandleOptions are the options of one task type. The zero value of a field means its default.
 type HandleOptions struct {
-	// Backoff is how long a failed task waits for its next attempt. Default: exponential with full jitter, from 1s
-	// doubling to 1h.
+	// Backoff is how long a failed task waits for its next attempt. Default: the worker's, else exponential with full
+	// jitter, from 1s doubling to a week: of 25 attempts the first five or so come within a minute, and the last after about
+	// three weeks. Backoff{Base: d, Factor: 1, Fixed: true} waits for d each time.
 	Backoff *Backoff
+	// BackoffFunc, if not nil, says instead of Backoff how long a task waits whose attempt, counted from 1, has failed with
+	// err. Less than 0 counts as 0. If it panics Backoff is used.
+	BackoffFunc func(attempt int, err error) time.Duration
 	// Timeout is how long one attempt may run if the task itself does not say. 0: no limit.
 	Timeout time.Duration
 }
 
-func (o *HandleOptions) withDefaults() HandleOptions {
+func (o *HandleOptions) withDefaults(usual *Backoff) HandleOptions {
 	var v HandleOptions
 	if o != nil {
 		v = *o
 	}
 	if v.Backoff == nil {
+		v.Backoff = usual
+	}
+	if v.Backoff == nil {
 		v.Backoff = new(Backoff)
 	}
 	return v
+}
+
+// delay is how long a task waits whose attempt failed with err.
+func (o *HandleOptions) delay(attempt int, err error) time.Duration {
+	if o.BackoffFunc != nil {
+		var d time.Duration
+		if guard.Apart(func() { d = o.BackoffFunc(attempt, err) }) == nil {
+			return min(max(d, 0), maxDelay)
+		}
+	}
+	return o.Backoff.Delay(attempt)
 }
 
 func (o *HandleOptions) validate() []error {
@@ -82,7 +100,7 @@ type entry struct {
 func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o := opts.withDefaults()
+	o := opts.withDefaults(w.opts.Backoff)
 	w.refuse(driver.CheckName("task type", typ, driver.MaxNameLen))
 	for _, err := range o.validate() {
 		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))

@@ -75,7 +75,7 @@ func (t *Task) Token() int64 { return t.token }
 // Worker returns the id under which this process holds the task.
 func (t *Task) Worker() string { return t.job.Worker() }
 
-// Client returns a client of the worker's store, to enqueue further tasks.
+// Client returns the client of [WorkerOptions], or else one of the worker's store, to enqueue further tasks.
 func (t *Task) Client() *Client { return t.w.client }
 
 // Bind reads the payload into v, as [Handle] does.

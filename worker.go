@@ -56,6 +56,11 @@ type WorkerOptions struct {
 	Logger *slog.Logger
 	// Middleware wraps every handler, the first outermost.
 	Middleware []Middleware
+	// Client is what [Task.Client] returns, so that tasks which handlers enqueue go through the same middleware as all
+	// others. The worker does not close it. Default: a client of its own, without middleware.
+	Client *Client
+	// Backoff is how long failed tasks wait whose type's options don't say: see [HandleOptions].
+	Backoff *Backoff
 	// Intake are lists that other programs fill, with RPUSH for instance: the worker makes tasks of their elements, of
 	// which none is lost and none becomes two. A task's payload is the element as a JSON string if it is valid UTF-8,
 	// else its bytes. Any number of workers may take in the same list. It needs a store that has such lists.
@@ -162,7 +167,12 @@ func (o *WorkerOptions) validate() error {
 	}
 	bad(o.DrainTimeout < 0 && o.DrainTimeout != NoDrain, "the drain timeout must not be negative, got %v", o.DrainTimeout)
 	bad(o.PollInterval < minPoll, "the poll interval must be at least %v, got %v", minPoll, o.PollInterval)
-	any := o.AnyTypeOptions.withDefaults()
+	if o.Backoff != nil {
+		if err := o.Backoff.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	any := o.AnyTypeOptions.withDefaults(o.Backoff)
 	errs = append(errs, any.validate()...)
 	bad(slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }), "a middleware is nil")
 	return errors.Join(errs...)
@@ -186,7 +196,7 @@ type Worker struct {
 
 // NewWorker returns a worker of a store. nil opts mean the defaults. The error joins all that is wrong with opts.
 func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
-	if store == nil {
+	if noStore(store) {
 		return nil, failed("new worker", driver.Invalidf("the store is nil"))
 	}
 	o := opts.withDefaults()
@@ -196,7 +206,7 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	if err := checkIntake(store, o.Intake); err != nil {
 		return nil, failed("new worker", err)
 	}
-	client, err := NewClient(store, &ClientOptions{Logger: o.Logger})
+	client, err := o.client(store)
 	if err != nil {
 		return nil, err
 	}
@@ -206,9 +216,20 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 		if err != nil {
 			return nil, failed("new worker", err)
 		}
-		w.anyType = &entry{h, o.AnyTypeOptions.withDefaults()}
+		w.anyType = &entry{h, o.AnyTypeOptions.withDefaults(o.Backoff)}
 	}
 	return w, nil
+}
+
+// client returns the client of the worker's handlers.
+func (o *WorkerOptions) client(store driver.Store) (*Client, error) {
+	switch {
+	case o.Client == nil:
+		return NewClient(store, &ClientOptions{Logger: o.Logger})
+	case o.Client.store != store:
+		return nil, failed("new worker", driver.Invalidf("the worker's client is one of another store"))
+	}
+	return o.Client, nil
 }
 
 // checkIntake refuses intake lists on a store that has none.
@@ -242,8 +263,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		logkey.Lease, w.opts.Lease, logkey.Durability, w.store.Capabilities().DefaultDurability)
 	err = r.Run(ctx)
 	w.logger.Info("worker has stopped", logkey.Worker, r.WorkerID())
-	if cerr := w.client.Close(context.WithoutCancel(ctx)); err == nil {
-		err = cerr
+	if w.opts.Client == nil { // its own
+		if cerr := w.client.Close(context.WithoutCancel(ctx)); err == nil {
+			err = cerr
+		}
 	}
 	return failed("run worker", err)
 }

@@ -11,7 +11,7 @@ import (
 // n-th failure. Jitter spreads the retries of tasks that failed together.
 type Backoff struct {
 	Base   time.Duration `json:"base,omitzero"`   // 0: 1s
-	Cap    time.Duration `json:"cap,omitzero"`    // 0: 1h
+	Cap    time.Duration `json:"cap,omitzero"`    // 0: a week
 	Factor float64       `json:"factor,omitzero"` // 0: 2
 	// Fixed turns the jitter off: the delay is the upper bound itself.
 	Fixed bool `json:"fixed,omitzero"`
@@ -24,7 +24,7 @@ func (b Backoff) Max(n int) time.Duration {
 		base = time.Second
 	}
 	if limit == 0 {
-		limit = time.Hour
+		limit = 7 * 24 * time.Hour
 	}
 	if factor == 0 {
 		factor = 2

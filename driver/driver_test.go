@@ -208,7 +208,7 @@ func TestPrepareRefuses(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	var b Backoff
-	for n, want := range map[int]time.Duration{-1: time.Second, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 13: time.Hour, 100_000: time.Hour} {
+	for n, want := range map[int]time.Duration{-1: time.Second, 1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 13: 4096 * time.Second, 100_000: 7 * 24 * time.Hour} {
 		if got := b.Max(n); got != want {
 			t.Errorf("Max(%d) = %v, want %v", n, got, want)
 		}
