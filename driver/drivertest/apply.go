@@ -96,8 +96,8 @@ func applyFilter(h *harness) {
 		after   map[driver.State]int // of the eight
 	}{
 		{driver.OpRun, 3, nil},
-		{driver.OpRetry, 3, nil},
-		{driver.OpCancel, 8, nil},
+		{driver.OpRetry, 2, nil}, // what is completed is named or left alone
+		{driver.OpCancel, 7, nil},
 		{driver.OpDelete, 7, nil},
 	} {
 		res, err := h.store.Apply(h.ctx(), driver.Change{Op: c.op, Filter: driver.Filter{Tags: []string{"mine"}}})

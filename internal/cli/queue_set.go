@@ -98,12 +98,22 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 func (q *queueSettings) apply(r driver.Retention) (driver.Retention, bool) {
 	changed := false
 	for s, keep := range map[driver.State]*driver.Keep{driver.Completed: &r.Completed, driver.Cancelled: &r.Cancelled, driver.Discarded: &r.Discarded} {
-		if age := *q.age[s]; age != nil {
-			changed = true
+		age, n := *q.age[s], *q.kept[s]
+		if age == nil && n == nil {
+			continue
+		}
+		changed = true
+		if keep.None { // what it would be otherwise
+			*keep = driver.DefaultRetention().Of(s)
+		}
+		switch {
+		case age != nil && *age == 0:
+			*keep = driver.KeepNone
+			continue
+		case age != nil:
 			keep.Age = *age
 		}
-		if n := *q.kept[s]; n != nil {
-			changed = true
+		if n != nil {
 			keep.Count = *n
 		}
 	}
