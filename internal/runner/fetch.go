@@ -84,8 +84,11 @@ func (f *fetcher) run(stop context.Context) error {
 	for {
 		n := 0
 		if !f.unsure {
-			until := time.Time{} // a worker without room has no use for more claims
-			if f.again {
+			until := time.Time{}    // a worker without room has no use for more claims
+			if f.s.planner != nil { // it has for due plans, and such a fetch is in the place of a heartbeat
+				until = time.Now().Add(f.s.cfg.Lease / 4)
+			}
+			if f.again && (until.IsZero() || f.look.Before(until)) {
 				until = f.look
 			}
 			n = f.d.awaitRoom(idle, until)
@@ -101,8 +104,12 @@ func (f *fetcher) run(stop context.Context) error {
 			continue
 		}
 		wait := f.untilLook(time.Until(f.until))
+		room := n > 0
+		if !room { // it is for plans alone
+			wait = 0
+		}
 		var order []string
-		if f.shares != nil {
+		if f.shares != nil && room {
 			order, n = f.shares.next(n, f.d.heldByQueue())
 		} else {
 			order = f.order()
@@ -114,9 +121,11 @@ func (f *fetcher) run(stop context.Context) error {
 		}
 		f.tr.over()
 		switch {
+		case !room:
+			f.empty, f.until = 0, time.Time{}
 		case len(res.Claims) == n || res.More && len(res.Claims) > 0:
 			f.empty, f.until = 0, time.Time{}
-		case len(res.Claims) == 0 && f.s.cfg.UntilEmpty && f.finished(idle):
+		case len(res.Claims) == 0 && len(res.Plans) == 0 && f.s.cfg.UntilEmpty && f.finished(idle):
 			return nil
 		default:
 			f.waitAfter(res)
@@ -140,15 +149,17 @@ func (f *fetcher) fetch(idle context.Context, order []string, n int, wait time.D
 	defer f.d.fetched()
 	sent := time.Now()
 	res, err := cfg.Store.Fetch(call, driver.FetchRequest{
-		Worker: f.s.id, Lease: cfg.Lease, Queues: order, Types: cfg.Types, Max: n, Wait: wait,
+		Worker: f.s.id, Lease: cfg.Lease, Queues: order, Types: cfg.Types, Max: n, Wait: wait, Plans: f.s.planner.want(),
 	})
 	if err != nil {
 		return nil, err
 	}
+	f.s.tell(res.Now)
 	now := time.Now()
 	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
 		f.s.renew(sent.Add(res.Waited))
 	}
+	f.s.planner.offer(res.Plans)
 	if f.shares != nil && len(res.Claims) > 0 {
 		claimed := make(map[string]int)
 		for i := range res.Claims {
@@ -268,7 +279,7 @@ func (f *fetcher) untilLook(wait time.Duration) time.Duration {
 // finished reports whether nothing of the served queues and types is left to run, here or anywhere: all that is not
 // ended or pending.
 func (f *fetcher) finished(idle context.Context) bool {
-	f.busy = !f.d.clear(f.s)
+	f.busy = !f.d.clear(f.s) || f.s.planner.busy()
 	if f.busy || !f.intakeEmpty(idle) {
 		return false
 	}

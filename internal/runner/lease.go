@@ -31,6 +31,10 @@ type session struct {
 
 	settler  settler
 	reporter reporter
+	planner  *planner // nil: it takes no plans
+
+	// The store's clock when a fetch or heartbeat last told of it, and when that was heard here.
+	clock atomic.Pointer[clockReading]
 
 	leaving atomic.Bool // it is being unregistered: that its id is unknown then is no loss
 
@@ -46,6 +50,7 @@ func newSession(ctx context.Context, cfg *Config, d *desk, id string) *session {
 	s.ctx, s.halt = context.WithCancelCause(jobs)
 	s.settler.init(s)
 	s.reporter.init(s)
+	s.planner = newPlanner(s)
 	return s
 }
 
@@ -55,6 +60,24 @@ func (s *session) start() {
 	s.wg.Go(s.watchControl)
 	s.wg.Go(s.settler.run)
 	s.wg.Go(s.reporter.run)
+	if s.planner != nil {
+		s.wg.Go(s.planner.run)
+	}
+}
+
+// clockReading is what the store's clock showed when this process heard of it.
+type clockReading struct{ store, heard time.Time }
+
+// tell notes what the store's clock has shown.
+func (s *session) tell(now time.Time) { s.clock.Store(&clockReading{now, time.Now()}) }
+
+// now returns the store's present, or a moment before it. It is not earlier than what the store has said last.
+func (s *session) now() time.Time {
+	r := s.clock.Load()
+	if r == nil {
+		return time.Now()
+	}
+	return r.store.Add(time.Since(r.heard))
 }
 
 // end ends the session and returns when all its loops have.
@@ -140,6 +163,7 @@ func (s *session) heartbeat() error {
 	if err != nil {
 		return err
 	}
+	s.tell(res.Now)
 	s.renew(sent)
 	s.desk.cancel(s, res.Cancels)
 	return nil

@@ -62,8 +62,9 @@ type Config struct {
 	Drain      time.Duration // 0: don't wait for handlers before cancelling them
 	Poll       time.Duration // how long an idle worker goes without looking, at the longest
 	UntilEmpty bool
-	Intake     []driver.Intake // lists to make tasks of; the store is a driver.Intaker if there are any
-	Abort      <-chan struct{} // when closed, a drain under way is cut short
+	Plans      map[string]PlanKind // by kind: who understands the plans that this worker looks at
+	Intake     []driver.Intake     // lists to make tasks of; the store is a driver.Intaker if there are any
+	Abort      <-chan struct{}     // when closed, a drain under way is cut short
 }
 
 // Runner runs tasks until it is told to stop. It is used for one Run.

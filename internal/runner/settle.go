@@ -128,6 +128,7 @@ func (t *settler) send(items []driver.Settlement, jobs []*Job) bool {
 		if err == nil {
 			tr.over()
 			again := t.refused(items, jobs, errs)
+			s.planner.settled(items, jobs)
 			s.desk.settled(jobs)
 			if len(again) > 0 {
 				_, err = s.cfg.Store.Settle(s.ctx, s.id, again)

@@ -43,8 +43,16 @@ func step(ctx context.Context, f *fetcher) (bool, error) {
 	s := f.s
 	sent := time.Now()
 	res, err := s.cfg.Store.Fetch(ctx, driver.FetchRequest{
-		Worker: s.id, Lease: s.cfg.Lease, Queues: f.order(), Types: s.cfg.Types, Max: 1,
+		Worker: s.id, Lease: s.cfg.Lease, Queues: f.order(), Types: s.cfg.Types, Max: 1, Plans: s.planner.want(),
 	})
+	if err == nil && len(res.Plans) > 0 {
+		s.tell(res.Now)
+		s.planner.offer(res.Plans)
+		s.planner.work()
+		if len(res.Claims) == 0 { // there may be some now
+			return step(ctx, f)
+		}
+	}
 	if err != nil || len(res.Claims) == 0 {
 		return false, err
 	}
@@ -60,6 +68,10 @@ func step(ctx context.Context, f *fetcher) (bool, error) {
 	errs, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, []driver.Settlement{st})
 	if err == nil {
 		err = errs[0]
+	}
+	if err == nil && s.planner != nil {
+		s.planner.settled([]driver.Settlement{st}, []*Job{j})
+		s.planner.work()
 	}
 	return true, err
 }
