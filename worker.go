@@ -65,6 +65,10 @@ type WorkerOptions struct {
 	// which none is lost and none becomes two. A task's payload is the element as a JSON string if it is valid UTF-8,
 	// else its bytes. Any number of workers may take in the same list. It needs a store that has such lists.
 	Intake []Intake
+	// Schedules are put into the store when the worker starts, and changed there when they change here. One that somebody
+	// has edited since ([Client.PutSchedule], the command) is left as it is, and the worker says so. One that is not
+	// declared any more stays until it is deleted.
+	Schedules Schedules
 	// AnyType, if not nil, runs tasks of every type that has no handler of its own.
 	AnyType Handler
 	// AnyTypeOptions are the options of AnyType.
@@ -210,6 +214,9 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.Schedules.validate(client); err != nil {
+		return nil, failed("new worker", err)
+	}
 	w := &Worker{store: store, opts: o, client: client, side: client.side, logger: client.logger, entries: make(map[string]*entry)}
 	if o.AnyType != nil {
 		h, err := w.wrap(o.AnyType)
@@ -259,6 +266,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		return failed("run worker", err)
 	}
 	defer w.side.Flush(logPatience)
+	if len(w.opts.Schedules) > 0 {
+		applying, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { w.applySchedules(applying) })
+		defer func() { cancel(); wg.Wait() }()
+	}
 	w.logger.Info("worker starts", logkey.Queues, w.queueNames(), logkey.Types, w.Types(), logkey.Slots, w.opts.Slots,
 		logkey.Lease, w.opts.Lease, logkey.Durability, w.store.Capabilities().DefaultDurability)
 	err = r.Run(ctx)
@@ -294,7 +307,7 @@ func (w *Worker) config() runner.Config {
 		Store: w.store, Handler: (*dispatcher)(w), Logger: w.logger, NewWorkerID: w.newID,
 		Host: host, PID: os.Getpid(), Build: w.opts.Build,
 		Strict: w.opts.StrictQueues, Slots: w.opts.Slots, Lease: w.opts.Lease, Drain: max(w.opts.DrainTimeout, 0),
-		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort, Intake: w.opts.Intake,
+		Poll: w.opts.PollInterval, UntilEmpty: w.opts.UntilEmpty, Abort: w.opts.Abort, Intake: w.opts.Intake, Plans: planKinds(),
 	}
 	for _, q := range w.opts.Queues {
 		cfg.Queues = append(cfg.Queues, runner.Queue(q))
