@@ -53,6 +53,26 @@ func (c *Client) SetRetention(ctx context.Context, queue string, r Retention) er
 	return c.setQueue(ctx, "set retention of", queue, QueuePatch{Retention: &r})
 }
 
+// SetLimits replaces the limits of a queue: how many tasks are active at once, or start per time, over all workers. None
+// takes them away. They hold at once, also for what is waiting; what runs goes on. Errors: [ErrInvalid], [ErrUnsupported].
+func (c *Client) SetLimits(ctx context.Context, queue string, limits ...Limit) error {
+	if limits == nil {
+		limits = []Limit{}
+	}
+	return c.setQueue(ctx, "set limits of", queue, QueuePatch{Limits: &limits})
+}
+
+// SetOrder says which waiting task of a priority comes first. Errors: [ErrState] while tasks are available in the queue,
+// [ErrUnsupported].
+func (c *Client) SetOrder(ctx context.Context, queue string, order Order) error {
+	return c.setQueue(ctx, "set order of", queue, QueuePatch{Order: &order})
+}
+
+// SetKeyMode says whether the tasks of a key run one after the other, in the order of enqueueing. Errors: [ErrUnsupported].
+func (c *Client) SetKeyMode(ctx context.Context, queue string, mode KeyMode) error {
+	return c.setQueue(ctx, "set keys of", queue, QueuePatch{Keys: &mode})
+}
+
 func (c *Client) setQueue(ctx context.Context, what, queue string, patch QueuePatch) error {
 	_, err := c.store.SetQueue(ctx, queue, patch)
 	return failed(what+" queue "+queue, err)

@@ -20,7 +20,9 @@ type TaskInfo struct {
 	MaxAttempts     int               `json:"max_attempts"`
 	CrashLimit      int               `json:"crash_limit"`
 	Priority        int               `json:"priority"`
-	Attempts        []Attempt         `json:"attempts"` // finished runs, oldest first
+	Key             string            `json:"key,omitzero"`
+	Weight          int               `json:"weight,omitzero"` // of the key; 0: 1
+	Attempts        []Attempt         `json:"attempts"`        // finished runs, oldest first
 	Payload         Data              `json:"payload"`
 	Result          Data              `json:"result"` // of a completed task
 	Headers         map[string]string `json:"headers,omitzero"`
@@ -55,7 +57,7 @@ func (t *TaskInfo) LastError() string {
 func newTaskInfo(r *driver.Record) *TaskInfo {
 	t := &TaskInfo{
 		ID: r.ID, Type: r.Type, Queue: r.Queue, State: r.State, Reason: r.Reason, Attempt: r.Attempt, Crashes: r.Crashes,
-		MaxAttempts: r.MaxAttempts, CrashLimit: r.CrashLimit, Priority: r.Priority, Attempts: r.Attempts,
+		MaxAttempts: r.MaxAttempts, CrashLimit: r.CrashLimit, Priority: r.Priority, Key: r.Key, Weight: r.Weight, Attempts: r.Attempts,
 		Payload: Data{r.Payload, r.Encoding}, Result: Data{r.Result, r.ResultEncoding}, Headers: r.Headers, Tags: r.Tags,
 		EnqueuedAt: r.EnqueuedAt, DueAt: r.DueAt, ClaimedAt: r.ClaimedAt, EndedAt: r.EndedAt, ExpiresAt: r.ExpiresAt,
 		Worker: r.Worker, Progress: r.Progress, Logs: r.Logs, CancelRequested: r.CancelRequested,

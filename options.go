@@ -21,6 +21,10 @@ type EnqueueOptions struct {
 	Queue string
 	// Priority is -100…100; lower runs first.
 	Priority int
+	// Key names the tenant or the sequence that the task belongs to, [A-Za-z0-9._:-]{1,128}: the keys of a queue share it
+	// fairly, limits can be set for each, and a queue can run each in order. Weight is the key's share, 1…1000; 0: 1.
+	Key    string
+	Weight int
 	// Delay is how long it waits at least, by the store's clock; At is the same as a time. At most one is set.
 	Delay time.Duration
 	At    time.Time
@@ -76,6 +80,8 @@ type enqueueOptionsJSON struct {
 	Reject      bool              `json:"reject_differing,omitzero"`
 	Queue       string            `json:"queue,omitzero"`
 	Priority    int               `json:"priority,omitzero"`
+	Key         string            `json:"key,omitzero"`
+	Weight      int               `json:"weight,omitzero"`
 	Delay       duration          `json:"delay,omitzero"`
 	At          time.Time         `json:"at,omitzero"`
 	ExpiresIn   duration          `json:"expires_in,omitzero"`
@@ -93,7 +99,7 @@ type enqueueOptionsJSON struct {
 // MarshalJSON implements [json.Marshaler].
 func (o EnqueueOptions) MarshalJSON() ([]byte, error) {
 	return plainjson.Marshal(enqueueOptionsJSON{
-		o.ID, o.RejectDiffering, o.Queue, o.Priority, duration(o.Delay), o.At, duration(o.ExpiresIn), o.ExpiresAt, o.Hold,
+		o.ID, o.RejectDiffering, o.Queue, o.Priority, o.Key, o.Weight, duration(o.Delay), o.At, duration(o.ExpiresIn), o.ExpiresAt, o.Hold,
 		o.MaxAttempts, o.CrashLimit, duration(o.Timeout), o.Headers, o.Tags, o.Unique, o.Durability,
 	})
 }
@@ -105,7 +111,7 @@ func (o *EnqueueOptions) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*o = EnqueueOptions{
-		j.ID, j.Reject, j.Queue, j.Priority, time.Duration(j.Delay), j.At, time.Duration(j.ExpiresIn), j.ExpiresAt, j.Hold,
+		j.ID, j.Reject, j.Queue, j.Priority, j.Key, j.Weight, time.Duration(j.Delay), j.At, time.Duration(j.ExpiresIn), j.ExpiresAt, j.Hold,
 		j.MaxAttempts, j.CrashLimit, time.Duration(j.Timeout), j.Headers, j.Tags, j.Unique, j.Durability,
 	}
 	return nil
@@ -139,6 +145,7 @@ func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
 	t.Type = typ
 	if o != nil {
 		t.ID, t.Queue, t.Priority, t.Hold = o.ID, o.Queue, o.Priority, o.Hold
+		t.Key, t.Weight = o.Key, o.Weight
 		t.At, t.Delay, t.ExpiresAt, t.ExpiresIn = o.At, o.Delay, o.ExpiresAt, o.ExpiresIn
 		t.MaxAttempts, t.CrashLimit, t.Timeout = o.MaxAttempts, o.CrashLimit, o.Timeout
 		t.Headers, t.Tags = o.Headers, o.Tags

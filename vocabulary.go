@@ -21,6 +21,10 @@ type (
 	QueueConfig  = driver.QueueConfig
 	QueuePatch   = driver.QueuePatch
 	TypeInfo     = driver.TypeInfo
+	Limit        = driver.Limit
+	LimitInfo    = driver.LimitInfo
+	Order        = driver.Order
+	KeyMode      = driver.KeyMode
 	Totals       = driver.Totals
 	Retention    = driver.Retention
 	Keep         = driver.Keep
@@ -62,6 +66,19 @@ const (
 	ConflictReturn  = driver.ConflictReturn
 	ConflictReject  = driver.ConflictReject
 	ConflictReplace = driver.ConflictReplace
+)
+
+// Which waiting task of a priority comes first, for [Client.SetOrder].
+const (
+	OrderFair     = driver.OrderFair
+	OrderDeadline = driver.OrderDeadline
+)
+
+// Whether the tasks of a key run one after the other, for [Client.SetKeyMode].
+const (
+	KeysFree = driver.KeysFree
+	KeysHold = driver.KeysHold
+	KeysPass = driver.KeysPass
 )
 
 // The operations of [Client.Apply].

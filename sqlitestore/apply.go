@@ -238,8 +238,11 @@ func (t *tx) again(r *row) error {
 	}
 	from := r.standing
 	r.attempt, r.crashes, r.result, r.encoding, r.reason, r.endedAt, r.due = 0, 0, nil, "", "", 0, t.now
-	r.standing, r.ord = available, t.st.nextSeq
-	t.st.nextSeq++
+	r.standing = available
+	if r.ord = r.seq; !r.lane.queue.config.Keys.Ordered() || r.task().Key == "" {
+		r.ord = t.st.nextSeq
+		t.st.nextSeq++
+	}
 	r.lane.queue.totals.Retried++
 	r.lane.queue.dirty = true
 	if u := r.task().Unique; u != nil && u.Until == driver.UntilDone {
@@ -258,6 +261,9 @@ func (t *tx) again(r *row) error {
 		return err
 	}
 	t.count(r.lane, from, available, 1)
+	if err := t.rekey(r, from); err != nil {
+		return err
+	}
 	t.stateEvent(available, r.lane, r.id, "")
 	return nil
 }

@@ -52,6 +52,7 @@ type auditor struct {
 	*conn
 	ctx     context.Context // of one check, from which the auditor never escapes
 	st      *state
+	now     int64
 	defects []defect
 }
 
@@ -64,8 +65,8 @@ func (a *auditor) add(d defect, kind, id, format string, args ...any) {
 func (s *Store) check(ctx context.Context) ([]defect, error) {
 	var a *auditor
 	err := s.read(ctx, func(c *conn) (err error) {
-		a = &auditor{conn: c, ctx: ctx}
-		for _, check := range []func() error{a.pages, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.contents, a.plans} {
+		a = &auditor{conn: c, ctx: ctx, now: s.now()}
+		for _, check := range []func() error{a.pages, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.keys, a.contents, a.plans} {
 			if err := check(); err != nil {
 				return err
 			}
@@ -141,16 +142,26 @@ func (a *auditor) entries() error {
 type drift struct {
 	lanes    map[int64][8]int64
 	expiring map[int64]int64
+	flowing  map[int64]int64
+	parked   map[int64]int64
 	kept     map[int64][3]int64 // by queue
 }
 
 // drift counts everything.
 func (c *conn) drift(st *state) (*drift, error) {
-	d := &drift{lanes: make(map[int64][8]int64), expiring: make(map[int64]int64), kept: make(map[int64][3]int64)}
+	d := &drift{lanes: make(map[int64][8]int64), expiring: make(map[int64]int64), flowing: make(map[int64]int64), parked: make(map[int64]int64), kept: make(map[int64][3]int64)}
 	err := c.stmt("count_lanes").rows(func(s *sqlite.Stmt) error {
 		no, n := s.ColumnInt64(0), s.ColumnInt64(2)
 		if st.lanes[no] == nil {
 			return nil // found by another check
+		}
+		switch s.ColumnText(1) {
+		case "flowing":
+			d.flowing[no] += n
+			return nil
+		case "parked":
+			d.parked[no] += n
+			return nil
 		}
 		if i := standingOf(s.ColumnText(1)); i >= 0 {
 			v := d.lanes[no]
@@ -179,6 +190,8 @@ func (c *conn) drift(st *state) (*drift, error) {
 		}
 		d.lanes[no] = v
 		d.expiring[no] -= l.expiring
+		d.flowing[no] -= l.flowing
+		d.parked[no] -= l.parked
 	}
 	for _, q := range st.queues {
 		v := d.kept[q.no]
@@ -202,6 +215,10 @@ func (a *auditor) counts() error {
 				a.add(defect{seq: no}, "wrong-count", "", "queue %s, type %s: %d tasks are counted as %s, there are %d",
 					l.queue.name, l.typ, l.count[i], driver.States[i], l.count[i]+n)
 			}
+		}
+		if n, m := d.flowing[no], d.parked[no]; n != 0 || m != 0 {
+			a.add(defect{seq: no}, "wrong-count", "", "queue %s, type %s: %d tasks are counted as waiting by key, there are %d; %d as parked, there are %d",
+				l.queue.name, l.typ, l.flowing, l.flowing+n, l.parked, l.parked+m)
 		}
 		if n := d.expiring[no]; n != 0 {
 			a.add(defect{seq: no}, "wrong-count", "", "queue %s, type %s: %d tasks are counted as expiring, there are %d", l.queue.name, l.typ, l.expiring, l.expiring+n)

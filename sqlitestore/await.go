@@ -56,7 +56,9 @@ func (ws *waiters) tell(a *aftermath) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for l, n := range a.work {
-		ws.wake(l, n)
+		if n = min(n, l.startable(a.now)); n > 0 {
+			ws.wake(l, n)
+		}
 	}
 	for _, l := range a.sooner {
 		if !ws.wake(l, 1) {
@@ -118,7 +120,7 @@ func (ws *waiters) wakeEvents() {
 }
 
 // compare wakes those whom changes by another process concern.
-func (ws *waiters) compare(old, now *state) {
+func (ws *waiters) compare(old, now *state, clock int64) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if old.nextEvent != now.nextEvent {
@@ -133,7 +135,8 @@ func (ws *waiters) compare(old, now *state) {
 			before = &lane{queue: &queue{}}
 		}
 		resumed := before.queue.config.Paused
-		if more := l.count[available] - before.count[available]; l.count[available] > 0 && !l.queue.config.Paused && (more > 0 || resumed) {
+		n := l.startable(clock)
+		if more := n - before.startable(clock); n > 0 && !l.queue.config.Paused && (more > 0 || resumed) {
 			ws.wake(l, max(more, 1))
 		}
 		if l.count[scheduled]+l.count[retryable] > before.count[scheduled]+before.count[retryable] && !ws.wake(l, 1) {
@@ -249,7 +252,7 @@ func (w *writer) lineUp(req *driver.AwaitRequest, waiting *waiter) error {
 		planNews = ws.missedPlan || first != 0 && first <= w.s.now()
 		ws.missedPlan = false
 	}
-	if w.st.hasNews(req, ws.missed) || planNews {
+	if w.st.hasNews(req, ws.missed, w.s.now()) || planNews {
 		close(waiting.woken)
 		return nil
 	}
@@ -274,7 +277,7 @@ func (w *writer) lineUpControl(who *worker, waiting *waiter) error {
 }
 
 // hasNews reports whether there is work, or a due time that no worker was told of, in the declared pairs.
-func (st *state) hasNews(req *driver.AwaitRequest, missed map[pair]bool) bool {
+func (st *state) hasNews(req *driver.AwaitRequest, missed map[pair]bool, now int64) bool {
 	news := false
 	for _, name := range req.Queues {
 		q := st.queues[name]
@@ -287,7 +290,7 @@ func (st *state) hasNews(req *driver.AwaitRequest, missed map[pair]bool) bool {
 				delete(missed, p)
 				news = true
 			}
-			news = news || l.count[available] > 0 && !q.config.Paused
+			news = news || l.startable(now) > 0 && !q.config.Paused
 		}
 	}
 	return news

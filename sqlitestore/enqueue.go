@@ -80,7 +80,7 @@ func (t *tx) accept(n *newTask, res *driver.EnqueueResult) error {
 		return nil
 	}
 	q := t.st.queues[n.Queue]
-	if q == nil || q.config.Draining || n.Unique != nil || q.lanes[n.Type] == nil {
+	if q == nil || q.config.Draining || q.config.Keys.Ordered() || n.Unique != nil || q.lanes[n.Type] == nil {
 		if done, err := t.examine(n, q, res); done || err != nil {
 			return err
 		}
@@ -107,7 +107,13 @@ func (t *tx) examine(n *newTask, q *queue, res *driver.EnqueueResult) (done bool
 	case q != nil && q.config.Draining:
 		res.Err = driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", q.name)
 		return true, nil
-	case n.Unique != nil:
+	}
+	if q != nil {
+		if res.Err = q.config.Admits(&n.Task); res.Err != nil {
+			return true, nil
+		}
+	}
+	if n.Unique != nil {
 		return t.claimKey(n, res)
 	}
 	return false, nil
@@ -123,7 +129,8 @@ func (t *tx) insert(n *newTask, l *lane, res *driver.EnqueueResult) error {
 		to = scheduled
 	}
 	born, uniq := "", ""
-	if to != available {
+	flows := to == available && l.queue.flows(n.Key)
+	if to != available || flows {
 		born = string(to.state())
 	}
 	if n.Unique != nil {
@@ -152,6 +159,13 @@ func (t *tx) insert(n *newTask, l *lane, res *driver.EnqueueResult) error {
 		return err
 	}
 	t.count(l, none, to, 1)
+	if flows {
+		k, err := t.push(l, n.Key, seq, int64(n.Priority), millis(n.ExpiresAt), seq)
+		if err != nil {
+			return err
+		}
+		t.regate(k)
+	}
 	t.stateEvent(to, l, n.ID, "")
 	return nil
 }
@@ -183,7 +197,7 @@ func (t *tx) place(n *newTask, l *lane, seq int64, to standing, at int64) error 
 	case scheduled:
 		return t.linkDue(l, at, seq)
 	}
-	if t.freshFrom == 0 {
+	if t.freshFrom == 0 && !l.queue.flows(n.Key) {
 		t.freshFrom = seq
 	}
 	return t.linkExpiry(l, millis(n.ExpiresAt), seq)

@@ -20,6 +20,7 @@ type holding struct {
 	seq, token, laneNo, workerNo int64
 	worker                       string
 	claimedAt, attempt, size     int64
+	key                          string
 	extra                        bool // it has a row in meta
 	plan                         *driver.TaskPlan
 }
@@ -80,10 +81,18 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 			return nil, err
 		}
 		if !q.config.Paused {
-			if res.Claims, err = t.claim(res, w, token, lanes, min(req.Max, maxClaims)); err != nil {
+			if q.shared() {
+				res.Claims, err = t.claimShared(res, w, token, q, lanes, min(req.Max, maxClaims))
+			} else {
+				res.Claims, err = t.claim(res, w, token, lanes, min(req.Max, maxClaims))
+			}
+			if err != nil {
 				return nil, err
 			}
-			left = leftBehind(left, lanes)
+			left = leftBehind(left, lanes, t.now)
+			if nextDue, err = t.nextOpening(nextDue, lanes); err != nil {
+				return nil, err
+			}
 		}
 		if nextDue, err = t.nextDue(nextDue, lanes); err != nil {
 			return nil, err
@@ -118,9 +127,14 @@ func (t *tx) newToken() int64 {
 	return token
 }
 
-func leftBehind(left *lane, lanes []*lane) *lane {
+// shared reports whether claims from the queue have more to look at than who came first.
+func (q *queue) shared() bool {
+	return len(q.config.Limits) > 0 || q.config.Order != "" || q.flowing() > 0
+}
+
+func leftBehind(left *lane, lanes []*lane, now int64) *lane {
 	for _, l := range lanes {
-		if left == nil && l.count[available] > 0 {
+		if left == nil && l.startable(now) > 0 {
 			left = l
 		}
 	}
@@ -363,6 +377,11 @@ func (t *tx) removeUnfit(p *picked) error {
 
 // take moves the front of a lane, as far as its cursor has come, to what the worker holds.
 func (t *tx) take(c *cursor, w *worker, token int64) error {
+	t.count(c.lane, available, active, c.taken)
+	return t.takeRows(c, w, token)
+}
+
+func (t *tx) takeRows(c *cursor, w *worker, token int64) error {
 	if c.taken == 0 {
 		return nil
 	}
@@ -372,7 +391,6 @@ func (t *tx) take(c *cursor, w *worker, token int64) error {
 	if n := int64(t.changes()); n != c.taken {
 		return corruptf("%d tasks stand at the front of lane %d where %d were read", n, c.lane.no, c.taken)
 	}
-	t.count(c.lane, available, active, c.taken)
 	return t.stmt("claim_take").ints(c.lane.no, c.lastPrio, c.lastOrd).exec()
 }
 

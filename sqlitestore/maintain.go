@@ -81,6 +81,9 @@ func (t *tx) tidy(q *queue, lanes []*lane, limit int, thorough bool) (driver.Mai
 	if res.Pruned, more[2], err = t.prune(q, limit, thorough); err != nil {
 		return res, err
 	}
+	if err := t.reopen(q, lanes, limit); err != nil {
+		return res, err
+	}
 	res.More = slices.Contains(more[:], true)
 	return res, nil
 }

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -13,6 +14,9 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 		return err
 	}
 	from := r.standing
+	if from == active {
+		t.freed(r.lane.queue)
+	}
 	r.standing, r.reason, r.cancel = to, string(reason), 0
 	if to.ended() {
 		r.endedAt = t.now
@@ -24,6 +28,9 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 		return err
 	}
 	t.count(r.lane, from, to, 1)
+	if err := t.rekey(r, from); err != nil {
+		return err
+	}
 	t.stateEvent(to, r.lane, r.id, "")
 	if to.ended() {
 		return t.tellEnd(r, to)
@@ -31,11 +38,35 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 	return nil
 }
 
+// rekey does for a task's key what hangs on a change of its state.
+func (t *tx) rekey(r *row, from standing) error {
+	q := r.lane.queue
+	name := r.task().Key
+	if !q.flows(name) {
+		return nil
+	}
+	k, err := t.key(q, name)
+	if err != nil {
+		return err
+	}
+	if from == active && r.standing == available {
+		k.tag = driver.TagReturned(k.tag, q.share.virtual)
+	}
+	t.regate(k)
+	return nil
+}
+
 // unlink takes a task out of the place that its state has given it.
 func (t *tx) unlink(r *row) error {
 	delete(t.w.held, r.id)
+	if err := t.hold(r, -1); err != nil {
+		return err
+	}
 	switch r.standing {
 	case available:
+		if found, err := t.unqueue(r.lane, r.seq); found || err != nil {
+			return cmp.Or(err, t.unlinkExpiry(r))
+		}
 		if err := t.stmt("ready_delete").ints(r.lane.no, r.prio, r.ord).exec(); err != nil {
 			return err
 		}
@@ -70,8 +101,17 @@ func (t *tx) link(r *row) error {
 	if err := t.saveMeta(r); err != nil {
 		return err
 	}
-	switch r.standing {
+	if err := t.hold(r, 1); err != nil {
+		return err
+	}
+	switch name := r.task().Key; r.standing {
 	case available:
+		if r.lane.queue.flows(name) {
+			if _, err := t.push(r.lane, name, r.seq, r.prio, r.expires, r.ord); err != nil {
+				return err
+			}
+			return t.linkExpiry(r.lane, r.expires, r.seq)
+		}
 		if err := t.stmt("ready_insert").ints(r.lane.no, r.prio, r.ord, r.seq).exec(); err != nil {
 			return err
 		}
@@ -151,8 +191,10 @@ func flag(on bool) int64 {
 
 // enter makes a task available at the end of the line.
 func (t *tx) enter(r *row) error {
-	r.ord = t.st.nextSeq
-	t.st.nextSeq++
+	if r.ord = r.seq; !r.lane.queue.config.Keys.Ordered() || r.task().Key == "" {
+		r.ord = t.st.nextSeq
+		t.st.nextSeq++
+	}
 	return t.move(r, available, "")
 }
 
@@ -204,6 +246,11 @@ func (t *tx) drop(r *row) error {
 	}
 	if err := t.freeKey(r, driver.UntilDone, driver.UntilStarted); err != nil {
 		return err
+	}
+	if !r.standing.ended() {
+		if err := t.regateNamed(r.lane.queue, r.task().Key); err != nil {
+			return err
+		}
 	}
 	t.count(r.lane, r.standing, none, 1)
 	for _, name := range []string{"task_delete", "meta_delete", "report_delete"} {

@@ -148,7 +148,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	disk := driver.DurabilityDisk
 	s.caps = driver.Capabilities{
 		Engine: "sqlite", Durability: []driver.Durability{disk}, DefaultDurability: disk,
-		Ordered: true, Shared: true, Plans: true, Limit: o.Limits,
+		Ordered: true, Shared: true, Keys: true, Limits: true, Plans: true, Limit: o.Limits,
 	}
 	if err := s.start(ctx); err != nil {
 		if strings.HasPrefix(err.Error(), path) {

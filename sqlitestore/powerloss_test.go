@@ -19,6 +19,7 @@ import (
 func TestPowerLossUndoesAtMostClaims(t *testing.T) {
 	t.Parallel()
 	path := dbPath(t)
+	must(t, open(t, path, nil).Close()) // which ends the log that the migrations have filled
 	s := open(t, path, nil)
 	register(t, s, "w")
 	ids := add(t, s, 50, nil)

@@ -30,9 +30,14 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 			}
 		}
 		for _, q := range st.queues {
-			if !q.hidden() {
-				infos = append(infos, q.info(timeOf(oldest[q])))
+			if q.hidden() {
+				continue
 			}
+			info := q.info(timeOf(oldest[q]))
+			if err := p.limits(q, &info); err != nil {
+				return err
+			}
+			infos = append(infos, info)
 		}
 		return err
 	})
@@ -44,7 +49,7 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 }
 
 func (q *queue) info(oldest time.Time) driver.QueueInfo {
-	info := driver.QueueInfo{Name: q.name, Config: q.config, Counts: make(map[driver.State]int), Totals: q.totals, OldestAvailable: oldest}
+	info := driver.QueueInfo{Name: q.name, Config: *q.config.Clone(), Counts: make(map[driver.State]int), Totals: q.totals, OldestAvailable: oldest}
 	for _, state := range driver.States {
 		info.Counts[state] = 0
 	}

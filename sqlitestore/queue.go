@@ -12,23 +12,29 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		return nil, err
 	}
 	var config driver.QueueConfig
-	err := s.write(ctx, func(t *tx) (err error) {
-		old := driver.QueueConfig{Retention: driver.DefaultRetention()}
-		if q := t.st.queues[name]; q != nil {
-			old = q.config
-		}
-		if config, err = old.Apply(patch, s.caps); err != nil {
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.settleFresh(); err != nil {
 			return err
 		}
+		old, c, err := t.patched(name, patch, s.caps)
+		if err != nil {
+			return err
+		}
+		config = c
 		q, err := t.queue(name)
 		if err != nil {
 			return err
 		}
 		q.config, q.oldest, q.gone = config, [3]int64{}, false
-		resumed := old.Paused && !config.Paused
+		roused := old.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
+		if patch.Limits != nil || patch.Keys != nil {
+			if err := t.regateAll(q, patch.Keys != nil); err != nil {
+				return err
+			}
+		}
 		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueChanged, Queue: name})
 		for _, l := range q.lanes {
-			if n := l.count[available]; resumed && n > 0 {
+			if n := l.startable(t.now); roused && n > 0 {
 				t.after.wake(l, n)
 			}
 		}
@@ -37,7 +43,7 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 	if err != nil {
 		return nil, err
 	}
-	return &config, nil
+	return config.Clone(), nil
 }
 
 // DeleteQueue implements [driver.Maintainer].
@@ -56,6 +62,9 @@ func (s *Store) DeleteQueue(ctx context.Context, name string) error {
 					return driver.QueueHolds(name, int(n), standing(i).state())
 				}
 			}
+		}
+		if err := t.forgetKeys(q); err != nil {
+			return err
 		}
 		q.gone, q.dirty, q.totals, q.config = true, true, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
 		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueDeleted, Queue: name})

@@ -37,6 +37,11 @@ func (s *Store) mend(ctx context.Context, defects []defect) error {
 			return err
 		}
 	}
+	if slices.ContainsFunc(defects, func(d defect) bool { return d.Kind == "wrong-flow" || d.Kind == "wrong-key" }) {
+		if err := s.write(ctx, (*tx).rebuildKeys); err != nil {
+			return err
+		}
+	}
 	return s.mendCounts(ctx)
 }
 
@@ -254,6 +259,8 @@ func (t *tx) correct(d *drift) {
 			l.count[i] += n
 		}
 		l.expiring += d.expiring[no]
+		l.flowing += d.flowing[no]
+		l.parked += d.parked[no]
 		l.dirty = true
 	}
 	for _, q := range t.st.queues {

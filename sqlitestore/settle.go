@@ -87,6 +87,15 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 	delete(t.w.held, item.ID)
 	l.queue.kept[0] += size
 	t.count(l, active, completed, 1)
+	t.freed(l.queue)
+	if h.key != "" {
+		k, err := t.key(l.queue, h.key)
+		if err != nil {
+			return false, err
+		}
+		k.count(l, -1)
+		t.regate(k)
+	}
 	t.stateEvent(completed, l, item.ID, "")
 	if h.plan != nil {
 		n := driver.EndNews(t.time(), item.ID, h.plan.Step, driver.Completed, "", nil)

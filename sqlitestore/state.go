@@ -47,7 +47,8 @@ type queue struct {
 	totals driver.Totals
 	lanes  map[string]*lane // by type
 	dirty  bool
-	gone   bool     // deleted: it shows again when there is something to show
+	gone   bool // deleted: it shows again when there is something to show
+	share  share
 	oldest [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
 }
 
@@ -73,6 +74,8 @@ type lane struct {
 	typ      string
 	count    [8]int64 // by standing
 	expiring int64
+	flowing  int64 // available tasks in flows
+	parked   int64 // of these, in flows that are parked
 	dirty    bool
 }
 
@@ -87,6 +90,8 @@ type state struct {
 	queues                                 map[string]*queue
 	lanes                                  map[int64]*lane
 	workers                                map[string]*worker // those that were asked for
+	nextKey                                int64              // 0: to be looked up
+	touched                                []*key             // to be stored
 	savedSeq, savedToken, savedEvent       int64
 	savedEventBytes, savedWorker, queueNos int64
 }
@@ -118,6 +123,18 @@ func loadState(c *conn) (*state, error) {
 		}
 		st.queues[q.name], byNo[q.no] = q, q
 		st.queueNos = max(st.queueNos, q.no)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = c.stmt("share_load").rows(func(s *sqlite.Stmt) error {
+		if q := byNo[s.ColumnInt64(0)]; q != nil {
+			q.share.virtual, q.share.plain = s.ColumnInt64(1), s.ColumnInt64(2)
+			if err := json.Unmarshal([]byte(s.ColumnText(3)), &q.share.arrivals); err != nil {
+				return corruptf("the rates of queue %q can't be read: %v", q.name, err)
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -168,7 +185,7 @@ func scanLane(s *sqlite.Stmt) *lane {
 	for i := range l.count {
 		l.count[i] = s.ColumnInt64(3 + i)
 	}
-	l.expiring = s.ColumnInt64(11)
+	l.expiring, l.flowing, l.parked = s.ColumnInt64(11), s.ColumnInt64(12), s.ColumnInt64(13)
 	return l
 }
 
@@ -214,13 +231,16 @@ func (t *tx) laneNo(no int64) (*lane, error) {
 
 // save writes back what has changed of the small tables.
 func (t *tx) save() error {
+	if err := t.finishKeys(); err != nil {
+		return err
+	}
 	for _, q := range t.st.queues {
 		for _, l := range q.lanes {
 			if !l.dirty {
 				continue
 			}
 			l.dirty = false
-			if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring).exec(); err != nil {
+			if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring, l.flowing, l.parked).exec(); err != nil {
 				return err
 			}
 		}

@@ -34,6 +34,7 @@ type aftermath struct {
 	controls []string        // workers of tasks whose cancellation was asked for
 	plans    int             // plans that have become due, or are to be looked at sooner than all others
 	events   bool
+	now      int64
 }
 
 func (a *aftermath) wake(l *lane, n int64) {

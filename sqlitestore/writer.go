@@ -323,6 +323,7 @@ func (w *writer) begin(batch []*op) error {
 		return err
 	}
 	w.tx = tx{conn: w.c, s: w.s, w: w, st: w.st, now: w.s.now(), events: w.tx.events[:0], packed: w.tx.packed}
+	w.tx.after.now = w.tx.now
 	return nil
 }
 
@@ -365,7 +366,7 @@ func (w *writer) refresh() error {
 	old := w.st
 	w.st, w.version = st, version
 	if old != nil {
-		w.s.waiters.compare(old, st)
+		w.s.waiters.compare(old, st, w.s.now())
 		w.s.waiters.askControls(w.c)
 	}
 	return nil

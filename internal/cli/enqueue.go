@@ -74,6 +74,8 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.Var(&name{&o.ID, "task id"}, "id", "the task's id; a second task with it is not added")
 	flags.BoolVar(&o.RejectDiffering, "reject-differing", false, "fail if the task that has the id differs in type, queue or payload")
 	flags.Var(&count{&o.Priority, -driver.MaxPriority, driver.MaxPriority}, "priority", "-100 to 100, lower runs first")
+	flags.Var(&name{&o.Key, "task key"}, "key", "the tenant or sequence it belongs to: keys share a queue")
+	flags.Var(&count{&o.Weight, 1, driver.MaxWeight}, "weight", "the key's share of the queue (default 1)")
 	flags.Var(&count{&o.MaxAttempts, 1, driver.MaxAttemptsCap}, "max-attempts", "how often it may fail (default 25)")
 	flags.Var(&span{&o.Timeout, time.Millisecond}, "timeout", "how long one attempt may run (default no limit)")
 	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop it if it has not begun in this time")
@@ -89,6 +91,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	// A default of 0 stands for the store's own; it is told in the text above.
 	flags.Lookup("max-attempts").DefValue = ""
 	flags.Lookup("priority").DefValue = ""
+	flags.Lookup("weight").DefValue = ""
 }
 
 // complete checks what the flags say together, and makes the options of it.
@@ -108,6 +111,8 @@ func (f *enqueueFlags) complete() error {
 		return driver.Invalidf("--unique-until ttl needs --unique-ttl")
 	case len(f.uniqueKey) > driver.MaxUniqueLen:
 		return driver.Invalidf("the unique key is %d bytes long, %d are allowed", len(f.uniqueKey), driver.MaxUniqueLen)
+	case o.Weight > 0 && o.Key == "":
+		return driver.Invalidf("--weight is the share of a key: give --key too")
 	case o.RejectDiffering && o.ID == "":
 		return driver.Invalidf("--reject-differing needs --id")
 	case f.lines && (o.ID != "" || f.uniqueKey != "" || f.wait || f.raw):

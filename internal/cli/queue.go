@@ -23,7 +23,8 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueSetCommand("pause", "Stop handing out its tasks; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
 		a.queueSetCommand("resume", "Hand out tasks again after pause, take them again after drain", "resumed",
 			driver.QueuePatch{Paused: &resume, Draining: &resume}),
-		a.queueConfigureCommand(), a.queueDrainCommand(), a.queuePurgeCommand(), a.queueDeleteCommand())
+		a.queueConfigureCommand(), a.queueLimitCommand(), a.queueOrderCommand(), a.queueDrainCommand(), a.queuePurgeCommand(),
+		a.queueDeleteCommand())
 	return cmd
 }
 
@@ -41,6 +42,11 @@ type queueRow struct {
 	OldestAvailable int64  `json:"oldest_available_ms"` // for how long the longest waiting available task has waited
 	Paused          bool   `json:"paused"`
 	Draining        bool   `json:"draining"`
+	Parked          int    `json:"parked"` // available tasks that a limit or an ordered key keeps from starting
+
+	Limits []limitRow     `json:"limits,omitzero"`
+	Order  driver.Order   `json:"order,omitzero"`
+	Keys   driver.KeyMode `json:"keys,omitzero"`
 
 	// Obstacles say why available tasks do not run, type by type.
 	Obstacles []typeObstacle `json:"obstacles,omitzero"`
@@ -52,6 +58,10 @@ func rowOf(q *driver.QueueInfo, workers *crew, now time.Time) queueRow {
 		Name: q.Name, Available: n[driver.Available], Active: n[driver.Active], Scheduled: n[driver.Scheduled],
 		Retryable: n[driver.Retryable], Pending: n[driver.Pending], Completed: n[driver.Completed],
 		Discarded: n[driver.Discarded], Cancelled: n[driver.Cancelled], Paused: q.Config.Paused, Draining: q.Config.Draining,
+	}
+	row.Parked, row.Order, row.Keys = q.Parked, q.Config.Order, q.Config.Keys
+	for _, l := range q.Limits {
+		row.Limits = append(row.Limits, limitRowOf(l))
 	}
 	row.Obstacles = workers.obstacles(q)
 	if !q.OldestAvailable.IsZero() {
@@ -116,6 +126,12 @@ func queueNote(q queueRow) string {
 	}
 	if q.Paused {
 		notes = append(notes, "paused")
+	}
+	if q.Parked > 0 {
+		notes = append(notes, fmt.Sprint(q.Parked, " parked"))
+	}
+	for _, l := range q.Limits {
+		notes = append(notes, l.note())
 	}
 	if note := obstacleNote(q.Obstacles); note != "" {
 		notes = append(notes, note)
@@ -221,6 +237,7 @@ func (a *app) describeQueueInfo(q *driver.QueueInfo, d *queueDetail, now time.Ti
 	case q.Config.Paused:
 		lines = append(lines, "the queue is paused")
 	}
+	lines = append(lines, orderLines(d)...)
 	for _, t := range q.Types {
 		lines = append(lines, fmt.Sprintf("type %s: %s available, %s active", t.Type, grouped(int64(t.Counts[driver.Available])), grouped(int64(t.Counts[driver.Active]))))
 	}

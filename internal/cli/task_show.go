@@ -42,6 +42,7 @@ func taskText(d *taskDetail, term terminal) string {
 	field("claimed", clock(t.ClaimedAt))
 	field("ended", clock(t.EndedAt))
 	field("expires", clock(t.ExpiresAt))
+	field("key", keyText(t))
 	field("tags", strings.Join(t.Tags, ", "))
 	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
 		field("header", visible(name+"="+t.Headers[name]))

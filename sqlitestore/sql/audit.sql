@@ -3,22 +3,25 @@
 -- name: audit_places
 SELECT * FROM (
 	SELECT t.seq, t.id, 'it is in ' ||
-		((r.seq IS t.seq) + (d.seq IS NOT NULL) + (p.seq IS NOT NULL) + (h.seq IS NOT NULL) + (e.seq IS NOT NULL)) ||
-		' of ready, due, pending, held and ended'
+		((r.seq IS t.seq) + (k.seq IS NOT NULL) + (d.seq IS NOT NULL) + (p.seq IS NOT NULL) + (h.seq IS NOT NULL) + (e.seq IS NOT NULL)) ||
+		' of ready, queued, due, pending, held and ended'
 	FROM task t LEFT JOIN meta m ON m.seq = t.seq
 		LEFT JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.ord = coalesce(m.ord, t.seq) AND r.seq = t.seq
+		LEFT JOIN queued k ON k.seq = t.seq AND k.lane = t.lane AND k.prio = t.prio AND k.ord = coalesce(m.ord, t.seq)
 		LEFT JOIN due d ON d.seq = t.seq LEFT JOIN pending p ON p.seq = t.seq
 		LEFT JOIN held h ON h.seq = t.seq LEFT JOIN ended e ON e.seq = t.seq
-	WHERE (r.seq IS t.seq) + (d.seq IS NOT NULL) + (p.seq IS NOT NULL) + (h.seq IS NOT NULL) + (e.seq IS NOT NULL) <> 1
+	WHERE (r.seq IS t.seq) + (k.seq IS NOT NULL) + (d.seq IS NOT NULL) + (p.seq IS NOT NULL) + (h.seq IS NOT NULL) + (e.seq IS NOT NULL) <> 1
 ) LIMIT 10000
 
 -- name: audit_states
 SELECT t.seq, t.id, 'it is ' || coalesce(m.state, t.born, 'available') || ', but stands elsewhere'
 FROM task t LEFT JOIN meta m ON m.seq = t.seq
 	LEFT JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.ord = coalesce(m.ord, t.seq) AND r.seq = t.seq
+	LEFT JOIN queued k ON k.seq = t.seq
 	LEFT JOIN due d ON d.seq = t.seq LEFT JOIN pending p ON p.seq = t.seq
 WHERE CASE coalesce(m.state, t.born, 'available') WHEN 'available' THEN d.seq IS NOT NULL OR p.seq IS NOT NULL
-	WHEN 'pending' THEN r.seq IS NOT NULL OR d.seq IS NOT NULL ELSE r.seq IS NOT NULL OR p.seq IS NOT NULL END
+	WHEN 'pending' THEN coalesce(r.seq, k.seq) IS NOT NULL OR d.seq IS NOT NULL
+	ELSE coalesce(r.seq, k.seq) IS NOT NULL OR p.seq IS NOT NULL END
 LIMIT 10000
 
 -- name: audit_due
@@ -44,7 +47,7 @@ LIMIT 10000
 -- Rows of a task that does not exist.
 SELECT seq, NULL, 'there is no such task, but it is in ' || place FROM (
 	SELECT seq, 'due' AS place FROM due UNION ALL SELECT seq, 'pending' FROM pending UNION ALL SELECT seq, 'held' FROM held
-	UNION ALL SELECT seq, 'ended' FROM ended UNION ALL SELECT seq, 'meta' FROM meta UNION ALL SELECT seq, 'report' FROM report
+	UNION ALL SELECT seq, 'queued' FROM queued UNION ALL SELECT seq, 'ended' FROM ended UNION ALL SELECT seq, 'meta' FROM meta UNION ALL SELECT seq, 'report' FROM report
 ) x WHERE NOT EXISTS (SELECT 1 FROM task t WHERE t.seq = x.seq)
 LIMIT 10000
 
@@ -65,10 +68,11 @@ UPDATE ended SET extra = 1 WHERE seq = ?
 
 -- name: audit_expiry_missing
 SELECT t.seq, t.id, 'it is available and expires, but is not in expiry'
-FROM task t JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.seq = t.seq
+FROM task t LEFT JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.seq = t.seq
 	AND r.ord = coalesce((SELECT ord FROM meta m WHERE m.seq = t.seq), t.seq)
+	LEFT JOIN queued k ON k.seq = t.seq
 	LEFT JOIN expiry x ON x.lane = t.lane AND x.at = t.expires AND x.seq = t.seq
-WHERE t.expires IS NOT NULL AND x.seq IS NULL
+WHERE t.expires IS NOT NULL AND x.seq IS NULL AND coalesce(r.seq, k.seq) IS NOT NULL
 LIMIT 10000
 
 -- name: audit_unique_missing
@@ -87,7 +91,8 @@ LIMIT 10000
 -- Entries of expiry without an available task. Columns: lane, at, seq, id.
 SELECT x.lane, x.at, x.seq, t.id FROM expiry x LEFT JOIN task t ON t.seq = x.seq LEFT JOIN meta m ON m.seq = x.seq
 	LEFT JOIN ready r ON r.lane = t.lane AND r.prio = t.prio AND r.ord = coalesce(m.ord, t.seq) AND r.seq = x.seq
-WHERE r.seq IS NULL OR t.lane <> x.lane OR t.expires IS NOT x.at
+	LEFT JOIN queued k ON k.seq = x.seq
+WHERE coalesce(r.seq, k.seq) IS NULL OR t.lane <> x.lane OR t.expires IS NOT x.at
 LIMIT 10000
 
 -- name: audit_unique
@@ -102,6 +107,7 @@ SELECT seq FROM task
 -- name: audit_store
 -- The numbers that were used already, and the size of the event log.
 SELECT max(coalesce((SELECT max(seq) FROM task), 0), coalesce((SELECT max(ord) FROM ready), 0),
+		coalesce((SELECT max(ord) FROM queued), 0),
 		coalesce((SELECT max(ord) FROM ended), 0), coalesce((SELECT max(ord) FROM meta), 0), coalesce((SELECT max(ord) FROM held), 0)),
 	max(coalesce((SELECT max(token) FROM held), 0), coalesce((SELECT max(token) FROM ended), 0), coalesce((SELECT max(token) FROM meta), 0)),
 	coalesce((SELECT max(no + n) FROM event), 0),
@@ -111,6 +117,9 @@ SELECT max(coalesce((SELECT max(seq) FROM task), 0), coalesce((SELECT max(ord) F
 -- name: count_lanes
 -- Columns: lane, state, tasks.
 SELECT lane, 'available', count(*) FROM ready GROUP BY lane
+UNION ALL SELECT lane, 'available', count(*) FROM queued GROUP BY lane
+UNION ALL SELECT lane, 'flowing', count(*) FROM queued GROUP BY lane
+UNION ALL SELECT lane, 'parked', sum(n) FROM flow WHERE parked = 1 GROUP BY lane
 UNION ALL SELECT lane, 'pending', count(*) FROM pending GROUP BY lane
 UNION ALL SELECT lane, 'active', count(*) FROM held GROUP BY lane
 UNION ALL SELECT d.lane, coalesce(m.state, t.born) AS state, count(*) FROM due d JOIN task t ON t.seq = d.seq

@@ -16,7 +16,8 @@ SELECT seq, lane FROM held WHERE seq < ? ORDER BY seq DESC LIMIT ?
 SELECT seq, lane FROM ended WHERE seq < ? ORDER BY seq DESC LIMIT ?
 
 -- name: list_ready
-SELECT seq, lane FROM ready WHERE seq < ? ORDER BY seq DESC LIMIT ?
+SELECT seq, lane FROM ready WHERE seq < ?1
+UNION ALL SELECT seq, lane FROM queued WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2
 
 -- name: list_overdue
 SELECT seq, lane FROM due WHERE seq < ?1 AND at <= ?3 ORDER BY seq DESC LIMIT ?2
@@ -35,7 +36,9 @@ SELECT count(*) FROM expiry WHERE lane = ? AND at <= ?
 
 -- name: available_oldest
 -- Of the tasks that have not expired.
-SELECT min(coalesce(m.at, t.at, t.enqueued_at)) FROM ready r JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
+SELECT min(coalesce(m.at, t.at, t.enqueued_at))
+FROM (SELECT seq, lane FROM ready UNION ALL SELECT seq, lane FROM queued) r
+	JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
 WHERE r.lane = ?1 AND (t.expires IS NULL OR t.expires > ?2)
 
 -- name: due_count
@@ -61,10 +64,11 @@ SELECT seq, lane FROM held WHERE seq > ? ORDER BY seq LIMIT ?
 SELECT seq, lane FROM ended WHERE seq > ? ORDER BY seq LIMIT ?
 
 -- name: first_ready
-SELECT seq, lane FROM ready WHERE seq > ? ORDER BY seq LIMIT ?
+SELECT seq, lane FROM ready WHERE seq > ?1
+UNION ALL SELECT seq, lane FROM queued WHERE seq > ?1 ORDER BY seq LIMIT ?2
 
 -- name: available_heads
--- The front task of every priority of every lane: the longest waiting one is among them.
+-- The front task of every priority of every lane, and of every key: the longest waiting one is among them.
 WITH RECURSIVE head (lane, prio) AS (
 	SELECT lane, prio FROM (SELECT lane, prio FROM ready ORDER BY lane, prio LIMIT 1)
 	UNION ALL
@@ -75,6 +79,9 @@ SELECT h.lane, coalesce(m.at, t.at, t.enqueued_at)
 FROM head h JOIN ready r ON r.lane = h.lane AND r.prio = h.prio
 	AND r.ord = (SELECT min(ord) FROM ready x WHERE x.lane = h.lane AND x.prio = h.prio)
 	JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
+UNION ALL SELECT f.lane, coalesce(m.at, t.at, t.enqueued_at)
+FROM flow f JOIN queued k ON k.lane = f.lane AND k.prio = f.prio AND k.key = f.key AND k.rank = f.rank AND k.ord = f.head
+	JOIN task t ON t.seq = k.seq LEFT JOIN meta m ON m.seq = k.seq
 
 -- name: event_page
 -- From the row that holds event ?1 on.

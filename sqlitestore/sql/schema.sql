@@ -2,7 +2,7 @@
 -- brought up to date by the files in migrations/ alone.
 --
 -- A task's row in `task` is written once and never changed. Where the task stands is told by which other table holds
--- its seq: exactly one of ready (available), due (scheduled, retryable), pending, held (active) and ended. What a plain
+-- its seq: exactly one of ready or queued (available), due (scheduled, retryable), pending, held (active) and ended. What a plain
 -- task never needs (failures, crashes, history, a state other than the one it was enqueued in) is in `meta`.
 -- Times are milliseconds since 1970, in UTC.
 
@@ -48,6 +48,8 @@ CREATE TABLE lane (
 	cancelled  INTEGER NOT NULL DEFAULT 0,
 	discarded  INTEGER NOT NULL DEFAULT 0,
 	expiring   INTEGER NOT NULL DEFAULT 0, -- rows in expiry
+	flowing    INTEGER NOT NULL DEFAULT 0, -- rows in queued
+	parked     INTEGER NOT NULL DEFAULT 0, -- of these, in flows that are parked
 	UNIQUE (queue, type)
 ) STRICT;
 
@@ -221,3 +223,56 @@ CREATE TABLE plan_signal (
 	no    INTEGER NOT NULL, -- order of coming
 	PRIMARY KEY (plan, id)
 ) STRICT, WITHOUT ROWID;
+
+-- Of queues that have or had tasks with keys, or limits of their own rate: see driver.TagServed and driver.Arrival.
+CREATE TABLE share (
+	queue     INTEGER PRIMARY KEY,
+	virtual   INTEGER NOT NULL,
+	plain     INTEGER NOT NULL, -- the tag of the tasks without a key
+	arrivals  TEXT NOT NULL     -- JSON: driver.Limit.RateKey to driver.Arrival
+) STRICT;
+
+-- The available tasks that have a key, and all of a queue that goes by deadlines.
+CREATE TABLE queued (
+	seq   INTEGER PRIMARY KEY,
+	lane  INTEGER NOT NULL,
+	prio  INTEGER NOT NULL,
+	key   INTEGER NOT NULL,
+	rank  INTEGER NOT NULL, -- the deadline where the queue goes by those, else 0
+	ord   INTEGER NOT NULL  -- place in line
+) STRICT;
+CREATE INDEX queued_line ON queued (lane, prio, key, rank, ord);
+
+-- A key of a queue, while it has tasks there that have not ended, or a tag or a rate that is ahead.
+CREATE TABLE keyed (
+	no        INTEGER PRIMARY KEY,
+	queue     INTEGER NOT NULL,
+	key       TEXT NOT NULL,
+	tag       INTEGER NOT NULL,
+	waiting   INTEGER NOT NULL, -- its scheduled and retryable tasks that were claimed before
+	active    INTEGER NOT NULL,
+	queued    INTEGER NOT NULL,
+	until     INTEGER NOT NULL, -- when its rates are as if it had never started a task
+	held      TEXT NOT NULL,    -- JSON: lane to active tasks
+	arrivals  TEXT NOT NULL,    -- as in share
+	UNIQUE (queue, key)
+) STRICT;
+CREATE INDEX keyed_rest ON keyed (queue, tag) WHERE queued = 0 AND active = 0 AND waiting = 0;
+CREATE INDEX keyed_busy ON keyed (queue) WHERE active > 0 OR waiting > 0;
+
+-- The queued tasks of a key that have one lane and priority. One that is parked is not looked at by claims.
+CREATE TABLE flow (
+	key     INTEGER NOT NULL,
+	lane    INTEGER NOT NULL,
+	prio    INTEGER NOT NULL,
+	n       INTEGER NOT NULL,
+	tag     INTEGER NOT NULL, -- its key's, or the rank of its first task
+	rank    INTEGER NOT NULL, -- of its first task
+	head    INTEGER NOT NULL, -- place of its first task
+	parked  INTEGER NOT NULL,
+	opens   INTEGER,          -- when a rate lets it start, if nothing but rates keeps it
+	PRIMARY KEY (key, lane, prio)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX flow_line ON flow (lane, prio, tag, head) WHERE parked = 0;
+CREATE INDEX flow_parked ON flow (lane) WHERE parked = 1;
+CREATE INDEX flow_opens ON flow (lane, opens) WHERE opens IS NOT NULL;

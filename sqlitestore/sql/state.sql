@@ -38,7 +38,7 @@ WHERE no = ?1
 UPDATE queue SET config = ?2 WHERE no = ?1
 
 -- name: lane_load
-SELECT no, queue, type, scheduled, pending, available, active, retryable, completed, cancelled, discarded, expiring
+SELECT no, queue, type, scheduled, pending, available, active, retryable, completed, cancelled, discarded, expiring, flowing, parked
 FROM lane ORDER BY no
 
 -- name: lane_insert
@@ -46,7 +46,7 @@ INSERT INTO lane (no, queue, type) VALUES (?, ?, ?)
 
 -- name: lane_save
 UPDATE lane SET scheduled = ?2, pending = ?3, available = ?4, active = ?5, retryable = ?6,
-	completed = ?7, cancelled = ?8, discarded = ?9, expiring = ?10
+	completed = ?7, cancelled = ?8, discarded = ?9, expiring = ?10, flowing = ?11, parked = ?12
 WHERE no = ?1
 
 -- name: event_insert

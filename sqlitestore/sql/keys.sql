@@ -1,0 +1,131 @@
+-- Keys: what is kept of them, and where their tasks wait.
+
+-- name: share_load
+SELECT queue, virtual, plain, arrivals FROM share
+
+-- name: share_save
+INSERT INTO share (queue, virtual, plain, arrivals) VALUES (?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET virtual = excluded.virtual, plain = excluded.plain, arrivals = excluded.arrivals
+
+-- name: key_last
+SELECT coalesce(max(no), 0) FROM keyed
+
+-- name: key_get
+SELECT no, tag, waiting, active, queued, held, arrivals, key FROM keyed WHERE queue = ? AND key = ?
+
+-- name: key_name
+SELECT queue, key FROM keyed WHERE no = ?
+
+-- name: key_save
+INSERT INTO keyed (no, queue, tag, waiting, active, queued, until, key, held, arrivals) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (no) DO UPDATE SET tag = excluded.tag, waiting = excluded.waiting, active = excluded.active, queued = excluded.queued,
+	until = excluded.until, held = excluded.held, arrivals = excluded.arrivals
+
+-- name: key_delete
+DELETE FROM keyed WHERE no = ?
+
+-- name: key_rest
+-- Keys that are as good as ones that were never seen.
+DELETE FROM keyed WHERE no IN (SELECT no FROM keyed
+	WHERE queue = ?1 AND tag <= ?2 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?3 LIMIT ?4)
+
+-- name: key_forget
+DELETE FROM keyed WHERE queue = ?
+
+-- name: key_list
+SELECT key FROM keyed WHERE queue = ?
+
+-- name: key_busy
+SELECT key FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
+
+-- name: key_held
+SELECT held FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
+
+-- name: flow_get
+SELECT lane, prio, n, rank, head, parked, opens FROM flow WHERE key = ?
+
+-- name: flow_save
+INSERT INTO flow (key, lane, prio, n, tag, rank, head, parked, opens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key, lane, prio) DO UPDATE SET n = excluded.n, tag = excluded.tag, rank = excluded.rank, head = excluded.head,
+	parked = excluded.parked, opens = excluded.opens
+
+-- name: flow_delete
+DELETE FROM flow WHERE key = ? AND lane = ? AND prio = ?
+
+-- name: flow_heads
+SELECT f.prio, f.tag, f.head, k.key FROM flow f JOIN keyed k ON k.no = f.key
+WHERE f.lane = ? AND f.parked = 0 ORDER BY f.prio, f.tag, f.head LIMIT ?
+
+-- name: flow_shut
+SELECT DISTINCT k.key FROM flow f JOIN keyed k ON k.no = f.key WHERE f.lane = ? AND f.parked = 1
+
+-- name: flow_opening
+SELECT k.key FROM flow f JOIN keyed k ON k.no = f.key WHERE f.lane = ? AND f.opens IS NOT NULL AND f.opens <= ? ORDER BY f.opens LIMIT ?
+
+-- name: flow_opens
+SELECT min(opens) FROM flow WHERE lane = ? AND opens IS NOT NULL
+
+-- name: flow_opened
+-- Tasks that are parked, and may start at a time.
+SELECT coalesce(sum(n), 0) FROM flow WHERE lane = ? AND opens IS NOT NULL AND opens <= ? AND parked = 1
+
+-- name: flow_lapsed
+-- Tasks that are parked, and have expired at a time.
+SELECT count(*) FROM expiry x JOIN queued q ON q.seq = x.seq JOIN flow f ON f.key = q.key AND f.lane = q.lane AND f.prio = q.prio
+WHERE x.lane = ?1 AND x.at <= ?2 AND f.parked = 1 AND (f.opens IS NULL OR f.opens > ?2)
+
+-- name: queued_insert
+INSERT INTO queued (seq, lane, prio, key, rank, ord) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: queued_get
+SELECT prio, key FROM queued WHERE seq = ?
+
+-- name: queued_delete
+DELETE FROM queued WHERE seq = ?
+
+-- name: queued_head
+SELECT rank, ord FROM queued WHERE lane = ? AND prio = ? AND key = ? ORDER BY rank, ord LIMIT 1
+
+-- name: queued_rows
+-- As claim_rows, of one flow.
+SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes, t.born, t.at
+FROM queued r LEFT JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
+WHERE r.lane = ? AND r.prio = ? AND r.key = ? ORDER BY r.rank, r.ord LIMIT 1
+
+-- name: held_insert
+INSERT INTO held (seq, worker, token, lane, prio, ord, claimed_at, cancel, reported, sum) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)
+
+-- name: audit_flows
+-- Flows that are not what is queued. Columns: key, lane, prio, detail.
+SELECT key, lane, prio, 'it has ' || coalesce(n, 0) || ' tasks of ' || tasks || ' and begins at ' || coalesce(head, 0) || ' instead of ' || first FROM (
+	SELECT q.key, q.lane, q.prio, f.n, f.head, count(*) AS tasks,
+		(SELECT ord FROM queued x WHERE x.key = q.key AND x.lane = q.lane AND x.prio = q.prio ORDER BY rank, ord LIMIT 1) AS first
+	FROM queued q LEFT JOIN flow f ON f.key = q.key AND f.lane = q.lane AND f.prio = q.prio GROUP BY q.key, q.lane, q.prio
+) WHERE n IS NOT tasks OR head IS NOT first
+UNION ALL SELECT f.key, f.lane, f.prio, 'it has no tasks' FROM flow f
+WHERE NOT EXISTS (SELECT 1 FROM queued q WHERE q.key = f.key AND q.lane = f.lane AND q.prio = f.prio)
+LIMIT 10000
+
+-- name: audit_keys
+SELECT k.no, k.queue, k.key, k.tag, k.waiting, k.active, k.queued, k.held, k.arrivals FROM keyed k
+
+-- name: audit_lives
+-- The tasks that count for a key: lane, envelope, 1 if it is active, else it waits after a claim.
+SELECT h.lane, t.envelope, 1 FROM held h JOIN task t ON t.seq = h.seq
+UNION ALL SELECT d.lane, t.envelope, 0 FROM due d JOIN task t ON t.seq = d.seq JOIN meta m ON m.seq = d.seq WHERE m.token > 0
+
+-- name: audit_queued
+-- Rows whose key is not the one that the task has. Columns: seq, id, envelope, key, lane.
+SELECT q.seq, t.id, t.envelope, k.key, q.lane FROM queued q JOIN task t ON t.seq = q.seq LEFT JOIN keyed k ON k.no = q.key
+
+-- name: mend_queued
+SELECT q.seq, q.lane, q.prio, q.ord, t.envelope, t.expires FROM queued q JOIN task t ON t.seq = q.seq
+
+-- name: mend_flows
+DELETE FROM flow
+
+-- name: mend_keyed
+DELETE FROM keyed
+
+-- name: mend_empty
+DELETE FROM queued
