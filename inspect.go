@@ -89,14 +89,12 @@ func (c *Client) Queues(ctx context.Context) ([]QueueInfo, error) {
 
 // Queue returns one queue, or [ErrNotFound] if it has no configuration and never held a task.
 func (c *Client) Queue(ctx context.Context, name string) (*QueueInfo, error) {
-	queues, err := c.store.Queues(ctx)
+	queues, err := c.store.Queues(ctx, name)
 	if err != nil {
 		return nil, failed("queue "+name, err)
 	}
-	for i := range queues {
-		if queues[i].Name == name {
-			return &queues[i], nil
-		}
+	if len(queues) > 0 {
+		return &queues[0], nil
 	}
 	return nil, failed("queue "+name, driver.Errorf(ErrNotFound, "there is no queue %q", name))
 }

@@ -188,8 +188,9 @@ type Inspector interface {
 	// order of enqueueing. An unknown or foreign cursor is [ErrInvalid].
 	List(ctx context.Context, f Filter, page Page) (*RecordPage, error)
 
-	// Queues returns all queues that have a configuration or ever held a task, sorted by name, with exact counts.
-	Queues(ctx context.Context) ([]QueueInfo, error)
+	// Queues returns all queues that have a configuration or ever held a task, sorted by name, with exact counts. With names
+	// it returns those of them alone, at a cost that does not depend on the others.
+	Queues(ctx context.Context, names ...string) ([]QueueInfo, error)
 
 	// Workers returns the registered workers, sorted by id, with the number of tasks that each holds.
 	Workers(ctx context.Context) ([]WorkerStatus, error)

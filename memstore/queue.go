@@ -79,14 +79,20 @@ func (s *Store) patched(name string, patch driver.QueuePatch) (*driver.QueueConf
 }
 
 // Queues implements [driver.Inspector].
-func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
+func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	infos := make([]driver.QueueInfo, 0, len(s.queues))
-	for _, name := range slices.Sorted(maps.Keys(s.queues)) {
-		infos = append(infos, s.info(s.queues[name]))
+	wanted := maps.Keys(s.queues)
+	if len(names) > 0 {
+		wanted = slices.Values(names)
+	}
+	infos := []driver.QueueInfo{}
+	for _, name := range slices.Compact(slices.Sorted(wanted)) {
+		if q := s.queues[name]; q != nil {
+			infos = append(infos, s.info(q))
+		}
 	}
 	return infos, nil
 }

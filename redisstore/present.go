@@ -29,12 +29,12 @@ func (m *mover) lapse(it *item, e *entry, p *pair) {
 	m.move(it, e, p, letterDiscarded, driver.ReasonExpired)
 }
 
-// bringUp brings a shard's counters up to its present: what is due counts as available, and what has expired as
+// bringUp brings the counters of pairs of a shard up to its present: what is due counts as available, and what has expired as
 // discarded, though nobody has come by to record it. It returns since when the longest waiting of those that are due, by pair.
 // It asks for each pair in which tasks wait for their time or expire, and reads the records of those that are due.
-func (s *Store) bringUp(ctx context.Context, sh *shard, stat map[string]int) (map[*pair]int64, error) {
+func (s *Store) bringUp(ctx context.Context, sh *shard, pairs []*pair, stat map[string]int) (map[*pair]int64, error) {
 	var expiring, waiting []*pair
-	for _, p := range sh.known.all() {
+	for _, p := range pairs {
 		if stat["E"+p.digits] > 0 {
 			expiring = append(expiring, p)
 		}

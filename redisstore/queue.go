@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/waggleq/waggle/driver"
 )
 
@@ -45,6 +47,11 @@ const mostStats = 5000
 
 // statsInParts reads the counters of a shard with many pairs. Those of one pair, and those of one queue, are of one moment.
 func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, error) {
+	return s.statsOf(ctx, sh, sh.known.all(), sh.known.queues())
+}
+
+// statsOf reads the counters of these pairs and queues.
+func (s *Store) statsOf(ctx context.Context, sh *shard, pairs []*pair, queues []string) (map[string]int, error) {
 	stat := map[string]int{}
 	read := func(fields []string) error {
 		values, err := s.hashFields(ctx, sh, "stat", fields)
@@ -55,7 +62,7 @@ func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, er
 		}
 		return err
 	}
-	for some := range slices.Chunk(sh.known.all(), mostStats/len(statLetters)) {
+	for some := range slices.Chunk(pairs, mostStats/len(statLetters)) {
 		var fields []string
 		for _, p := range some {
 			for i := range statLetters {
@@ -66,7 +73,7 @@ func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, er
 			return nil, err
 		}
 	}
-	for some := range slices.Chunk(sh.known.queues(), mostStats/len(keptLetters)/len(endLetters)) {
+	for some := range slices.Chunk(queues, mostStats/len(keptLetters)/len(endLetters)) {
 		var fields []string
 		for _, q := range some {
 			for _, kind := range keptLetters {
@@ -83,45 +90,25 @@ func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, er
 }
 
 // Queues implements driver.Inspector.
-func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
+func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
 	if s.closed() {
 		return nil, driver.ErrClosed
 	}
-	infos := map[string]*driver.QueueInfo{}
-	for _, sh := range s.shards {
-		if err := s.refresh(ctx, sh); err != nil {
-			return nil, err
-		}
-		stat, err := s.stats(ctx, sh)
-		if err != nil {
-			return nil, err
-		}
-		due, err := s.bringUp(ctx, sh, stat)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range sh.known.queues() {
-			if !sh.known.everUsed(name, stat) {
-				continue
-			}
-			q := infos[name]
-			if q == nil {
-				q = &driver.QueueInfo{Name: name, Config: sh.known.config(name), Counts: zeroCounts()}
+	parts := make([]map[string]*driver.QueueInfo, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) (err error) {
+		parts[sh.number], err = s.queuesOf(ctx, sh, names)
+		return err
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	infos := parts[0]
+	for _, part := range parts[1:] {
+		for name, q := range part {
+			if infos[name] == nil {
 				infos[name] = q
-			}
-			for _, p := range sh.known.ofQueue(name, nil) {
-				addPair(q, p, stat)
-				if stat[string(letterAvailable)+p.digits] == 0 {
-					continue
-				}
-				oldest, err := s.oldest(ctx, sh, p)
-				if err != nil {
-					return nil, err
-				}
-				oldest = oldestOf(oldest, due[p])
-				if !oldest.IsZero() && (q.OldestAvailable.IsZero() || oldest.Before(q.OldestAvailable)) {
-					q.OldestAvailable = oldest
-				}
+			} else {
+				addQueue(infos[name], q)
 			}
 		}
 	}
@@ -132,6 +119,135 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 	}
 	slices.SortFunc(list, func(a, b driver.QueueInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// queuesOf returns the figures of one shard, of all queues or those with these names.
+func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[string]*driver.QueueInfo, error) {
+	if err := s.refresh(ctx, sh); err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		names = sh.known.queues()
+	} else {
+		names = distinctNames(names)
+	}
+	var pairs []*pair
+	for _, name := range names {
+		pairs = append(pairs, sh.known.ofQueue(name, nil)...)
+	}
+	stat, err := s.statsOf(ctx, sh, pairs, nil)
+	if err != nil {
+		return nil, err
+	}
+	due, err := s.bringUp(ctx, sh, pairs, stat)
+	if err != nil {
+		return nil, err
+	}
+	oldest, err := s.oldestOfAll(ctx, sh, slices.DeleteFunc(pairs, func(p *pair) bool { return stat[string(letterAvailable)+p.digits] == 0 }))
+	if err != nil {
+		return nil, err
+	}
+	infos := make(map[string]*driver.QueueInfo, len(names))
+	for _, name := range names {
+		if !sh.known.everUsed(name, stat) {
+			continue
+		}
+		q := &driver.QueueInfo{Name: name, Config: sh.known.config(name), Counts: zeroCounts()}
+		infos[name] = q
+		for _, p := range sh.known.ofQueue(name, nil) {
+			addPair(q, p, stat)
+			if stat[string(letterAvailable)+p.digits] != 0 {
+				q.OldestAvailable = earlier(q.OldestAvailable, oldestOf(oldest[p], due[p]))
+			}
+		}
+	}
+	return infos, nil
+}
+
+// addQueue adds the figures that another shard has of a queue.
+func addQueue(q, other *driver.QueueInfo) {
+	for st, n := range other.Counts {
+		q.Counts[st] += n
+	}
+	addTotals(&q.Totals, &other.Totals)
+	for _, t := range other.Types {
+		if i := slices.IndexFunc(q.Types, func(u driver.TypeInfo) bool { return u.Type == t.Type }); i >= 0 {
+			for st, n := range t.Counts {
+				q.Types[i].Counts[st] += n
+			}
+		} else {
+			q.Types = append(q.Types, t)
+		}
+	}
+	q.OldestAvailable = earlier(q.OldestAvailable, other.OldestAvailable)
+}
+
+func addTotals(t, other *driver.Totals) {
+	for _, n := range [][2]*int64{{&t.Enqueued, &other.Enqueued}, {&t.Retried, &other.Retried}, {&t.Completed, &other.Completed},
+		{&t.Cancelled, &other.Cancelled}, {&t.Discarded, &other.Discarded}, {&t.Failed, &other.Failed}, {&t.Crashed, &other.Crashed},
+		{&t.DeletedLive, &other.DeletedLive}} {
+		*n[0] += *n[1]
+	}
+}
+
+// earlier returns the earlier of two times of which each may be unknown.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// oldestOfAll is oldest for many pairs. Most have one task at the head of their line and nothing beside it: those are found
+// by a few round trips for hundreds of pairs.
+func (s *Store) oldestOfAll(ctx context.Context, sh *shard, pairs []*pair) (map[*pair]time.Time, error) {
+	oldest := make(map[*pair]time.Time, len(pairs))
+	for some := range slices.Chunk(pairs, 200) {
+		heads, err := s.heads(ctx, sh, some)
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, e := range heads {
+			ids = append(ids, e[min(placeHead, len(e)):])
+		}
+		entries, now, err := s.read(ctx, sh, ids)
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range some {
+			if e := entries[i]; heads[i] != "" && e != nil && e.run.state == letterAvailable && e.run.order == uint48(heads[i]) && !e.run.lapsed(now) {
+				oldest[p] = millis(e.run.due)
+			} else if oldest[p], err = s.oldest(ctx, sh, p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return oldest, nil
+}
+
+// heads returns the first entry of each pair's line, empty where there is none or where the sorted set has entries too.
+func (s *Store) heads(ctx context.Context, sh *shard, pairs []*pair) ([]string, error) {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	cmds := make(rueidis.Commands, 0, 2*len(pairs))
+	for _, p := range pairs {
+		cmds = append(cmds, s.control.B().Lindex().Key(p.line).Index(0).Build(), s.control.B().Zcard().Key(p.back).Build())
+	}
+	heads := make([]string, len(pairs))
+	replies := s.control.DoMulti(ctx, cmds...)
+	for i := range pairs {
+		head, err := replies[2*i].ToString()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return nil, s.ended(ctx, err)
+		}
+		if n, err := replies[2*i+1].AsInt64(); err != nil {
+			return nil, s.ended(ctx, err)
+		} else if n == 0 && len(head) > placeHead {
+			heads[i] = head
+		}
+	}
+	return heads, nil
 }
 
 func zeroCounts() map[driver.State]int {

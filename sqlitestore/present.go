@@ -11,7 +11,7 @@ import (
 )
 
 // Queues implements [driver.Inspector].
-func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
+func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
 	infos := []driver.QueueInfo{}
 	err := s.read(ctx, func(c *conn) error {
 		infos = infos[:0]
@@ -30,7 +30,7 @@ func (s *Store) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
 			}
 		}
 		for _, q := range st.queues {
-			if q.hidden() {
+			if q.hidden() || len(names) > 0 && !slices.Contains(names, q.name) {
 				continue
 			}
 			info := q.info(timeOf(oldest[q]))

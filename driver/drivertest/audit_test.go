@@ -27,8 +27,8 @@ func (s *bent) List(ctx context.Context, f driver.Filter, p driver.Page) (*drive
 	return page, err
 }
 
-func (s *bent) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
-	list, err := s.Store.Queues(ctx)
+func (s *bent) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
+	list, err := s.Store.Queues(ctx, names...)
 	if err == nil && s.queues != nil {
 		list = s.queues(list)
 	}

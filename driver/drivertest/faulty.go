@@ -200,8 +200,8 @@ func (f *Faulty) List(ctx context.Context, filter driver.Filter, page driver.Pag
 }
 
 // Queues implements [driver.Store].
-func (f *Faulty) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
-	return through(ctx, f, "Queues", func() ([]driver.QueueInfo, error) { return f.Store.Queues(ctx) })
+func (f *Faulty) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
+	return through(ctx, f, "Queues", func() ([]driver.QueueInfo, error) { return f.Store.Queues(ctx, names...) })
 }
 
 // Workers implements [driver.Store].

@@ -3,14 +3,17 @@ package drivertest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/waggleq/waggle/driver"
 )
 
 var queueCases = []testCase{
+	{"the queues that are named are returned alone", queuesNamed},
 	{"counts are exact in every state", queueCounts},
 	{"queues are sorted and stay when they are empty", queueSorted},
 	{"a new queue has the default configuration", queueDefaults},
@@ -275,4 +278,30 @@ func queueLimits(h *harness) {
 	}
 	_, err := h.store.SetQueue(h.ctx(), "q", driver.QueuePatch{Limits: &[]driver.Limit{{Concurrency: 1}}})
 	h.wantErr("limits", err, driver.ErrUnsupported)
+}
+
+func queuesNamed(h *harness) {
+	for i, q := range []string{"b", "a", "c", "a", "a"} {
+		h.add(task(fmt.Sprint(q, "-", i), func(t *driver.Task) { t.Queue = q }))
+	}
+	h.setQueue("set", driver.QueuePatch{Paused: new(true)})
+	all, err := h.store.Queues(h.ctx())
+	h.must(err)
+	of := map[string]driver.QueueInfo{}
+	for _, q := range all {
+		of[q.Name] = q
+	}
+	for _, names := range [][]string{{"a"}, {"set"}, {"none"}, {"c", "a", "none", "c"}, {"a", "b", "c", "set"}} {
+		got, err := h.store.Queues(h.ctx(), names...)
+		h.must(err)
+		want := []driver.QueueInfo{}
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+			if q, ok := of[name]; ok {
+				want = append(want, q)
+			}
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			h.Errorf("Queues of %v (-want +got):\n%s", names, diff)
+		}
+	}
 }

@@ -285,7 +285,7 @@ func (f *fetcher) finished(idle context.Context) bool {
 	}
 	call, cancel := context.WithTimeout(idle, callTimeout(f.s.cfg.Lease))
 	defer cancel()
-	queues, err := f.s.cfg.Store.Queues(call)
+	queues, err := f.s.cfg.Store.Queues(call, f.names...)
 	if err != nil {
 		if idle.Err() == nil && !f.s.failed(err) {
 			f.tr.hit(idle, err)

@@ -176,8 +176,8 @@ func (s *deaf) Settle(ctx context.Context, worker string, items []driver.Settlem
 // drifting counts one completion too many.
 type drifting struct{ driver.Store }
 
-func (s *drifting) Queues(ctx context.Context) ([]driver.QueueInfo, error) {
-	queues, err := s.Store.Queues(ctx)
+func (s *drifting) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo, error) {
+	queues, err := s.Store.Queues(ctx, names...)
 	for i := range queues {
 		queues[i].Totals.Completed++
 	}

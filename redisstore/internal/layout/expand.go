@@ -2,7 +2,7 @@ package layout
 
 import (
 	"fmt"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,12 +25,20 @@ import (
 // Values of L_MAKE and L_WITH are strings of the right length. Scripts that use accessors include record.lua, which has
 // the locals sub, byte and number.
 func Expand(text string) (string, error) {
+	var b strings.Builder
 	for {
-		at := accessor.FindStringSubmatchIndex(text)
-		if at == nil {
-			return text, nil
+		from, to := nextName(text)
+		if from < 0 {
+			b.WriteString(text)
+			return b.String(), nil
 		}
-		name, rest := text[at[2]:at[3]], text[at[1]:]
+		b.WriteString(text[:from])
+		name, rest := text[from:to], text[to:]
+		if !isAccessor(name) {
+			b.WriteString(name)
+			text = rest
+			continue
+		}
 		var args []string
 		if strings.HasPrefix(rest, "(") && !strings.HasSuffix(name, "_LEN") {
 			var err error
@@ -48,17 +56,44 @@ func Expand(text string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		text = text[:at[2]] + with + rest
+		b.WriteString(with)
+		text = rest
 	}
 }
 
-var accessor = func() *regexp.Regexp {
-	var names []string
-	for _, l := range Layouts {
-		names = append(names, l.Name)
+// nextName returns where the next name in capital letters begins and ends, -1 if there is none. This runs for every script
+// whenever a program starts, so it is done by hand.
+func nextName(text string) (from, to int) {
+	inName := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c >= 'A' && c <= 'Z' && !inName:
+			end := i + 1
+			for end < len(text) && isNameByte(text[end]) {
+				end++
+			}
+			return i, end
+		default:
+			inName = isNameByte(c)
+		}
 	}
-	return regexp.MustCompile(`\b((?:` + strings.Join(names, "|") + `)_[A-Z]+|FLAG|HAS|LASTING|CONST)\b`)
-}()
+	return -1, -1
+}
+
+func isNameByte(c byte) bool {
+	return c == '_' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+}
+
+// isAccessor reports whether a name is that of an accessor, or looks like one of a layout.
+func isAccessor(name string) bool {
+	switch name {
+	case "FLAG", "HAS", "LASTING", "CONST":
+		return true
+	}
+	layout, what, ok := strings.Cut(name, "_")
+	return ok && what != "" && slices.ContainsFunc(Layouts, func(l *Layout) bool { return l.Name == layout })
+}
 
 // arguments splits what stands in the brackets that text begins with, and returns what follows them.
 func arguments(text string) (args []string, rest string, err error) {
