@@ -14,7 +14,11 @@ import (
 // Wait waits until a task has ended, however it did, and returns it; or until ctx ends. All waits of a client share one
 // reader of the store's events, so that a thousand of them cost no more than one.
 //
-// Errors: [ErrNotFound] if there is no such task, or its record was removed before or while it was waited for;
+// Whoever waits while the task ends is told how. Of a queue that keeps no ended tasks that may be all: the task as it was
+// when the wait began, with its last state and when it came to it, without result, attempts and reason. Wait waits for the
+// task that has the id when it is called, not for another that gets the id after it was deleted.
+//
+// Errors: [ErrNotFound] if there is no such task, or it was deleted before it had ended;
 // [ErrClosed]; why ctx ended.
 func (c *Client) Wait(ctx context.Context, id string) (*TaskInfo, error) {
 	t, err := c.wait(ctx, id)
@@ -32,6 +36,7 @@ func (c *Client) wait(ctx context.Context, id string) (*TaskInfo, error) {
 	if err != nil || t.State.Ended() {
 		return t, err
 	}
+	c.waits.found(w, t)
 	if !t.ExpiresAt.IsZero() {
 		return c.waitExpiring(ctx, w, t)
 	}
@@ -81,6 +86,8 @@ type waits struct {
 type waiter struct {
 	id  string
 	end chan ended // room for one
+	// first is the task as it was found when the wait began, nil before that; guarded by waits.mu.
+	first *TaskInfo
 }
 
 type ended struct {
@@ -144,6 +151,13 @@ func (w *waits) add(ctx context.Context, id string) (*waiter, error) {
 		return nil, r.err
 	}
 	return k, nil
+}
+
+// found notes what a waiter waits for, which is the task that has the id now.
+func (w *waits) found(k *waiter, t *TaskInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k.first = t
 }
 
 func (w *waits) startReader() *reader {
@@ -265,14 +279,21 @@ func (w *waits) handle(ctx context.Context, page *driver.EventPage) error {
 		return w.lookAtAll(ctx)
 	}
 	var ids []string
+	ends := map[string]driver.Event{}
 	w.mu.Lock()
 	for _, e := range page.Events {
-		if w.byID[e.ID] != nil && (State(e.Kind).Ended() || e.Kind == driver.EventDeleted) {
-			ids = append(ids, e.ID)
+		if w.byID[e.ID] == nil {
+			continue
 		}
+		if State(e.Kind).Ended() {
+			ends[e.ID] = e
+		} else if e.Kind != driver.EventDeleted {
+			continue
+		}
+		ids = append(ids, e.ID)
 	}
 	w.mu.Unlock()
-	return w.lookAt(ctx, ids)
+	return w.lookAt(ctx, ids, ends)
 }
 
 func (w *waits) lookAtAll(ctx context.Context) error {
@@ -282,11 +303,12 @@ func (w *waits) lookAtAll(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	w.mu.Unlock()
-	return w.lookAt(ctx, ids)
+	return w.lookAt(ctx, ids, nil)
 }
 
-// lookAt gets tasks and tells those who wait for the ones that have ended or are gone.
-func (w *waits) lookAt(ctx context.Context, ids []string) error {
+// lookAt gets tasks and tells those who wait for the ones that have ended or are gone. ends are the events of their ends,
+// as far as they were read.
+func (w *waits) lookAt(ctx context.Context, ids []string, ends map[string]driver.Event) error {
 	for len(ids) > 0 {
 		n := min(len(ids), driver.MaxPage)
 		call, cancel := context.WithTimeout(ctx, w.c.opts.Timeout)
@@ -297,8 +319,10 @@ func (w *waits) lookAt(ctx context.Context, ids []string) error {
 		}
 		w.mu.Lock()
 		for i, r := range records {
-			if r == nil || r.State.Ended() {
-				deliver(w.byID[ids[i]], endedAs(ids[i], r))
+			for _, k := range w.byID[ids[i]] {
+				if end, ok := k.endedAs(r, ends[ids[i]]); ok {
+					deliver([]*waiter{k}, end)
+				}
 			}
 		}
 		w.mu.Unlock()
@@ -307,12 +331,20 @@ func (w *waits) lookAt(ctx context.Context, ids []string) error {
 	return nil
 }
 
-func endedAs(id string, r *driver.Record) ended {
-	if r == nil {
-		return ended{err: driver.Errorf(ErrNotFound, "the record of task %q was removed before it could be read: "+
-			"it was deleted, or the queue's retention keeps no ended tasks", id)}
+// endedAs tells how what the waiter waits for has ended, if it has. r is the record that has its id, nil if there is none. It is another task's
+// if that was enqueued since: then the one that is waited for is gone, as it is if there is none. Where its end was read
+// of, that is what the waiter hears.
+func (k *waiter) endedAs(r *driver.Record, end driver.Event) (ended, bool) {
+	if r != nil && (k.first == nil || r.EnqueuedAt.Equal(k.first.EnqueuedAt)) {
+		return ended{info: newTaskInfo(r)}, r.State.Ended()
 	}
-	return ended{info: newTaskInfo(r)}
+	if k.first != nil && end.ID != "" && !end.Time.Before(k.first.EnqueuedAt) {
+		info := *k.first
+		info.State, info.EndedAt = State(end.Kind), end.Time
+		return ended{info: &info}, true
+	}
+	return ended{err: driver.Errorf(ErrNotFound, "the record of task %q was removed before it could be read: "+
+		"it was deleted, or the queue's retention keeps no ended tasks", k.id)}, true
 }
 
 func deliver(list []*waiter, end ended) {

@@ -104,6 +104,47 @@ func TestWaitEnds(t *testing.T) {
 }
 
 // An expired task has ended for whoever waits, though no worker is there to record it.
+// A task's id can go to another task while somebody waits for the first one: that wait is over.
+func TestWaitForWhatIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		id := e.enqueue("x", 1, &waggle.EnqueueOptions{ID: "a", Delay: time.Hour})
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.client.Wait(t.Context(), id)
+			done <- err
+		}()
+		synctest.Wait()
+		time.Sleep(time.Millisecond) // bubble time: the other task is a later one
+		if err := e.client.Delete(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		e.enqueue("x", 2, &waggle.EnqueueOptions{ID: "a", Delay: time.Hour})
+		if err := <-done; !errors.Is(err, waggle.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// Whoever waits while a task ends is told how, also where nothing of it is kept.
+func TestWaitWithoutRetention(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		none := driver.Keep{Age: 0, Count: 0, Bytes: 0}
+		if _, err := e.client.QueueSettings(t.Context(), "default", waggle.QueuePatch{Retention: &waggle.Retention{Completed: none, Cancelled: none, Discarded: none}}); err != nil {
+			t.Fatal(err)
+		}
+		r := e.work(nil, func(w *waggle.Worker) {
+			waggle.Handle(w, "x", func(context.Context, *waggle.Task, int) error { return nil }, nil)
+		})
+		for i := range 20 {
+			id := e.enqueue("x", i, &waggle.EnqueueOptions{Delay: time.Second})
+			if info, err := e.client.Wait(t.Context(), id); err != nil || info.State != waggle.Completed || info.EndedAt.IsZero() {
+				t.Errorf("got %+v, %v", info, err)
+			}
+		}
+		r.stop()
+	})
+}
+
 func TestWaitForWhatExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
 		began := time.Now()

@@ -360,6 +360,9 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 			result = c
 		}
 	}
+	if len(s.shards) > 1 && patch.Paused != nil && !*patch.Paused {
+		s.wakeResumed(ctx, queue)
+	}
 	return &result, nil
 }
 
@@ -422,6 +425,20 @@ func (sh *shard) countersOf(queue string) (states, others []string) {
 		}
 	}
 	return states, others
+}
+
+// wakeResumed wakes idle workers for a queue whose tasks in all shards may be claimed again. A worker that was woken before
+// the last shard knew of that has found nothing.
+func (s *Store) wakeResumed(ctx context.Context, queue string) {
+	var pairs []*pair
+	for _, sh := range s.shards {
+		for _, p := range sh.known.ofQueue(queue, nil) {
+			if !slices.ContainsFunc(pairs, func(q *pair) bool { return q.typ == p.typ }) {
+				pairs = append(pairs, p)
+			}
+		}
+	}
+	s.signal(ctx, pairs)
 }
 
 func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patch driver.QueuePatch) (driver.QueueConfig, error) {
