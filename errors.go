@@ -22,6 +22,7 @@ var (
 	ErrCorrupt     = driver.ErrCorrupt     // the store's content is damaged
 	ErrUnsupported = driver.ErrUnsupported // this store does not offer that
 	ErrClosed      = driver.ErrClosed      // the store or the client is closed
+	ErrConflict    = driver.ErrConflict    // something else has changed it meanwhile
 )
 
 // Why a handler's context ended, besides [ErrLeaseLost]: context.Cause tells which.

@@ -9,11 +9,15 @@ import (
 	"github.com/waggleq/waggle/internal/logkey"
 	"github.com/waggleq/waggle/internal/runner"
 	"github.com/waggleq/waggle/internal/schedule"
+	"github.com/waggleq/waggle/internal/workflow"
 )
 
 // planKinds are the kinds of plans that a worker looks at, whatever its types.
 func planKinds() map[string]runner.PlanKind {
-	return map[string]runner.PlanKind{schedule.Kind: {Step: stepSchedule}}
+	return map[string]runner.PlanKind{
+		schedule.Kind: {Step: stepSchedule},
+		workflow.Kind: {AllParts: true, Step: stepWorkflow},
+	}
 }
 
 func stepSchedule(p *driver.Plan, now time.Time) (m runner.PlanMove, ok bool, err error) {
