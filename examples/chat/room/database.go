@@ -43,7 +43,7 @@ type Database interface {
 
 // Stored is what became of a chunk.
 type Stored struct {
-	Count    int   // how many chunks of its message are stored
+	Count    int   // how many chunks of its message are stored, if it was the last of them in the call
 	Number   int64 // of the message, if it has been put together
 	Conflict bool  // the message's id belongs to another message: nothing was written
 }

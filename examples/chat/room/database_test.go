@@ -63,9 +63,18 @@ func TestDatabase(t *testing.T) {
 		if _, err := db.Announce(ctx, "r", other); !errors.Is(err, ErrConflict) {
 			t.Errorf("another text: %v", err)
 		}
-		stored, err := db.Store(ctx, "r", []Chunk{chunks[1], chunks[0], chunks[1], {Room: "r", Head: other}})
-		if want := []Stored{{Count: 1}, {Count: 2}, {Count: 2}, {Conflict: true}}; err != nil || !cmp.Equal(stored, want) {
-			t.Errorf("store: %v, %v", err, cmp.Diff(want, stored))
+		for _, step := range []struct {
+			chunks []Chunk
+			want   Stored // of the last
+		}{
+			{[]Chunk{chunks[1], chunks[1]}, Stored{Count: 1}},
+			{[]Chunk{chunks[1], chunks[0]}, Stored{Count: 2}},
+			{[]Chunk{chunks[0], {Room: "r", Head: other}}, Stored{Conflict: true}},
+			{[]Chunk{{Room: "r", Head: other}, chunks[0]}, Stored{Count: 2}},
+		} {
+			if stored, err := db.Store(ctx, "r", step.chunks); err != nil || stored[len(stored)-1] != step.want {
+				t.Errorf("store: %v, %v, want %v", stored, err, step.want)
+			}
 		}
 		if texts, err := db.Chunks(ctx, "r", head); err != nil || !cmp.Equal(texts, cut(m.Text)) {
 			t.Errorf("chunks: %q, %v", texts, err)

@@ -138,19 +138,43 @@ func (db *redisDatabase) Announce(ctx context.Context, room string, h Head) (int
 }
 
 func (db *redisDatabase) Store(ctx context.Context, room string, chunks []Chunk) ([]Stored, error) {
-	replies, err := db.write(ctx, len(chunks), func(c rueidis.CoreClient, i int) rueidis.Completed {
-		k := chunks[i]
-		keys := []string{db.key(room, "message:"+k.ID), db.key(room, "chunks:"+k.ID)}
-		return db.eval(c, db.store, keys, k.Sum, encoded(k.Head), headSeconds, strconv.Itoa(k.N), k.Text)
+	groups := byMessage(chunks)
+	replies, err := db.write(ctx, len(groups), func(c rueidis.CoreClient, i int) rueidis.Completed {
+		first := chunks[groups[i][0]]
+		keys := []string{db.key(room, "message:"+first.ID), db.key(room, "chunks:"+first.ID)}
+		args := []string{first.Sum, encoded(first.Head), headSeconds}
+		for _, at := range groups[i] {
+			args = append(args, strconv.Itoa(chunks[at].N), chunks[at].Text)
+		}
+		return db.eval(c, db.store, keys, args...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	stored := make([]Stored, len(chunks))
 	for i, r := range replies {
-		stored[i] = Stored{Conflict: r[0] == 0, Count: int(r[1]), Number: r[2]}
+		for _, at := range groups[i] {
+			stored[at] = Stored{Conflict: r[0] == 0, Number: r[2]}
+		}
+		stored[groups[i][len(groups[i])-1]].Count = int(r[1])
 	}
 	return stored, nil
+}
+
+// byMessage returns the places of the chunks of each message.
+func byMessage(chunks []Chunk) (groups [][]int) {
+	type message struct{ id, sum string }
+	of := map[message]int{}
+	for at, c := range chunks {
+		m := message{c.ID, c.Sum}
+		i, known := of[m]
+		if !known {
+			i, of[m] = len(groups), len(groups)
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], at)
+	}
+	return groups
 }
 
 func (db *redisDatabase) Chunks(ctx context.Context, room string, h Head) ([]string, error) {

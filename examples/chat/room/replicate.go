@@ -74,7 +74,8 @@ func (w *Writer) storeBatch(ctx context.Context, room string, chunks []Chunk) ([
 	hints := map[string]Hint{}
 	for i, s := range stored {
 		if c := chunks[i]; !s.Conflict && s.Number == 0 {
-			hints[c.ID] = Hint{Kind: HintStored, By: w.by, ID: c.ID, Chunks: hints[c.ID].Chunks + 1, Stored: s.Count, Of: c.Of}
+			known := hints[c.ID]
+			hints[c.ID] = Hint{Kind: HintStored, By: w.by, ID: c.ID, Chunks: known.Chunks + 1, Stored: max(known.Stored, s.Count), Of: c.Of}
 		}
 	}
 	for _, h := range hints {

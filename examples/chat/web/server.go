@@ -61,6 +61,9 @@ func New(role *wire.Role, place *room.Place, stage *Stage) *Server {
 	return s
 }
 
+// Users is how many streams of events are open.
+func (s *Server) Users() int { return int(s.users.Load()) }
+
 // Handler returns the server's routes.
 func (s *Server) Handler() http.Handler {
 	files, err := fs.Sub(page, "page")

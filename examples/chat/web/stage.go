@@ -114,7 +114,7 @@ func (st *Stage) do(ctx context.Context, node, action string) error {
 // tellUsers tells the stage how many users the server has.
 func (s *Server) tellUsers() {
 	if s.stage != nil {
-		n := int(s.users.Load())
+		n := s.Users()
 		_ = s.stage.out.Write(wire.FromProcess{Users: &n}) // for the picture
 	}
 }
