@@ -44,13 +44,12 @@ func (c *Chaos) FellMaster(ctx context.Context, action string) (time.Duration, e
 	ctx, cancel := context.WithTimeout(ctx, 2*chaosMost)
 	defer cancel()
 	old := c.s.Master()
-	for old == "" {
+	for at, _ := c.seen(); old == "" || at.IsZero(); at, _ = c.seen() { // the chat is not in use yet
 		if err := rest(ctx, chaosLook); err != nil {
 			return 0, err
 		}
 		old = c.s.Master()
 	}
-	c.seen()
 	if err := c.s.Do(ctx, old, action); err != nil {
 		return 0, err
 	}
