@@ -9,6 +9,7 @@ import (
 	"github.com/waggleq/waggle/driver/drivertest"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
 )
 
 // TestAccessRevoked takes a user's rights away while a store is in use, then the user itself, and gives both back.
@@ -71,5 +72,17 @@ func TestAccessRevoked(t *testing.T) {
 			t.Errorf("got %+v, %v, want 4 tasks", r, err)
 		}
 		drivertest.Audit(t, s)
+	})
+}
+
+// TestDatabaseOutOfRange opens a database that the server does not have: nothing to try again.
+func TestDatabaseOutOfRange(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		url := strings.Replace(redistest.Start(t, &redisserver.Options{Flavour: f}).URL(), "/0", "/1000", 1)
+		s, err := redisstore.Open(t.Context(), url, nil)
+		if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), "database 1000") {
+			t.Errorf("got %v, %v; want ErrInvalid and the number", s, err)
+		}
 	})
 }

@@ -78,6 +78,9 @@ func (s *Store) asError(err error) error {
 	if strings.Contains(text, "OOM command not allowed") {
 		return driver.Errorf(driver.ErrStoreFull, "%s: %s", s.where, serverErrors["OOM"].text)
 	}
+	if strings.Contains(text, "DB index is out of range") {
+		return driver.Errorf(driver.ErrInvalid, "%s has no database %d: its setting \"databases\" says how many there are", s.where, s.target.database)
+	}
 	return driver.Errorf(driver.ErrUnavailable, "%s: %s", s.where, s.redact(text))
 }
 
