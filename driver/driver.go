@@ -165,7 +165,8 @@ type Settler interface {
 	// Outcomes: [Complete]; [Retry], which becomes discarded with [ReasonAttempts] when the failures reach MaxAttempts;
 	// [Snooze] (scheduled, no attempt spent); [Release] (available at its old place, no attempt spent); [Discard];
 	// [CancelOutcome]. If cancellation was asked for, every outcome but Complete and Discard ends as cancelled. Every
-	// settlement leaves an entry in the task's history.
+	// settlement leaves an entry in the task's history, but for a Release of what had not begun (Settlement.Unbegun). The
+	// entry of an attempt that discarded its task has the reason, and that of a last failure the outcome Discard.
 	//
 	// Errors per item: ErrLeaseLost, [ErrInvalid] (unknown outcome, negative delay, a result over the limit), with
 	// nothing changed for that item.

@@ -16,6 +16,28 @@ func AppendAttempt(history []Attempt, a Attempt) []Attempt {
 	return append(history, a)
 }
 
+// Attempt returns the attempt that a settlement ends as the history tells it, without number, worker and times. spent is
+// whether a failure leaves the task no attempt, cancelled whether its cancellation was asked for. ok is false for one that
+// the history leaves out.
+func (s *Settlement) Attempt(spent, cancelled bool) (a Attempt, ok bool) {
+	a = Attempt{Outcome: s.Outcome, Error: s.Error, Stack: s.Stack}
+	switch {
+	case s.Outcome == Discard:
+		a.Reason = ReasonHandler
+	case s.Outcome == Retry && spent && !cancelled:
+		a.Outcome, a.Reason = Discard, ReasonAttempts
+	}
+	return a, s.Outcome != Release || !s.Unbegun
+}
+
+// CrashReason is the Reason of an attempt whose worker died: [ReasonCrashes] if that discarded the task.
+func CrashReason(crashes, limit int, cancelled bool) Reason {
+	if crashes < limit || cancelled {
+		return ""
+	}
+	return ReasonCrashes
+}
+
 // AppendLogs adds lines to a task's log and drops the oldest until it fits [MaxLogBytes]; a line that alone does not
 // fit is cut.
 func AppendLogs(logs, add []LogLine) []LogLine {

@@ -78,8 +78,10 @@ type Attempt struct {
 	Build   string    `json:"build,omitzero"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
-	Error   string    `json:"error,omitzero"`
-	Stack   string    `json:"stack,omitzero"`
+	// Reason is set on an attempt that discarded the task: why. A last failure has the outcome [Discard], for [ReasonAttempts].
+	Reason Reason `json:"reason,omitzero"`
+	Error  string `json:"error,omitzero"`
+	Stack  string `json:"stack,omitzero"`
 }
 
 // Outcome is how an attempt ended.
@@ -114,6 +116,8 @@ type Settlement struct {
 	// Ran is how long the handler ran, by the worker's monotonic clock; the store counts Started back from its own
 	// present. 0 for one that never started.
 	Ran time.Duration
+	// Unbegun says of a Release that the task's work had not begun: the history has no entry for it.
+	Unbegun bool
 }
 
 // Report carries news of a running task.

@@ -73,9 +73,9 @@ func (s *Store) wait(t *task, state driver.State, delay time.Duration) {
 
 // crash takes a task from a worker that died.
 func (s *Store) crash(t *task, w *worker) {
-	t.record(w, driver.Attempt{Outcome: driver.Crash, Started: t.ClaimedAt, Ended: s.now})
-	t.Attempt--
 	t.Crashes++
+	t.record(w, driver.Attempt{Outcome: driver.Crash, Started: t.ClaimedAt, Ended: s.now, Reason: driver.CrashReason(t.Crashes, t.CrashLimit, t.CancelRequested)})
+	t.Attempt--
 	t.line.queue.totals.Crashed++
 	switch {
 	case t.CancelRequested:

@@ -25,7 +25,10 @@ func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settle
 			t.Attempts = histories.next(len(items) - i)[:0] // most tasks have one attempt
 		}
 		t.settled = item.Token
-		t.record(s.workers[worker], driver.Attempt{Outcome: item.Outcome, Started: s.now.Add(-item.Ran), Ended: s.now, Error: item.Error, Stack: item.Stack})
+		if a, told := item.Attempt(t.Attempt >= t.MaxAttempts, t.CancelRequested); told {
+			a.Started, a.Ended = s.now.Add(-item.Ran), s.now
+			t.record(s.workers[worker], a)
+		}
 		s.conclude(t, item)
 	}
 	return errs, nil

@@ -314,8 +314,12 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 	it := m.begin(e)
 	r := &e.run
 	now := millis(m.now)
-	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: st.Outcome, Worker: worker, Host: host, Build: build,
-		Started: now.Add(-st.Ran).Truncate(time.Millisecond), Ended: now, Error: st.Error, Stack: st.Stack})
+	spent := st.Outcome == driver.Retry && r.attempt >= m.maxAttempts(e)
+	if a, told := st.Attempt(spent, r.flags&flagCancel != 0); told {
+		a.Number, a.Worker, a.Host, a.Build = r.attempt, worker, host, build
+		a.Started, a.Ended = now.Add(-st.Ran).Truncate(time.Millisecond), now
+		m.addAttempt(it, e, a)
+	}
 	if st.Outcome == driver.Retry {
 		m.count(it, countEverFailed+p.digits, 1)
 	}

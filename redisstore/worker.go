@@ -271,14 +271,12 @@ func (m *mover) giveBack(e *entry, p *pair, w endedWorker, host, build string) *
 	it := m.begin(e)
 	r := &e.run
 	now := millis(m.now)
-	outcome := driver.Release
 	if w.lost {
-		outcome = driver.Crash
 		r.crashes++
 		m.count(it, countEverCrashed+p.digits, 1)
+		m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: driver.Crash, Worker: w.id, Host: host, Build: build,
+			Started: millis(r.claimed), Ended: now, Reason: driver.CrashReason(r.crashes, m.crashLimit(e), r.flags&flagCancel != 0)})
 	}
-	m.addAttempt(it, e, driver.Attempt{Number: r.attempt, Outcome: outcome, Worker: w.id, Host: host, Build: build,
-		Started: millis(r.claimed), Ended: now})
 	r.attempt--
 	switch {
 	case r.flags&flagCancel != 0:

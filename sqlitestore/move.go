@@ -216,9 +216,10 @@ func (t *tx) expire(r *row) error {
 
 // crash takes a task from a worker that died.
 func (t *tx) crash(r *row, w *worker) error {
-	r.note(w, driver.Attempt{Outcome: driver.Crash, Started: timeOf(r.claimedAt), Ended: t.time()})
-	r.attempt--
 	r.crashes++
+	r.note(w, driver.Attempt{Outcome: driver.Crash, Started: timeOf(r.claimedAt), Ended: t.time(),
+		Reason: driver.CrashReason(int(r.crashes), r.task().CrashLimit, r.cancel > 0)})
+	r.attempt--
 	r.lane.queue.totals.Crashed++
 	r.lane.queue.dirty = true
 	switch {

@@ -108,10 +108,11 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 // conclude does what an outcome says.
 func (t *tx) conclude(r *row, w *worker, item *driver.Settlement) error {
 	r.settled = true
-	a := driver.Attempt{Outcome: item.Outcome, Started: timeOf(t.now - int64(item.Ran/time.Millisecond)), Ended: t.time(), Error: item.Error, Stack: item.Stack}
+	a, told := item.Attempt(r.attempt >= int64(r.task().MaxAttempts), r.cancel > 0)
+	a.Started, a.Ended = timeOf(t.now-int64(item.Ran/time.Millisecond)), t.time()
 	if item.Outcome == driver.Complete && item.Error == "" && item.Stack == "" {
 		r.hasStarted, r.started = true, a.Started.UnixMilli()
-	} else {
+	} else if told {
 		r.note(w, a)
 	}
 	if item.Outcome == driver.Retry {

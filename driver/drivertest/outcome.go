@@ -24,6 +24,8 @@ var outcomeCases = []testCase{
 	{"a result of the largest size is kept", outcomeLargestResult},
 	{"a result is kept with no other outcome", outcomeNoResult},
 	{"the history tells each attempt's worker, host, build, times and error", outcomeHistory},
+	{"the history tells which attempt discarded the task, and why", outcomeHistoryEnd},
+	{"a release of what had not begun is not in the history", outcomeUnbegun},
 	{"long errors are cut, bad bytes replaced", outcomeLongError},
 	{"the history keeps the first 50 and the newest 50 attempts", outcomeHistoryCap},
 	{"a task that ended tells when and gives no more work", outcomeEnded},
@@ -230,6 +232,60 @@ func outcomeHistory(h *harness) {
 	}
 	if got.Ended.Before(before) || got.Ended.After(after) {
 		h.Errorf("ended at %v, settled between %v and %v", got.Ended, before, after)
+	}
+}
+
+func outcomeHistoryEnd(h *harness) {
+	h.register("w")
+	for _, c := range []struct {
+		id   string
+		ends []driver.Outcome
+		want []driver.Attempt
+	}{
+		{"failed", []driver.Outcome{driver.Retry, driver.Retry}, []driver.Attempt{{Outcome: driver.Retry}, {Outcome: driver.Discard, Reason: driver.ReasonAttempts}}},
+		{"given-up", []driver.Outcome{driver.Retry, driver.Discard}, []driver.Attempt{{Outcome: driver.Retry}, {Outcome: driver.Discard, Reason: driver.ReasonHandler}}},
+		{"cancelled", []driver.Outcome{driver.Retry, driver.CancelOutcome}, []driver.Attempt{{Outcome: driver.Retry}, {Outcome: driver.CancelOutcome}}},
+	} {
+		h.add(task(c.id, func(t *driver.Task) { t.MaxAttempts = 2 }))
+		for _, o := range c.ends {
+			h.end("w", h.claimOne("w", c.id), o)
+		}
+		h.wantEndings(c.id, c.want)
+	}
+	h.add(task("crashed", func(t *driver.Task) { t.CrashLimit = 2 }))
+	h.claimOne("w", "crashed")
+	h.lose()
+	h.register("x")
+	h.claimOne("x", "crashed")
+	h.lose()
+	h.wantEndings("crashed", []driver.Attempt{{Outcome: driver.Crash}, {Outcome: driver.Crash, Reason: driver.ReasonCrashes}})
+}
+
+// wantEndings compares outcome and reason of the attempts in a task's history.
+func (h *harness) wantEndings(id string, want []driver.Attempt) {
+	var got []driver.Attempt
+	for _, a := range h.get(id).Attempts {
+		got = append(got, driver.Attempt{Outcome: a.Outcome, Reason: a.Reason})
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		h.Errorf("history of %s (-want +got):\n%s", id, diff)
+	}
+}
+
+func outcomeUnbegun(h *harness) {
+	h.add(task("a", nil))
+	h.register("w")
+	for range 2 {
+		c := h.claimOne("w", "a")
+		h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Release, Unbegun: true})
+		if r := h.get("a"); r.State != driver.Available || r.Attempt != 0 || len(r.Attempts) != 0 {
+			h.Errorf("the task is %s, attempt %d, with the history %+v", r.State, r.Attempt, r.Attempts)
+		}
+	}
+	c := h.claimOne("w", "a")
+	h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Delay: time.Hour, Unbegun: true})
+	if r := h.get("a"); len(r.Attempts) != 1 || r.Attempt != 1 {
+		h.Errorf("a failure is told whatever is said: attempt %d, history %+v", r.Attempt, r.Attempts)
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *site) begin(how string, limits func(*waggle.EnqueueOptions)) (*child, [
 
 func (s *site) handlerFails(how, says string) {
 	first, healthy := s.begin(how, func(o *waggle.EnqueueOptions) { o.MaxAttempts = 1 })
-	s.wantEnds(ends{state: driver.Discarded, reason: driver.ReasonAttempts, attempt: 1, outcomes: []driver.Outcome{driver.Retry}}, "bad")
+	s.wantEnds(ends{state: driver.Discarded, reason: driver.ReasonAttempts, attempt: 1, outcomes: []driver.Outcome{driver.Discard}}, "bad")
 	if a := s.get("bad").Attempts[0]; !strings.Contains(a.Error, says) || how == doPanic && !strings.Contains(a.Stack, "robustness") {
 		s.Errorf("the attempt says %q, want it to tell of %q; its stack: %s", a.Error, says, a.Stack)
 	}
