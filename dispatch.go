@@ -88,7 +88,11 @@ func (d *dispatcher) verdict(t *Task, e *entry, err error) driver.Settlement {
 		return d.fault(t, p.Text, p.Stack, delay)
 	}
 	var st driver.Settlement
-	if p := guard.Apart(func() { st = settlementOf(&t.ctx, err, t.job.CancelAsked(), delay) }); p != nil {
+	if p := guard.Apart(func() {
+		if st = settlementOf(&t.ctx, err, t.job.CancelAsked(), delay); st.Unbegun {
+			t.job.Rest = pauseOf(err)
+		}
+	}); p != nil {
 		return d.fault(t, fmt.Sprintf("the handler's error (%T) can't be read: %s", err, p.Text), p.Stack, delay)
 	}
 	return st
@@ -113,7 +117,7 @@ func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
 	if t.lastFailure(st.Outcome) {
 		level, outcome = slog.LevelWarn, string(driver.Discarded)
 	}
-	if st.Stack != "" {
+	if st.Stack != "" || st.Unbegun && st.Error != "" {
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
@@ -126,13 +130,20 @@ func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
 	if st.Delay > 0 && outcome != string(driver.Discarded) {
 		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay))
 	}
+	if st.Unbegun {
+		attrs = append(attrs, slog.Duration(logkey.Pause, t.job.Rest))
+	}
 	if st.Error != "" {
 		attrs = append(attrs, slog.String(logkey.Error, driver.CutText(st.Error, driver.MaxErrorBytes)))
 	}
 	if st.Stack != "" {
 		attrs = append(attrs, slog.String(logkey.Stack, driver.CutText(st.Stack, driver.MaxErrorBytes)))
 	}
-	d.logger.LogAttrs(context.Background(), level, "task did not complete", attrs...)
+	message := "task did not complete"
+	if st.Unbegun {
+		message = "a task is given back: its work could not begin"
+	}
+	d.logger.LogAttrs(context.Background(), level, message, attrs...)
 }
 
 // lastFailure reports whether an outcome is the failure that leaves a task no attempt.

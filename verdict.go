@@ -14,6 +14,7 @@ type verdict struct {
 	outcome Outcome
 	delay   time.Duration
 	err     error
+	pause   time.Duration // of the slot, with Release
 }
 
 func (v *verdict) Error() string {
@@ -40,13 +41,27 @@ func Discard(err error) error { return &verdict{outcome: driver.Discard, err: er
 // Cancel is a verdict: it ends the task as cancelled. err says why; it may be nil.
 func Cancel(err error) error { return &verdict{outcome: driver.CancelOutcome, err: err} }
 
+// GiveBack is a verdict for work that could not begin, by no fault of the task: a program or a device is missing here, say.
+// The task goes back to its place at once, for this worker or another, with no attempt spent and no entry in its history.
+// The slot takes no other task for pause, so that a worker that can't work does not go through its queues in vain. err,
+// which may be nil, is logged as a warning.
+func GiveBack(pause time.Duration, err error) error {
+	return &verdict{outcome: driver.Release, pause: max(pause, 0), err: err}
+}
+
+// pauseOf is how long a slot pauses after a handler has returned err.
+func pauseOf(err error) time.Duration {
+	v, _ := errors.AsType[*verdict](err)
+	return v.pause
+}
+
 // settlementOf turns what a handler returned into the outcome of the attempt. It calls the error's own methods, which may
 // do anything: see [dispatcher.verdict].
 //
 //   - nil: completed, even if cancellation was asked for: the work is done.
 //   - Discard: discarded.
 //   - any other, if cancellation was asked for: cancelled.
-//   - Snooze and Cancel: as they say.
+//   - Snooze, Cancel and GiveBack: as they say.
 //   - any other, if the worker shuts down: given back, no attempt spent.
 //   - RetryAfter and all other errors: a failed attempt.
 func settlementOf(ctx context.Context, err error, cancelAsked bool, backoff func() time.Duration) driver.Settlement {
@@ -62,7 +77,7 @@ func settlementOf(ctx context.Context, err error, cancelAsked bool, backoff func
 	case cancelAsked:
 		st.Outcome = driver.CancelOutcome
 	case decided && v.outcome != driver.Retry:
-		st.Outcome, st.Delay = v.outcome, v.delay
+		st.Outcome, st.Delay, st.Unbegun = v.outcome, v.delay, v.outcome == driver.Release
 	case errors.Is(cause, ErrShutdown):
 		st.Outcome, st.Error = driver.Release, ""
 	case decided:

@@ -67,6 +67,44 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+func TestGiveBack(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		began := time.Now()
+		var starts []time.Duration
+		var pauses atomic.Int64
+		first := e.work(&waggle.WorkerOptions{Slots: 1}, func(w *waggle.Worker) {
+			w.HandleFunc("x", func(context.Context, *waggle.Task) error {
+				starts = append(starts, time.Since(began).Round(time.Second))
+				return fmt.Errorf("outer: %w", waggle.GiveBack(time.Minute<<(pauses.Add(1)-1), errBoom))
+			}, nil)
+		})
+		id := e.enqueue("x", nil, &waggle.EnqueueOptions{MaxAttempts: 1})
+		time.Sleep(5 * time.Minute)
+		info := e.wantState(id, waggle.Available)
+		if want := []time.Duration{0, time.Minute, 3 * time.Minute}; !slices.Equal(starts, want) {
+			t.Errorf("it ran at %v, want %v", starts, want)
+		}
+		if info.Attempt != 0 || len(info.Attempts) != 0 {
+			t.Errorf("attempt %d, history %+v", info.Attempt, info.Attempts)
+		}
+		if n := e.logs.count(slog.LevelWarn, "a task is given back: its work could not begin"); n != 3 {
+			t.Errorf("%d warnings say why, want 3", n)
+		}
+		// Another worker has it at once, and a stop does not wait for the pause.
+		second := e.work(nil, func(w *waggle.Worker) {
+			w.HandleFunc("x", func(context.Context, *waggle.Task) error { return nil }, nil)
+		})
+		synctest.Wait()
+		e.wantState(id, waggle.Completed)
+		stopped := time.Now()
+		first.stop()
+		second.stop()
+		if took := time.Since(stopped); took > time.Second {
+			t.Errorf("the stop took %v", took)
+		}
+	})
+}
+
 func TestRetriesUntilItWorks(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
 		r := e.work(nil, func(w *waggle.Worker) {

@@ -46,7 +46,9 @@ func (a *app) workCommand() *cobra.Command {
 		Use:   "work [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Run a command for each task",
 		Long: "Runs COMMAND once for each task, never through a shell.\n\n" +
-			"It gets the payload on standard input, and for every argument that is just {} a payload that is a JSON string.\n" +
+			"It gets the payload on standard input, and for every argument that is just {} the text of a payload that is a JSON string,\n" +
+			"or a number, true, false or null as it is written. An object, a list, bytes or no payload can't stand there: the worker\n" +
+			"stops with exit code 2 then, and leaves the task as it was.\n" +
 			"One that begins with a dash looks like a flag to many a COMMAND: write -- before the {} where COMMAND knows that.\n" +
 			"In its environment are WAGGLE_STORE and, of the task, WAGGLE_TASK_ID, _TYPE, _QUEUE, _ATTEMPT, _MAX_ATTEMPTS, _CRASHES,\n" +
 			"_TOKEN, _WORKER, _PRIORITY, _ENQUEUED_AT and, as JSON, _HEADERS; other WAGGLE_ variables, the settings of this worker,\n" +
@@ -54,6 +56,7 @@ func (a *app) workCommand() *cobra.Command {
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
+			"A command that does not start costs the task nothing: it is given back at once, and its slot pauses, longer each time.\n" +
 			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period. On Linux nothing\n" +
 			"that a command started outlives this worker, however it ends. SIGTERM, SIGINT and SIGHUP stop it in order.\n\n" +
 			"With --intake, plain list elements on a Redis or Valkey server become tasks: any program that can RPUSH is a\n" +
@@ -104,7 +107,9 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 		return err
 	}
 	defer store.Close()
-	h := &execHandler{command: command, store: a.store, say: a.say}
+	run, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	h := &execHandler{command: command, store: a.store, stop: stop}
 	opts, abort := a.workerOptions(f, h), make(chan struct{})
 	opts.Abort = abort
 	worker, err := waggle.NewWorker(store, opts)
@@ -123,8 +128,11 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	})
 	a.signals.hangup()
 	a.introduce(f, argv, store.Capabilities())
-	err = worker.Run(ctx)
+	err = worker.Run(run)
 	a.say("waggle: %s", h.summary())
+	if cause := context.Cause(run); err == nil && errors.Is(cause, driver.ErrInvalid) {
+		return cause
+	}
 	if err == nil && context.Cause(ctx) == errInterrupted {
 		return errInterrupted
 	}
@@ -201,7 +209,7 @@ type execHandler struct {
 	command                                 *execwork.Command
 	store                                   string       // --store
 	unstarted                               atomic.Int64 // commands in a row that did not start
-	say                                     func(format string, args ...any)
+	stop                                    context.CancelCauseFunc
 	completed, discarded, failed, givenBack atomic.Int64
 }
 
@@ -217,7 +225,9 @@ func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
 		return waggle.Discard(err)
 	case errors.Is(err, execwork.ErrNotStarted):
 		h.givenBack.Add(1)
-		return h.pause(ctx, err)
+		return h.pause(err)
+	case errors.Is(err, execwork.ErrUnfit):
+		return h.misused(t, err)
 	case errors.Is(err, waggle.ErrShutdown) || errors.Is(err, waggle.ErrLeaseLost):
 		h.givenBack.Add(1)
 		return err
@@ -242,17 +252,17 @@ const (
 )
 
 // pause gives back a task whose command did not start: no attempt is spent, as it is not the task's fault. The slot pauses
-// before, longer each time, so that a worker that can't work does not go through its queues in vain.
-func (h *execHandler) pause(ctx context.Context, err error) error {
+// then, longer each time, so that a worker that can't work does not go through its queues in vain.
+func (h *execHandler) pause(err error) error {
 	wait := min(firstPause<<min(h.unstarted.Add(1)-1, 10), longestPause)
-	h.say("waggle: %s: its task is given back, and this slot pauses for %s", visible(err.Error()), shortDuration(wait))
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return waggle.Snooze(0)
+	return waggle.GiveBack(wait, fmt.Errorf("%w: the task is given back, and this slot pauses for %s", err, shortDuration(wait)))
+}
+
+// misused stops the worker, whose command can't be run for a task of this kind, and gives the task back.
+func (h *execHandler) misused(t *waggle.Task, err error) error {
+	h.givenBack.Add(1)
+	h.stop(driver.Invalidf("task %s of type %s: %w, or serve other types with --type; the task is left as it was", t.ID, t.Type, err))
+	return waggle.GiveBack(longestPause, nil)
 }
 
 // fails counts a failed attempt, and the end of a task that has no other left.

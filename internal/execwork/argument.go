@@ -3,14 +3,18 @@ package execwork
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/waggleq/waggle/driver"
 )
 
-// fillIn returns the arguments with {} replaced. A payload that can't stand there is an [ErrDiscard]: the next attempt
-// would have the same.
+// fillIn returns the arguments with {} replaced: by the text of a JSON string, and by numbers, booleans and null as they are
+// written. Other payloads are [ErrUnfit]. A string that no argument can hold is an [ErrDiscard]: the next attempt would
+// have the same.
 func fillIn(args []string, in *Input) ([]string, error) {
 	if !slices.Contains(args, Placeholder) {
 		return args, nil
@@ -33,9 +37,15 @@ func argument(in *Input) (string, error) {
 	payload := bytes.TrimSpace(in.Payload)
 	switch {
 	case in.Raw:
-		return "", fmt.Errorf("%w: {} stands for a payload that is a JSON string, this one is raw bytes: read it from standard input instead", ErrDiscard)
-	case len(payload) == 0 || payload[0] != '"':
-		return "", fmt.Errorf("%w: {} stands for a payload that is a JSON string, this one is %s: read it from standard input instead", ErrDiscard, jsonKind(payload))
+		return "", unfit("raw bytes")
+	case len(payload) == 0:
+		return "", unfit("empty")
+	case payload[0] == '{':
+		return "", unfit("an object")
+	case payload[0] == '[':
+		return "", unfit("a list")
+	case payload[0] != '"' && json.Valid(payload):
+		return string(payload), nil
 	}
 	var value string
 	if err := json.Unmarshal(payload, &value); err != nil {
@@ -56,19 +66,10 @@ func replaced(payload []byte, value string) bool {
 	return !utf8.Valid(payload) || strings.Count(value, "\uFFFD") > written
 }
 
-func jsonKind(payload []byte) string {
-	if len(payload) == 0 {
-		return "empty"
-	}
-	switch payload[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	}
-	return "a number"
+// ErrUnfit is wrapped by errors of payloads of a kind that {} can't stand for: who runs such a command on them has made a
+// mistake, and the tasks are sound.
+var ErrUnfit = errors.New("not for {}")
+
+func unfit(kind string) error {
+	return driver.Errorf(ErrUnfit, "{} stands for a string, a number, a boolean or null, and the payload is %s: leave {} out and read it from standard input", kind)
 }

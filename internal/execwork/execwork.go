@@ -95,7 +95,7 @@ func (e *ExitError) Is(target error) bool { return target == ErrDiscard && e.Cod
 // they come. When ctx ends, the command's process group gets SIGTERM and, after the grace period, SIGKILL.
 //
 // The error wraps [ErrDiscard] for exit status 65 and for a payload that the command can't be given, the cause of ctx
-// if the command was stopped, and is an [*ExitError] for every other exit. A command that exits with status 0 has
+// if the command was stopped, [ErrNotStarted] or [ErrUnfit] if it has not run, and is an [*ExitError] for every other exit. A command that exits with status 0 has
 // succeeded, even if ctx ended meanwhile.
 func (c *Command) Run(ctx context.Context, in *Input) (*Output, error) {
 	args, err := fillIn(c.argv[1:], in)

@@ -97,12 +97,6 @@ func TestFailures(t *testing.T) {
 func TestPayloadsThatAreNoArgument(t *testing.T) {
 	t.Parallel()
 	for payload, want := range map[string]string{
-		"":              "this one is empty",
-		"7":             "this one is a number",
-		`{"a":1}`:       "this one is an object",
-		`["a"]`:         "this one is a list",
-		"true":          "this one is a boolean",
-		"null":          "this one is null",
 		`"a\u0000b"`:    "NUL character",
 		"\"a\xffb\"":    "not valid Unicode",
 		`"\ud800 lone"`: "not valid Unicode",
@@ -115,6 +109,26 @@ func TestPayloadsThatAreNoArgument(t *testing.T) {
 	out, err := command(t, 0, "printf", "%s", "{}").Run(t.Context(), &Input{Payload: []byte(`"\uFFFD ` + "\uFFFD" + `"`)})
 	if err != nil || string(out.Result) != "\"\uFFFD \uFFFD\"" {
 		t.Errorf("a replacement character that was written stays: %v, %v", out, err)
+	}
+}
+
+func TestPayloadsOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	echo := command(t, 0, "printf", "%s", "{}")
+	for payload, want := range map[string]string{"": "is empty", `{"a":1}`: "is an object", ` ["a"]`: "is a list"} {
+		_, err := echo.Run(t.Context(), &Input{Payload: []byte(payload)})
+		if !errors.Is(err, ErrUnfit) || errors.Is(err, ErrDiscard) || !strings.Contains(err.Error(), want) {
+			t.Errorf("payload %q: %v; want an ErrUnfit that says %q", payload, err, want)
+		}
+	}
+	if _, err := echo.Run(t.Context(), &Input{Payload: []byte("1"), Raw: true}); !errors.Is(err, ErrUnfit) {
+		t.Errorf("raw bytes: %v", err)
+	}
+	for _, payload := range []string{"7", "-1.50e3", "true", "false", "null"} {
+		out, err := echo.Run(t.Context(), &Input{Payload: []byte(payload + "\n")})
+		if err != nil || string(out.Result) != payload {
+			t.Errorf("payload %s: %v, %v", payload, out, err)
+		}
 	}
 }
 
@@ -281,8 +295,8 @@ func FuzzArgument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		got, err := argument(&Input{Payload: payload})
 		if err != nil {
-			if !errors.Is(err, ErrDiscard) {
-				t.Errorf("%q: %v does not discard", payload, err)
+			if !errors.Is(err, ErrDiscard) && !errors.Is(err, ErrUnfit) {
+				t.Errorf("%q: %v is neither a discard nor of another kind", payload, err)
 			}
 			return
 		}

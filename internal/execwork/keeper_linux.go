@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,10 +56,15 @@ func (e *startError) Error() string { return e.text }
 // Unwrap gives the number of the error.
 func (e *startError) Unwrap() error { return e.errno }
 
-func newLauncher() launcher { return &kept{} }
+// startPatience is how long a keeper may take to start a command. One that was stopped from outside never would.
+const startPatience = 15 * time.Second
+
+func newLauncher() launcher { return &kept{patience: startPatience} }
 
 // kept starts commands through a keeper, which it starts with the first of them, and again if it has died.
 type kept struct {
+	patience time.Duration
+
 	mu     sync.Mutex
 	keeper *net.UnixConn // nil: none runs
 	cmd    *exec.Cmd
@@ -74,7 +80,8 @@ func (k *kept) start(s *spec, files [3]*os.File) (process, error) {
 		_, _ = own.Close(), theirs.Close()
 		return direct{}.start(s, files)
 	}
-	_ = theirs.Close() // the keeper has its own
+	_ = theirs.Close()                              // the keeper has its own
+	_ = own.SetDeadline(time.Now().Add(k.patience)) // sockets have deadlines
 	if err == nil {
 		err = gob.NewEncoder(own).Encode(s)
 	}
@@ -90,6 +97,7 @@ func (k *kept) start(s *spec, files [3]*os.File) (process, error) {
 		_ = own.Close()
 		return nil, err
 	}
+	_ = own.SetDeadline(time.Time{})
 	return p, nil
 }
 
@@ -104,6 +112,7 @@ func (k *kept) send(conn *os.File, files [3]*os.File) (*net.UnixConn, error) {
 				return nil, err
 			}
 		}
+		_ = k.keeper.SetWriteDeadline(time.Now().Add(k.patience))
 		_, _, err := k.keeper.WriteMsgUnix([]byte{0}, rights, nil)
 		if err == nil {
 			return k.keeper, nil

@@ -14,6 +14,7 @@ const (
 	Lease      = "lease"
 	List       = "list"
 	Outcome    = "outcome"
+	Pause      = "pause"
 	Plan       = "plan"
 	Queue      = "queue"
 	Queues     = "queues"

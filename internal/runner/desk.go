@@ -18,6 +18,8 @@ type desk struct {
 	slots   int
 	lease   time.Duration
 
+	quit chan struct{} // closed with the desk
+
 	mu      sync.Mutex
 	work    sync.Cond // signalled when a slot may find something to do
 	closed  bool
@@ -25,6 +27,7 @@ type desk struct {
 	parked  int  // of those, without a job
 	waking  bool // a slot is on its way to its first job
 	running int  // handlers that have not returned, also those of lost sessions
+	resting int  // slots that pause
 	stuck   int
 	queue   fifo
 	held    map[string]*Job // by task id: waiting, running or settling
@@ -60,7 +63,7 @@ type Stats struct {
 func newDesk(cfg *Config) *desk {
 	d := &desk{
 		log: cfg.Logger, handler: cfg.Handler, slots: cfg.Slots, lease: cfg.Lease,
-		held: make(map[string]*Job), room: make(chan struct{}, 1), stale: minStale,
+		held: make(map[string]*Job), room: make(chan struct{}, 1), quit: make(chan struct{}), stale: minStale,
 	}
 	d.work.L = &d.mu
 	return d
@@ -82,6 +85,7 @@ func (d *desk) stats() Stats {
 func (d *desk) close() {
 	d.mu.Lock()
 	d.closed = true
+	close(d.quit)
 	for _, t := range []*time.Timer{d.lift, d.sweeper} {
 		if t != nil {
 			t.Stop()

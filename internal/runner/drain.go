@@ -64,7 +64,7 @@ func (d *desk) releaseWaiting(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, j := range d.queue.take(func(j *Job) bool { return j.s == s }) {
-		d.settle(j, driver.Settlement{Outcome: driver.Release})
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
 	}
 }
 

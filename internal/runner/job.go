@@ -13,6 +13,8 @@ type Job struct {
 	*driver.Claim
 	// Owner is for the Handler to keep what belongs to the job.
 	Owner any
+	// Rest is set by the Handler for a slot that is to take no other job for this time after it.
+	Rest time.Duration
 
 	s       *session
 	ctx     context.Context

@@ -100,8 +100,12 @@ func (d *desk) want() int {
 	if d.heldUp() || len(d.held) > d.slots+maxUnsettled {
 		return 0
 	}
-	n := d.slots + d.ahead - d.running - d.queue.len()
-	if d.running+d.queue.len() >= d.slots && d.queue.len() > d.ahead/2 {
+	taken, ahead := d.running+d.resting, d.ahead
+	if d.resting > 0 {
+		ahead = 0 // what lies here may have to wait for long
+	}
+	n := d.slots + ahead - taken - d.queue.len()
+	if taken+d.queue.len() >= d.slots && d.queue.len() > ahead/2 {
 		return 0 // no slot waits and half of what may wait is there
 	}
 	return min(n, maxFetch)
@@ -198,7 +202,7 @@ func (d *desk) sweep() {
 	}) {
 		d.stalled = true
 		d.ahead = 0
-		d.settle(j, driver.Settlement{Outcome: driver.Release})
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
 	}
 	d.wantRoom()
 	d.armSweeper()

@@ -52,7 +52,7 @@ func (d *desk) clearLine() {
 		keep = nil
 	}
 	for _, j := range d.queue.take(func(j *Job) bool { return j != keep }) {
-		d.settle(j, driver.Settlement{Outcome: driver.Release})
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
 	}
 }
 

@@ -26,6 +26,10 @@ func (d *desk) slot() {
 		st := d.run(j, began)
 		done := j
 		j = nil // so that a slot that waits long does not keep the batch of its last job in memory
+		if done.Rest > 0 {
+			d.rest(done, st, time.Since(began))
+			done = nil
+		}
 		j, began = d.next(done, st, began, time.Now())
 	}
 }
@@ -44,7 +48,7 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 		defer context.AfterFunc(ctx, func() { d.overdue(j) })()
 	}
 	if context.Cause(ctx) != nil {
-		return driver.Settlement{Outcome: driver.Release} // cancelled before it began
+		return driver.Settlement{Outcome: driver.Release, Unbegun: true} // cancelled before it began
 	}
 	return d.handler.Run(ctx, j)
 }
@@ -63,6 +67,9 @@ func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*J
 		d.waking = false
 	}
 	start, j := ended, d.pop()
+	if done == nil {
+		start = time.Time{}
+	}
 	for ; j == nil && !d.closed; j = d.pop() {
 		d.wantRoom()
 		d.parked++
@@ -83,6 +90,25 @@ func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*J
 	d.wakeSlot()
 	d.wantRoom()
 	return j, start
+}
+
+// rest ends a slot's job and has the slot pause, unless the desk closes.
+func (d *desk) rest(done *Job, st driver.Settlement, ran time.Duration) {
+	done.cancel(nil)
+	pause := done.Rest
+	d.mu.Lock()
+	d.resting++
+	d.end(done, st, ran)
+	d.mu.Unlock()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-d.quit:
+	}
+	d.mu.Lock()
+	d.resting--
+	d.mu.Unlock()
 }
 
 // finish ends a job without looking for the next.
