@@ -2,42 +2,6 @@ package waggle
 
 import "github.com/waggleq/waggle/driver"
 
-// The words of package driver that users meet. They are described there.
-type (
-	State        = driver.State
-	Reason       = driver.Reason
-	Outcome      = driver.Outcome
-	Encoding     = driver.Encoding
-	Durability   = driver.Durability
-	UniqueUntil  = driver.UniqueUntil
-	OnConflict   = driver.OnConflict
-	Backoff      = driver.Backoff
-	Filter       = driver.Filter
-	Page         = driver.Page
-	Change       = driver.Change
-	ChangeResult = driver.ChangeResult
-	Op           = driver.Op
-	QueueInfo    = driver.QueueInfo
-	QueueConfig  = driver.QueueConfig
-	QueuePatch   = driver.QueuePatch
-	TypeInfo     = driver.TypeInfo
-	Limit        = driver.Limit
-	LimitInfo    = driver.LimitInfo
-	Order        = driver.Order
-	KeyMode      = driver.KeyMode
-	Totals       = driver.Totals
-	Retention    = driver.Retention
-	Keep         = driver.Keep
-	WorkerStatus = driver.WorkerStatus
-	Event        = driver.Event
-	EventKind    = driver.EventKind
-	Progress     = driver.Progress
-	LogLine      = driver.LogLine
-	Attempt      = driver.Attempt
-	StoreInfo    = driver.StoreInfo
-	Capabilities = driver.Capabilities
-)
-
 // The states of a task.
 const (
 	Scheduled = driver.Scheduled

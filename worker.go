@@ -63,7 +63,8 @@ type WorkerOptions struct {
 	Backoff *Backoff
 	// Intake are lists that other programs fill, with RPUSH for instance: the worker makes tasks of their elements, of
 	// which none is lost and none becomes two. A task's payload is the element as a JSON string if it is valid UTF-8,
-	// else its bytes. Any number of workers may take in the same list. It needs a store that has such lists.
+	// else its bytes. Any number of workers may take in the same list. An empty Queue is the first of Queues. It needs a
+	// store that has such lists.
 	Intake []Intake
 	// Schedules are put into the store when the worker starts, and changed there when they change here. One that somebody
 	// has edited since ([Client.PutSchedule], the command) is left as it is, and the worker says so. One that is not
@@ -77,10 +78,6 @@ type WorkerOptions struct {
 	// each attempt. Default: the main module's version.
 	Name, Build string
 }
-
-// Intake names a list that other programs fill, and the type and queue of the tasks that its elements become. An empty
-// Queue is the first of the worker's queues.
-type Intake = driver.Intake
 
 // NoDrain is a DrainTimeout of none.
 const NoDrain time.Duration = -1

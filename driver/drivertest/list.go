@@ -17,6 +17,7 @@ var listCases = []testCase{
 	{"the newest comes first", listNewestFirst},
 	{"each filter selects what it says", listFilters},
 	{"the error filter looks at the last error", listErrors},
+	{"any error is looked at when asked for", listAnyError},
 	{"the time filters take from After up to before Before", listTimes},
 	{"pages hold what was asked for and end", listPages},
 	{"paging sees every old record once while others are enqueued", listWhileInserting},
@@ -129,6 +130,39 @@ func listErrors(h *harness) {
 	h.wantListed("no wildcards", driver.Filter{Error: "%"}, "b")
 	h.wantListed("no wildcards either", driver.Filter{Error: "_broken"}, "b")
 	h.wantListed("nothing", driver.Filter{Error: "d_al"})
+}
+
+func listAnyError(h *harness) {
+	h.register("w")
+	fail := func(id string, then driver.Outcome, texts ...string) {
+		h.add(inQueue(id, []*driver.Task{task(id, nil)})...)
+		for _, text := range texts {
+			c := h.claimOne("w", id, id)
+			h.endWith("w", driver.Settlement{ID: id, Token: c.Token, Outcome: driver.Retry, Error: text})
+		}
+		if then != "" {
+			h.end("w", h.claimOne("w", id, id), then)
+		}
+	}
+	fail("first", "", "timeout", "refused")
+	fail("last", "", "refused", "timeout")
+	fail("done", driver.Complete, "timeout")
+	fail("called-off", driver.CancelOutcome, "timeout")
+	fail("snoozed", driver.Snooze, "timeout")
+	fail("other", "", "refused")
+	h.wantListed("the last error of what did not complete", driver.Filter{Error: "timeout"}, "last", "called-off", "snoozed")
+	h.wantListed("any error", driver.Filter{Error: "timeout", AnyError: true}, "first", "last", "done", "called-off", "snoozed")
+	h.wantListed("any error of what completed", driver.Filter{Error: "timeout", AnyError: true, States: []driver.State{driver.Completed}}, "done")
+	_, err := h.store.List(h.ctx(), driver.Filter{AnyError: true}, driver.Page{})
+	h.wantErr("any error without a text", err, driver.ErrInvalid)
+
+	change := driver.Change{Op: driver.OpDelete, Filter: driver.Filter{Error: "refused", AnyError: true}}
+	res, err := h.store.Apply(h.ctx(), change)
+	h.must(err)
+	if res.Changed != 3 {
+		h.Errorf("%d tasks with any such error were deleted, want 3", res.Changed)
+	}
+	h.wantListed("what is left", driver.Filter{}, "done", "called-off", "snoozed")
 }
 
 func listTimes(h *harness) {
