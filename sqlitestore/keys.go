@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
@@ -15,6 +16,7 @@ type share struct {
 	arrivals       arrivals
 	dirty          bool
 	keys           map[string]*key // those that were asked for
+	swept          int64           // up to which number it was looked which keys are at rest
 }
 
 // arrivals are the states of rate limits, by driver.Limit.RateKey.
@@ -39,6 +41,7 @@ type key struct {
 	arrivals arrivals
 	flows    []*flow
 	dirty    bool
+	stored   bool // it has a row
 }
 
 // flow is the available tasks of a key that have one lane and priority.
@@ -49,6 +52,7 @@ type flow struct {
 	rank, ord   int64 // of its first task
 	parked      bool
 	opens       int64 // when a rate lets it start, if nothing but rates keeps it; else 0
+	stored      bool  // it has a row
 	savedParked int64 // of its tasks, counted in the lane's parked
 }
 
@@ -101,18 +105,14 @@ func (t *tx) key(q *queue, name string) (*key, error) {
 	k := &key{name: name, queue: q, held: map[int64]int64{}, arrivals: arrivals{}}
 	var err error
 	_, err = t.stmt("key_get").ints(q.no).text(name).row(func(s *sqlite.Stmt) error {
+		k.stored = true
 		k.no, k.tag, k.waiting = s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2)
 		return k.decode(s.ColumnText(5), s.ColumnText(6))
 	})
 	if err == nil && k.no == 0 {
-		if t.st.nextKey == 0 {
-			last, err := t.stmt("key_last").one()
-			if err != nil {
-				return nil, err
-			}
-			t.st.nextKey = last + 1
+		if k.no, err = t.nextKey(); err != nil {
+			return nil, err
 		}
-		k.no = t.st.nextKey
 		t.st.nextKey++
 	} else if err == nil {
 		err = t.loadFlows(k)
@@ -141,7 +141,7 @@ func (t *tx) loadFlows(k *key) error {
 			return err
 		}
 		f := &flow{key: k, lane: l, prio: s.ColumnInt64(1), n: s.ColumnInt64(2), rank: s.ColumnInt64(3), ord: s.ColumnInt64(4),
-			parked: s.ColumnBool(5), opens: s.ColumnInt64(6)}
+			parked: s.ColumnBool(5), opens: s.ColumnInt64(6), stored: true}
 		if f.parked {
 			f.savedParked = f.n
 		}
@@ -183,23 +183,62 @@ func (t *tx) saveKeys() error {
 
 func (t *tx) saveFlow(f *flow) error {
 	if f.n == 0 {
+		if !f.stored {
+			return nil
+		}
 		return t.stmt("flow_delete").ints(f.key.no, f.lane.no, f.prio).exec()
+	}
+	name := "flow_save"
+	if !f.stored {
+		name, f.stored = "flow_insert", true
 	}
 	tag := f.key.tag
 	if f.key.queue.config.Order == driver.OrderDeadline {
 		tag = f.rank
 	}
-	return t.stmt("flow_save").ints(f.key.no, f.lane.no, f.prio, f.n, tag, f.rank, f.ord, flag(f.parked)).optInt(f.opens).exec()
+	return t.stmt(name).ints(f.key.no, f.lane.no, f.prio, f.n, tag, f.rank, f.ord, flag(f.parked)).optInt(f.opens).exec()
 }
 
 func (t *tx) saveKey(k *key) error {
-	queued, active, until := k.queued(), k.active(), k.arrivals.until()
-	if queued == 0 && active == 0 && k.waiting == 0 && k.tag <= k.queue.share.virtual && until < t.now {
+	if k.atRest(t.now) {
 		delete(k.queue.share.keys, k.name)
+		if !k.stored {
+			return nil
+		}
 		return t.stmt("key_delete").ints(k.no).exec()
 	}
-	return t.stmt("key_save").ints(k.no, k.queue.no, k.tag, k.waiting, active, queued, until).
-		text(k.name).text(encodeJSON(k.held)).text(encodeJSON(k.arrivals)).exec()
+	queued, active, until := k.queued(), k.active(), k.arrivals.until()
+	name := "key_save"
+	if !k.stored {
+		name, k.stored = "key_insert", true
+	}
+	return t.stmt(name).ints(k.no, k.queue.no, k.tag, k.waiting, active, queued, until).
+		text(k.name).text(encodeHeld(k.held)).text(k.arrivals.encode()).exec()
+}
+
+// atRest reports whether the key is as good as one that was never seen.
+func (k *key) atRest(now int64) bool {
+	return k.queued() == 0 && k.active() == 0 && k.waiting == 0 && k.tag <= k.queue.share.virtual && k.arrivals.until() < now
+}
+
+// encodeHeld is encodeJSON for what nearly every key has: nothing, or tasks of one lane.
+func encodeHeld(held map[int64]int64) string {
+	if len(held) == 1 {
+		for lane, n := range held {
+			return `{"` + strconv.FormatInt(lane, 10) + `":` + strconv.FormatInt(n, 10) + "}"
+		}
+	}
+	if len(held) == 0 {
+		return "{}"
+	}
+	return encodeJSON(held)
+}
+
+func (a arrivals) encode() string {
+	if len(a) == 0 {
+		return "{}"
+	}
+	return encodeJSON(a)
 }
 
 // maxKeysKept is how many keys of a queue the writer keeps in memory between transactions.
@@ -218,7 +257,7 @@ func (t *tx) finishKeys() error {
 			continue
 		}
 		q.share.dirty = false
-		if err := t.stmt("share_save").ints(q.no, q.share.virtual, q.share.plain).text(encodeJSON(q.share.arrivals)).exec(); err != nil {
+		if err := t.stmt("share_save").ints(q.no, q.share.virtual, q.share.plain).text(q.share.arrivals.encode()).exec(); err != nil {
 			return err
 		}
 	}
@@ -439,14 +478,47 @@ func (t *tx) reopen(q *queue, lanes []*lane, limit int) error {
 			}
 		}
 	}
+	return t.sweepKeys(q)
+}
+
+// sweepPart is how many numbers of keys a sweep looks at.
+const sweepPart = 200
+
+// sweepKeys forgets those of the next keys that are as good as ones that were never seen, at most so many a transaction.
+func (t *tx) sweepKeys(q *queue) error {
+	last, err := t.nextKey()
+	if err != nil {
+		return err
+	}
+	if q.share.swept >= last {
+		q.share.swept = 0
+	}
+	from := q.share.swept + 1
+	q.share.swept += sweepPart
 	if err := t.saveKeys(); err != nil {
 		return err
 	}
-	if err := t.stmt("key_rest").ints(q.no, q.share.virtual, t.now, 200).exec(); err != nil || t.changes() == 0 {
-		return err
+	err = t.stmt("key_rest").ints(from, q.share.swept, q.no, q.share.virtual, t.now).exec()
+	if err == nil && t.changes() > 0 {
+		for name, k := range q.share.keys {
+			if from <= k.no && k.no <= q.share.swept && k.atRest(t.now) {
+				delete(q.share.keys, name) // it is gone
+			}
+		}
 	}
-	q.share.keys = nil // some of them may be gone
-	return nil
+	return err
+}
+
+// nextKey returns the number that the next new key gets.
+func (t *tx) nextKey() (int64, error) {
+	if t.st.nextKey == 0 {
+		last, err := t.stmt("key_last").one()
+		if err != nil {
+			return 0, err
+		}
+		t.st.nextKey = last + 1
+	}
+	return t.st.nextKey, nil
 }
 
 func (t *tx) names(s *stmt) (names []string, err error) {

@@ -11,7 +11,7 @@ var sqliteSuite = &suite{
 	figures: sqliteFigures,
 	groups: []group{
 		{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
-		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle},
+		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"shares", startShares},
 	},
 	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second},
 	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second},
@@ -41,6 +41,15 @@ const (
 	idleMemory    = "idle_memory"
 	memoryLoop    = "memory_loop"
 	memoryProcess = "memory_end_to_end"
+
+	sharePlain      = "share_plain"
+	shareKeys       = "share_keys"
+	shareWeights    = "share_weights"
+	shareLone       = "share_lone_p99"
+	shareAlone      = "share_alone"
+	shareBeside     = "share_beside_parked"
+	shareEfficiency = "limit_efficiency"
+	shareAccuracy   = "limit_rate"
 )
 
 var sqliteFigures = []figure{
@@ -62,6 +71,14 @@ var sqliteFigures = []figure{
 	{id: recoverShort, what: "recovery after SIGKILL, lease 1s, worst", unit: "s", goal: atMost(2), worst: true},
 	{id: idleCPU, what: "idle worker, share of a core", unit: "%", goal: atMost(1)},
 	{id: idleMemory, what: "idle worker's memory at its peak", unit: "MiB", goal: atMost(40), worst: true},
+	{id: sharePlain, what: "process without keys", unit: "tasks/s"},
+	{id: shareKeys, what: "process with a key for each task, against none", unit: "tasks/s", of: sharePlain, ratio: atLeast(0.5)},
+	{id: shareWeights, what: "shares of keys with weights 1 to 4 over 10 000 tasks, off by", unit: "%", goal: atMost(3), worst: true},
+	{id: shareLone, what: "a lone key beside a backlog starts, p99, in handlers of 20 ms", unit: "×", goal: atMost(2), pool: 0.99},
+	{id: shareAlone, what: "process beside an empty queue", unit: "tasks/s"},
+	{id: shareBeside, what: "process beside 10 000 keys at their limit, against that", unit: "tasks/s", of: shareAlone, ratio: atLeast(0.95)},
+	{id: shareEfficiency, what: "limit of 50, handlers of 20 ms, 8 workers: of the ideal rate", unit: "×", goal: atLeast(0.9)},
+	{id: shareAccuracy, what: "a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
 	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
 	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
 }
@@ -129,6 +146,10 @@ run, or ran twice, makes the measurement fail.
   in another process that was idle. Five times with a lease of 1s, twice with the default of 10s.
 - **The idle worker** is ` + "`waggle work`" + ` with an empty queue, watched %d times for %g s, after 1.5 s to come up: processor
   time of all its threads, and the peak of its resident memory.
+- **Keys and limits**: as many tasks as for the rates, without a key and each with a key of its own; 10 000 tasks of four keys
+  that always have more; single tasks of a key beside a backlog of another, one at a time, in a worker with 10 slots; a worker
+  that serves two queues, in one of which every task waits for the limit of its key. The limits of concurrency and rate are
+  shared by 8 workers, each with the file opened for itself.
 - **In memory**: %s tasks a round through memstore's calls one after another, in batches of 500, and as many enqueued by
   a client in batches of 500 while a worker with 100 slots runs them, until the last is settled.
 

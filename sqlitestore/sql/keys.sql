@@ -17,17 +17,18 @@ SELECT no, tag, waiting, active, queued, held, arrivals, key FROM keyed WHERE qu
 SELECT queue, key FROM keyed WHERE no = ?
 
 -- name: key_save
+UPDATE keyed SET tag = ?3, waiting = ?4, active = ?5, queued = ?6, until = ?7, held = ?9, arrivals = ?10
+WHERE no = ?1 AND queue = ?2 AND key = ?8
+
+-- name: key_insert
 INSERT INTO keyed (no, queue, tag, waiting, active, queued, until, key, held, arrivals) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (no) DO UPDATE SET tag = excluded.tag, waiting = excluded.waiting, active = excluded.active, queued = excluded.queued,
-	until = excluded.until, held = excluded.held, arrivals = excluded.arrivals
 
 -- name: key_delete
 DELETE FROM keyed WHERE no = ?
 
 -- name: key_rest
 -- Keys that are as good as ones that were never seen.
-DELETE FROM keyed WHERE no IN (SELECT no FROM keyed
-	WHERE queue = ?1 AND tag <= ?2 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?3 LIMIT ?4)
+DELETE FROM keyed WHERE no BETWEEN ?1 AND ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
 
 -- name: key_forget
 DELETE FROM keyed WHERE queue = ?
@@ -45,9 +46,10 @@ SELECT held FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
 SELECT lane, prio, n, rank, head, parked, opens FROM flow WHERE key = ?
 
 -- name: flow_save
+UPDATE flow SET n = ?4, tag = ?5, rank = ?6, head = ?7, parked = ?8, opens = ?9 WHERE key = ?1 AND lane = ?2 AND prio = ?3
+
+-- name: flow_insert
 INSERT INTO flow (key, lane, prio, n, tag, rank, head, parked, opens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key, lane, prio) DO UPDATE SET n = excluded.n, tag = excluded.tag, rank = excluded.rank, head = excluded.head,
-	parked = excluded.parked, opens = excluded.opens
 
 -- name: flow_delete
 DELETE FROM flow WHERE key = ? AND lane = ? AND prio = ?

@@ -257,8 +257,6 @@ CREATE TABLE keyed (
 	arrivals  TEXT NOT NULL,    -- as in share
 	UNIQUE (queue, key)
 ) STRICT;
-CREATE INDEX keyed_rest ON keyed (queue, tag) WHERE queued = 0 AND active = 0 AND waiting = 0;
-CREATE INDEX keyed_busy ON keyed (queue) WHERE active > 0 OR waiting > 0;
 
 -- The queued tasks of a key that have one lane and priority. One that is parked is not looked at by claims.
 CREATE TABLE flow (

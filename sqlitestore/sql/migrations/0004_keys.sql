@@ -33,8 +33,6 @@ CREATE TABLE keyed (
 	arrivals  TEXT NOT NULL,
 	UNIQUE (queue, key)
 ) STRICT;
-CREATE INDEX keyed_rest ON keyed (queue, tag) WHERE queued = 0 AND active = 0 AND waiting = 0;
-CREATE INDEX keyed_busy ON keyed (queue) WHERE active > 0 OR waiting > 0;
 
 CREATE TABLE flow (
 	key     INTEGER NOT NULL,
