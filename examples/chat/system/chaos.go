@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/waggleq/waggle/examples/chat/wire"
@@ -94,7 +95,7 @@ func (c *Chaos) mend(ctx context.Context, node string) error {
 	}
 	for !c.s.watch.well() {
 		if err := rest(ctx, chaosLook); err != nil {
-			return fmt.Errorf("%s does not come back: %w", node, err)
+			return fmt.Errorf("%s does not come back: %w; %s", node, err, c.s.watch)
 		}
 	}
 	return nil
@@ -163,6 +164,19 @@ func rest(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// String is the state of all nodes and the end of the story, for whoever has to find out what went wrong.
+func (w *watch) String() string {
+	var b strings.Builder
+	for _, n := range w.current().Nodes {
+		fmt.Fprintf(&b, "%s %s %s %d, reachable %v; ", n.Name, n.State, n.Role, n.Offset, n.Reachable)
+	}
+	lines := w.s.tale.all()
+	for _, l := range lines[max(0, len(lines)-12):] {
+		fmt.Fprintf(&b, "\n%s %s", l.At.Format(time.TimeOnly), l.Text)
+	}
+	return b.String()
 }
 
 // well reports whether everything runs, with one master whose replicas have nearly what it has.
