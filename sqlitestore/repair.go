@@ -21,6 +21,13 @@ func (s *Store) mend(ctx context.Context, defects []defect) error {
 			return err
 		}
 	}
+	// What is kept of keys is made anew before and after: changes of tasks rely on it, and mending them may leave it wrong.
+	keys := slices.ContainsFunc(defects, func(d defect) bool { return !strings.HasPrefix(d.Kind, "wrong-count") && d.Kind != "damaged-file" })
+	if keys {
+		if err := s.write(ctx, (*tx).rebuildKeys); err != nil {
+			return err
+		}
+	}
 	for part := range slices.Chunk(defects, mendPart) {
 		err := s.write(ctx, func(t *tx) error {
 			if err := t.settleFresh(); err != nil {
@@ -37,7 +44,7 @@ func (s *Store) mend(ctx context.Context, defects []defect) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(defects, func(d defect) bool { return d.Kind == "wrong-flow" || d.Kind == "wrong-key" }) {
+	if keys {
 		if err := s.write(ctx, (*tx).rebuildKeys); err != nil {
 			return err
 		}
@@ -136,7 +143,7 @@ func (t *tx) mendTask(seq int64) error {
 	if err != nil {
 		return err
 	}
-	leave := []string{"due_delete", "pending_delete"}
+	leave := []string{"queued_delete", "due_delete", "pending_delete"}
 	if !keep || r.standing != active {
 		leave = append(leave, "held_delete")
 	}

@@ -70,6 +70,16 @@ func (c *crew) obstacle(config driver.QueueConfig, queue, typ string) *obstacle 
 	return nil
 }
 
+// limitObstacle returns the limit of the queue or of a type that is reached, nil if none is.
+func limitObstacle(q *driver.QueueInfo, typ string) *obstacle {
+	for _, l := range q.Limits {
+		if !l.PerKey && l.Concurrency > 0 && l.Held >= l.Concurrency && l.Concerns(typ, "") {
+			return &obstacle{"limit", fmt.Sprintf("the limit of %s is reached: %d of %d active", l.Scope(), l.Held, l.Concurrency)}
+		}
+	}
+	return nil
+}
+
 func busyText(workers int) string {
 	if workers == 1 {
 		return "its only worker is busy"
@@ -90,7 +100,11 @@ func (c *crew) obstacles(q *driver.QueueInfo) []typeObstacle {
 		if t.Counts[driver.Available] == 0 {
 			continue
 		}
-		if o := c.obstacle(q.Config, q.Name, t.Type); o != nil {
+		o := c.obstacle(q.Config, q.Name, t.Type)
+		if o == nil {
+			o = limitObstacle(q, t.Type)
+		}
+		if o != nil {
 			list = append(list, typeObstacle{t.Type, *o})
 		}
 	}
