@@ -1,6 +1,7 @@
 package robustness
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -58,6 +59,23 @@ func (m nameMove) run(t *testing.T, host string) {
 	}
 	must(t, wait(t.Context(), m.outage))
 	serve("127.0.0.3")
+	awaitName(t, net.JoinHostPort(host, port))
 	c.probe("probe", recovered)
 	c.end(&history.Options{Recovery: 15 * time.Second})
+}
+
+// awaitName connects to a name until that succeeds. Lookups of one name that are made at the same time share one answer, so
+// that who asks after the name has come back may still be told what was right before. After a success none of those is left.
+func awaitName(t *testing.T, address string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			_ = c.Close()
+			return
+		}
+		must(t, wait(ctx, time.Millisecond))
+	}
 }
