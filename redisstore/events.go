@@ -202,21 +202,11 @@ func parseEventEntry(e rueidis.XRangeEntry) (last, n int64, events []driver.Even
 	return last, n, events, err
 }
 
-// awaitEvents blocks until a shard's log has something behind the cursor, or until d has passed. With several shards it
-// waits for a short time on one of them, since each is on another connection.
+// awaitEvents blocks until a shard's log has something behind the cursor, or until d has passed.
 func (s *Store) awaitEvents(ctx context.Context, at eventCursor, d time.Duration) error {
-	i := int(s.next.Add(1)) % len(s.shards)
 	if len(s.shards) > 1 {
-		d = min(d, 250*time.Millisecond)
+		return s.watches.await(ctx, s, at, d)
 	}
-	d = min(d, maxBlock)
-	ctx, cancel := s.interruptible(ctx, d+s.timeout)
-	defer cancel()
-	cmd := s.waiting.B().Xread().Count(1).Block(max(d.Milliseconds(), 1)).Streams().Key(s.shards[i].key("events")).
-		Id(strconv.FormatInt(at[i], 10) + "-0").Build()
-	err := s.waiting.Do(ctx, cmd).Error()
-	if err == nil || rueidis.IsRedisNil(err) {
-		return nil
-	}
-	return s.ended(ctx, err)
+	_, err := s.blockForEvents(ctx, eventPlace{0, at[0]}, min(d, maxBlock))
+	return err
 }

@@ -75,3 +75,16 @@ func ShardOf(s *Store, id string) int { return s.shardOf(id).number }
 
 // Shards returns the number of shards.
 func Shards(s *Store) int { return len(s.shards) }
+
+// Infos returns a section of INFO from each server that the store talks to.
+func Infos(ctx context.Context, s *Store, section string) ([]string, error) {
+	var infos []string
+	for _, node := range s.control.Nodes() {
+		info, err := node.Do(ctx, node.B().Info().Section(section).Build()).ToString()
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}

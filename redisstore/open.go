@@ -108,6 +108,7 @@ type Store struct {
 	rounds  sync.Map // worker id → *rounds, of those that fetch from several shards
 	awoken  sync.Map // ids of workers whose last wait was ended by a token
 	dues    sync.Map // worker id → time.Time, when the next task that it could claim is due
+	watches eventWatches
 
 	life     context.Context // ends with Close
 	end      context.CancelFunc
