@@ -96,7 +96,7 @@ a file that ` + "`?password_file=FILE`" + ` names. A Redis URL takes ` + "`?repl
 ## Environment
 
 Every flag can be set in the environment: its name in capitals, with ` + "`_`" + ` for ` + "`-`" + `, after ` + "`WAGGLE_`" + `. So ` + "`--store`" + ` is
-` + "`WAGGLE_STORE`" + ` and ` + "`--max-attempts`" + ` is ` + "`WAGGLE_MAX_ATTEMPTS`" + `. A flag on the command line goes before; an empty variable
+` + "`WAGGLE_STORE`" + ` and ` + "`--max-attempts`" + ` is ` + "`WAGGLE_MAX_ATTEMPTS`" + `. A flag on the command line takes precedence; an empty variable
 counts as unset. A flag that may be repeated takes a list with commas; ` + "`WAGGLE_HEADER`" + ` one header a line.
 
 ## Exit codes

@@ -1,7 +1,7 @@
 // Package statediagram draws the table of states in package driver, so that the documentation can't drift from it.
 package statediagram
 
-//go:generate go test . -run TestArchitectureShowsTheTable -update
+//go:generate go test . -run TestPagesShowTheTable -update
 
 import (
 	"strings"

@@ -9,11 +9,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the diagram into docs/architecture.md")
+var update = flag.Bool("update", false, "write the diagram into the pages that show it")
 
-func TestArchitectureShowsTheTable(t *testing.T) {
+func TestPagesShowTheTable(t *testing.T) {
 	t.Parallel()
-	const path, open, end = "../../docs/architecture.md", "```mermaid\n", "```"
+	for _, name := range []string{"architecture.md", "concepts.md"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkPage(t, "../../docs/"+name)
+		})
+	}
+}
+
+func checkPage(t *testing.T, path string) {
+	t.Helper()
+	const open, end = "```mermaid\n", "```"
 	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +40,6 @@ func TestArchitectureShowsTheTable(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(Mermaid(), shown); diff != "" {
-		t.Errorf("the diagram in docs/architecture.md is not the table in driver/state.go (make generate writes it):\n%s", diff)
+		t.Errorf("the diagram in %s is not the table in driver/state.go (make generate writes it):\n%s", path, diff)
 	}
 }
