@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
 )
 
 // stepsOf is a workflow's state and its steps' in one line.
@@ -249,6 +252,46 @@ func TestWorkflowMistakes(t *testing.T) {
 		}
 		if _, err := waggle.ParseWorkflow([]byte(`{"id":"a","stepz":[]}`)); !errors.Is(err, waggle.ErrInvalid) {
 			t.Errorf("a mistyped field: %v", err)
+		}
+	})
+}
+
+// forgetful is a store that loses the first reply that offers a plan.
+type forgetful struct {
+	driver.Store
+	lost atomic.Bool
+}
+
+func (s *forgetful) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
+	res, err := s.Store.Fetch(ctx, req)
+	if err == nil && len(res.Plans) > 0 && s.lost.CompareAndSwap(false, true) {
+		return nil, driver.Errorf(driver.ErrUnavailable, "the reply is lost")
+	}
+	return res, err
+}
+
+// TestWorkflowUntilEmpty has a worker end only when the workflow has: also when a fetch has reserved the plan and its
+// reply was lost.
+func TestWorkflowUntilEmpty(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		store := &forgetful{Store: e.mem}
+		w := waggle.NewWorkflow("w", nil)
+		prev := w.Task("s0", "t", nil, nil)
+		for i := range 5 {
+			prev = w.Task(fmt.Sprint("s", i+1), "t", nil, nil).After(prev)
+		}
+		e.start(w)
+		worker, err := waggle.NewWorker(store, &waggle.WorkerOptions{UntilEmpty: true, Logger: slog.New(e.logs)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		worker.HandleFunc("t", func(context.Context, *waggle.Task) error { time.Sleep(time.Millisecond); return nil }, nil)
+		if err := worker.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		info, err := e.client.Workflow(t.Context(), "w")
+		if err != nil || info.State != waggle.WorkflowCompleted {
+			t.Errorf("the worker has ended, the workflow not: %v, %v", info, err)
 		}
 	})
 }

@@ -40,6 +40,7 @@ type fetcher struct {
 	busy   bool            // with UntilEmpty: something was held at the last look
 	empty  int             // rounds in a row that found nothing although a wait was cut short
 	until  time.Time       // how long the next fetch waits for work; zero: not at all
+	plans  time.Time       // until then plans may be reserved for this worker of which it was not told
 }
 
 func newFetcher(s *session) *fetcher {
@@ -231,6 +232,7 @@ func (f *fetcher) failed(idle context.Context, err error) {
 		return
 	}
 	f.unsure, f.until = true, time.Time{}
+	f.plans = time.Now().Add(driver.PlanReserve + driver.PlanReserve/8)
 	if idle.Err() == nil && !errors.Is(err, context.Canceled) { // else the worker has cut its own wait short
 		f.tr.hit(idle, err)
 	}
@@ -282,6 +284,9 @@ func (f *fetcher) finished(idle context.Context) bool {
 	f.busy = !f.d.clear(f.s) || f.s.planner.busy()
 	if f.busy || !f.intakeEmpty(idle) {
 		return false
+	}
+	if f.s.planner.hasMet() && time.Now().Before(f.plans) {
+		return false // a fetch whose reply was lost may have reserved a plan: it is offered again then
 	}
 	call, cancel := context.WithTimeout(idle, callTimeout(f.s.cfg.Lease))
 	defer cancel()

@@ -48,6 +48,7 @@ type planner struct {
 	offered []driver.PlanRef // reserved for this worker
 	touched []driver.PlanRef // their tasks were settled: to be reserved
 	working bool
+	met     bool // there have been plans in this session
 }
 
 // busy reports whether there are plans that it has not looked at yet.
@@ -58,6 +59,16 @@ func (p *planner) busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.working || len(p.offered)+len(p.touched) > 0
+}
+
+// hasMet reports whether there have been plans in this session.
+func (p *planner) hasMet() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.met
 }
 
 func newPlanner(s *session) *planner {
@@ -83,7 +94,7 @@ func (p *planner) offer(refs []driver.PlanRef) {
 		return
 	}
 	p.mu.Lock()
-	p.offered = append(p.offered, refs...)
+	p.offered, p.met = append(p.offered, refs...), true
 	p.mu.Unlock()
 	p.signal()
 }
@@ -108,7 +119,7 @@ func (p *planner) settled(items []driver.Settlement, jobs []*Job) {
 		return
 	}
 	p.mu.Lock()
-	p.touched = append(p.touched, refs...)
+	p.touched, p.met = append(p.touched, refs...), true
 	p.mu.Unlock()
 	p.signal()
 }
