@@ -56,8 +56,12 @@ func words(cmd *cobra.Command) []string {
 	if cmd.Name() == "work" {
 		return []string{"--", "true"}
 	}
-	if _, wanted, found := strings.Cut(cmd.Use, " "); found && !strings.HasPrefix(wanted, "[") {
-		return []string{"some"}
+	var args []string
+	for _, word := range strings.Fields(cmd.Use)[1:] {
+		if strings.HasPrefix(word, "[") {
+			break
+		}
+		args = append(args, "some")
 	}
-	return nil
+	return args
 }
