@@ -152,6 +152,32 @@ func TestStopBeforeRegistration(t *testing.T) {
 	})
 }
 
+// A worker that runs until its queues are empty says once what it waits for if that is none of its own doing.
+func TestUntilEmptyTellsWhatItWaitsFor(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		done := func(w *waggle.Worker) {
+			w.HandleFunc("x", func(context.Context, *waggle.Task) error { return nil }, nil)
+		}
+		e.enqueue("x", nil, &waggle.EnqueueOptions{Delay: time.Hour})
+		if err := <-e.work(&waggle.WorkerOptions{UntilEmpty: true}, done).done; err != nil {
+			t.Fatal(err)
+		}
+		if n := e.logs.count(slog.LevelInfo, "not empty: waiting for tasks that are due later"); n != 1 {
+			t.Errorf("a task that is due in an hour is told %d times, want once", n)
+		}
+		if err := e.client.Pause(t.Context(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		e.enqueue("x", nil, nil)
+		r := e.work(&waggle.WorkerOptions{UntilEmpty: true}, done)
+		time.Sleep(time.Minute)
+		if n := e.logs.count(slog.LevelWarn, "not empty: tasks are available in queues that are paused"); n != 1 {
+			t.Errorf("a paused queue is told %d times, want once", n)
+		}
+		r.stop()
+	})
+}
+
 // A worker that is on its way out takes the store's word that its id is unknown for no loss: it does not register again.
 func TestUnregisteringIsNoLoss(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {

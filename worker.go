@@ -49,7 +49,7 @@ type WorkerOptions struct {
 	PollInterval time.Duration
 	// UntilEmpty has Run return nil when nothing that this worker's queues and types hold is left to run, here or in any
 	// other worker: no task is available, active, scheduled or retryable. Pending tasks don't count, and those of a
-	// paused queue do.
+	// paused queue do. If those or tasks that are due later are all that is left, the log says so once.
 	UntilEmpty bool
 	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. The worker never
 	// waits for it: lines that it does not take in time are dropped, and their number is told. Default: slog.Default().

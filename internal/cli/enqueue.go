@@ -28,6 +28,7 @@ type enqueueFlags struct {
 	onConflict  string
 	durability  string
 	lines, raw  bool
+	jsonl       bool
 	wait        bool
 }
 
@@ -37,13 +38,17 @@ func (a *app) enqueueCommand() *cobra.Command {
 		Use:   "enqueue TYPE [JSON|-]",
 		Short: "Add a task, or one for each line of standard input",
 		Long: "Adds a task of a type. Its payload is the JSON given, or what standard input holds for -, or nothing.\n" +
-			"With --lines every line of standard input becomes a task, with the line as a JSON string for its payload.\n\n" +
+			"With --lines every line of standard input becomes a task, with the line as a JSON string for its payload. With --jsonl\n" +
+			"every line is a whole task: {\"type\": …, \"payload\": …, \"options\": {\"queue\": …, \"priority\": …, \"delay\": \"5m\", …}}; what\n" +
+			"its options leave out is as the flags say. Lines are stored as they come, within 100 ms; after Ctrl-C it is told\n" +
+			"up to which line.\n\n" +
 			"Prints the ids of the tasks; with -o json their receipts.",
 		Example: "  waggle enqueue email.welcome '{\"user\": 42}'\n" +
 			"  waggle enqueue report.nightly --at '2030-01-01 03:00' --id report-2030-01-01\n" +
-			"  find . -name '*.jpg' | waggle enqueue thumbnail --lines",
+			"  find . -name '*.jpg' | waggle enqueue thumbnail --lines\n" +
+			"  waggle enqueue --jsonl <tasks.jsonl",
 		GroupID: "use",
-		Args:    enqueueArgs,
+		Args:    cobra.ArbitraryArgs, // which are right depends on flags that may come from the environment
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.enqueue(cmd.Context(), f, args)
 		},
@@ -53,8 +58,12 @@ func (a *app) enqueueCommand() *cobra.Command {
 	return cmd
 }
 
-func enqueueArgs(cmd *cobra.Command, args []string) error {
+func (f *enqueueFlags) checkArgs(args []string) error {
 	switch {
+	case f.jsonl && (len(args) > 1 || len(args) == 1 && args[0] != "-"):
+		return driver.Invalidf("with --jsonl the tasks come from standard input, each with its type: leave out %q", args[0])
+	case f.jsonl:
+		return nil
 	case len(args) == 0:
 		return driver.Invalidf("the type of the task is missing: waggle enqueue TYPE [JSON]")
 	case len(args) > 2:
@@ -66,6 +75,7 @@ func enqueueArgs(cmd *cobra.Command, args []string) error {
 func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags, o := cmd.Flags(), &f.options
 	flags.BoolVar(&f.lines, "lines", false, "every line of standard input is a task")
+	flags.BoolVar(&f.jsonl, "jsonl", false, "every line of standard input is a task in JSON, with its type, payload and options")
 	flags.BoolVar(&f.raw, "raw", false, "standard input is bytes, not JSON (with -)")
 	flags.BoolVar(&f.wait, "wait", false, "wait until the task has ended and print its result")
 	flags.Var(&name{&o.Queue, "queue"}, "queue", "the queue (default \"default\")")
@@ -77,6 +87,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.Var(&name{&o.Key, "task key"}, "key", "the tenant or sequence it belongs to: keys share a queue")
 	flags.Var(&count{&o.Weight, 1, driver.MaxWeight}, "weight", "the key's share of the queue (default 1)")
 	flags.Var(&count{&o.MaxAttempts, 1, driver.MaxAttemptsCap}, "max-attempts", "how often it may fail (default 25)")
+	flags.Var(&count{&o.CrashLimit, 1, driver.MaxAttemptsCap}, "crash-limit", "how many workers may die with it before it is discarded (default 5)")
 	flags.Var(&span{&o.Timeout, time.Millisecond}, "timeout", "how long one attempt may run (default no limit)")
 	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop it if it has not begun in this time")
 	flags.Var(&headers{&o.Headers}, "header", "a header; may be repeated")
@@ -90,6 +101,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.Var(&choice{&f.durability, []string{"memory", "disk", "replicated"}}, "durability", "how safely it is stored (default: as the store does)")
 	// A default of 0 stands for the store's own; it is told in the text above.
 	flags.Lookup("max-attempts").DefValue = ""
+	flags.Lookup("crash-limit").DefValue = ""
 	flags.Lookup("priority").DefValue = ""
 	flags.Lookup("weight").DefValue = ""
 }
@@ -115,8 +127,10 @@ func (f *enqueueFlags) complete() error {
 		return driver.Invalidf("--weight is the share of a key: give --key too")
 	case o.RejectDiffering && o.ID == "":
 		return driver.Invalidf("--reject-differing needs --id")
-	case f.lines && (o.ID != "" || f.uniqueKey != "" || f.wait || f.raw):
-		return driver.Invalidf("--id, --unique, --wait and --raw are for one task, not for --lines; --unique-payload works with it")
+	case f.lines && f.jsonl:
+		return driver.Invalidf("--lines and --jsonl are two kinds of line: use one of them")
+	case (f.lines || f.jsonl) && (o.ID != "" || f.uniqueKey != "" || f.wait || f.raw):
+		return driver.Invalidf("--id, --unique, --wait and --raw are for one task, not for --lines and --jsonl; --unique-payload works with them")
 	}
 	if f.uniqueKey != "" || f.uniqueAuto {
 		until := f.uniqueUntil
@@ -143,8 +157,14 @@ func (f *enqueueFlags) check(typ string, payload any) error {
 }
 
 func (a *app) enqueue(ctx context.Context, f *enqueueFlags, args []string) error {
+	if err := f.checkArgs(args); err != nil {
+		return err
+	}
 	if err := f.complete(); err != nil {
 		return err
+	}
+	if f.jsonl {
+		return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error { return a.enqueueLines(ctx, c, "", f) })
 	}
 	typ := args[0]
 	if f.lines {
@@ -156,7 +176,7 @@ func (a *app) enqueue(ctx context.Context, f *enqueueFlags, args []string) error
 		}
 		return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error { return a.enqueueLines(ctx, c, typ, f) })
 	}
-	payload, err := a.payload(f, args[1:])
+	payload, err := a.payload(ctx, f, args[1:])
 	if err != nil {
 		return err
 	}
@@ -170,7 +190,7 @@ func (a *app) enqueue(ctx context.Context, f *enqueueFlags, args []string) error
 const maxInput = 16 << 20
 
 // payload returns the payload that the arguments name: nil, json.RawMessage, or []byte with --raw.
-func (a *app) payload(f *enqueueFlags, args []string) (any, error) {
+func (a *app) payload(ctx context.Context, f *enqueueFlags, args []string) (any, error) {
 	stdin := len(args) == 1 && args[0] == "-"
 	if f.raw && !stdin {
 		return nil, driver.Invalidf("--raw reads the payload from standard input: waggle enqueue TYPE - --raw")
@@ -181,8 +201,11 @@ func (a *app) payload(f *enqueueFlags, args []string) (any, error) {
 	if !stdin {
 		return jsonPayload([]byte(args[0]))
 	}
-	text, err := io.ReadAll(io.LimitReader(a.in, maxInput+1))
+	text, err := a.readInput(ctx)
 	switch {
+	case ctx.Err() != nil:
+		a.say("nothing was added")
+		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("reading the payload from standard input: %w", err)
 	case len(text) > maxInput:
@@ -191,6 +214,34 @@ func (a *app) payload(f *enqueueFlags, args []string) (any, error) {
 		return text, nil
 	}
 	return jsonPayload(text)
+}
+
+// readInput reads standard input, one byte more than is allowed at most. When ctx ends it returns at once, and a read that
+// blocks is left behind.
+func (a *app) readInput(ctx context.Context) ([]byte, error) {
+	a.sayReading("the payload")
+	type read struct {
+		text []byte
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		text, err := io.ReadAll(io.LimitReader(a.in, maxInput+1))
+		done <- read{text, err}
+	}()
+	select {
+	case r := <-done:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// sayReading tells who sits at a terminal that the command waits for what they type.
+func (a *app) sayReading(what string) {
+	if a.inTerm.is {
+		a.say("reading %s from standard input, until Ctrl-D", what)
+	}
 }
 
 func jsonPayload(text []byte) (any, error) {
@@ -246,6 +297,9 @@ func (a *app) newReceiptList() *list {
 func (a *app) awaitResult(ctx context.Context, c *waggle.Client, got waggle.Receipt) error {
 	info, err := c.Wait(ctx, got.ID)
 	if err != nil {
+		if ctx.Err() != nil {
+			a.say("task %s stays where it is: `waggle task wait %s` goes on waiting", got.ID, got.ID)
+		}
 		return err
 	}
 	got.State = info.State

@@ -2,26 +2,36 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 )
 
 const (
-	lineBatch      = 500     // tasks a batch
-	lineBatchBytes = 4 << 20 // payload bytes a batch
-	maxComplaints  = 10      // refused lines that are told one by one
+	lineBatch      = 500                    // tasks a batch
+	lineBatchBytes = 4 << 20                // payload bytes a batch
+	lineBatchTime  = 100 * time.Millisecond // how long a line waits for others
+	maxComplaints  = 10                     // refused lines that are told one by one
 )
+
+// line is a line of standard input, or the end of it.
+type line struct {
+	number int
+	task   waggle.NewTask
+	size   int
+	err    error // a *badLine, or what ended the stream
+}
 
 // lineBatchOf is a run of lines on their way into the store.
 type lineBatchOf struct {
 	tasks   []waggle.NewTask
 	numbers []int // of the lines, parallel to tasks
 	refused []*badLine
+	last    int   // number of the last line
 	err     error // the stream ended with it
 }
 
@@ -29,48 +39,58 @@ type lineBatchOf struct {
 func (a *app) enqueueLines(ctx context.Context, c *waggle.Client, typ string, f *enqueueFlags) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	limit := c.Store().Capabilities().Limit.MaxPayload
-	batches := make(chan lineBatchOf) // reading goes on while a batch is stored
-	go readBatches(ctx, newLineReader(a.in, limit), typ, &f.options, batches)
+	a.sayReading("lines")
+	limit, parse := c.Store().Capabilities().Limit.MaxPayload, stringTask(typ, &f.options)
+	if f.jsonl {
+		limit, parse = limit+maxLineOptions, wholeTask(&f.options)
+	}
+	lines, batches := make(chan line, lineBatch), make(chan lineBatchOf) // reading goes on while a batch is stored
+	go readLines(ctx, newLineReader(a.in, limit), parse, lines)
+	go batchLines(ctx, lines, batches)
 
 	s := &lineStream{app: a, list: a.newReceiptList(), bar: a.newProgress(-1, "adding")}
 	defer s.bar.close()
 	for {
 		select {
 		case <-ctx.Done():
-			return s.list.close(context.Cause(ctx))
+			return s.interrupted(ctx)
 		case b, open := <-batches:
 			if !open {
 				return s.end()
 			}
-			if err := s.store(ctx, c, b); err != nil {
+			// A batch that has begun is not cut short, so that it is known what was stored.
+			if err := s.store(context.WithoutCancel(ctx), c, b); err != nil {
 				return s.fail(err)
 			}
 		}
 	}
 }
 
-// readBatches reads lines into batches until the stream or ctx ends. A reader that blocks is left behind.
-func readBatches(ctx context.Context, r *lineReader, typ string, opts *waggle.EnqueueOptions, out chan<- lineBatchOf) {
+// readLines reads lines until the stream or ctx ends. A read that blocks is left behind.
+func readLines(ctx context.Context, r *lineReader, parse lineParser, out chan<- line) {
+	defer close(out)
+	for {
+		l := r.task(parse)
+		if errors.Is(l.err, io.EOF) {
+			return
+		}
+		select {
+		case out <- l:
+		case <-ctx.Done():
+			return
+		}
+		if _, refused := errors.AsType[*badLine](l.err); l.err != nil && !refused {
+			return
+		}
+	}
+}
+
+// batchLines gathers lines into batches: of a size, or of what comes within a short time.
+func batchLines(ctx context.Context, in <-chan line, out chan<- lineBatchOf) {
 	defer close(out)
 	for end := false; !end; {
 		var b lineBatchOf
-		for size := 0; !end && len(b.tasks)+len(b.refused) < lineBatch && size < lineBatchBytes; {
-			payload, number, err := r.next()
-			bad, refused := errors.AsType[*badLine](err)
-			switch {
-			case refused:
-				b.refused = append(b.refused, bad)
-			case errors.Is(err, io.EOF):
-				end = true
-			case err != nil:
-				b.err, end = err, true
-			default:
-				size += len(payload)
-				b.numbers = append(b.numbers, number)
-				b.tasks = append(b.tasks, waggle.NewTask{Type: typ, Payload: json.RawMessage(payload), Options: opts})
-			}
-		}
+		b, end = nextBatch(ctx, in)
 		select {
 		case out <- b:
 		case <-ctx.Done():
@@ -79,12 +99,44 @@ func readBatches(ctx context.Context, r *lineReader, typ string, opts *waggle.En
 	}
 }
 
+func nextBatch(ctx context.Context, in <-chan line) (b lineBatchOf, end bool) {
+	var late <-chan time.Time // set by the first line
+	for size := 0; len(b.tasks)+len(b.refused) < lineBatch && size < lineBatchBytes; {
+		select {
+		case <-ctx.Done():
+			return b, true
+		case <-late:
+			return b, false
+		case l, open := <-in:
+			if !open {
+				return b, true
+			}
+			bad, refused := errors.AsType[*badLine](l.err)
+			switch {
+			case refused:
+				b.refused = append(b.refused, bad)
+			case l.err != nil:
+				b.err = l.err
+				return b, true
+			default:
+				b.tasks, b.numbers = append(b.tasks, l.task), append(b.numbers, l.number)
+			}
+			size, b.last = size+l.size, l.number
+			if late == nil {
+				late = time.After(lineBatchTime)
+			}
+		}
+	}
+	return b, false
+}
+
 // lineStream counts what became of the lines.
 type lineStream struct {
 	app               *app
 	list              *list
 	bar               *progress
 	accepted, refused int
+	last              int // the last line that was dealt with
 }
 
 func (s *lineStream) store(ctx context.Context, c *waggle.Client, b lineBatchOf) error {
@@ -111,7 +163,15 @@ func (s *lineStream) store(ctx context.Context, c *waggle.Client, b lineBatchOf)
 		}
 		s.bar.add(len(b.tasks))
 	}
+	s.last = b.last
 	return b.err
+}
+
+// interrupted ends a stream that was broken off by a signal: what was stored is told and stays.
+func (s *lineStream) interrupted(ctx context.Context) error {
+	s.bar.close()
+	s.app.say("%s added, up to line %d: what follows is not stored", plural(s.accepted, "task"), s.last)
+	return s.list.close(context.Cause(ctx))
 }
 
 func (s *lineStream) refuse(bad *badLine) {

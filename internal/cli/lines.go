@@ -3,15 +3,21 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
+	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/internal/plainjson"
 )
 
-// lineReader reads the lines of a stream of any size, one JSON string each, in bounded memory.
+// lineReader reads the lines of a stream of any size in bounded memory.
 type lineReader struct {
 	r     *bufio.Reader
 	limit int // bytes of a line
@@ -31,9 +37,106 @@ type badLine struct {
 
 func (e *badLine) Error() string { return fmt.Sprintf("line %d %s", e.number, e.reason) }
 
-// next returns the next line, without its end (LF or CRLF), as a JSON string, and its number from 1. It returns a
-// [*badLine] for a line that is not text or too long, io.EOF at the end, or what the stream returned.
-func (l *lineReader) next() (payload []byte, number int, err error) {
+// lineParser makes a task of a line. What is wrong with the line is a reason that goes on from "line 7 ".
+type lineParser func(text []byte) (task waggle.NewTask, wrong string)
+
+// task returns the task of the next line. Its error is a [*badLine] for a line that is no task, io.EOF at the end, or what
+// the stream returned.
+func (l *lineReader) task(parse lineParser) line {
+	text, number, err := l.next()
+	if err != nil {
+		return line{number: number, err: err}
+	}
+	task, wrong := parse(text)
+	if wrong != "" {
+		return line{number: number, err: &badLine{number, wrong}}
+	}
+	return line{number: number, task: task, size: len(text)}
+}
+
+// stringTask makes the text of a line the payload, as a JSON string.
+func stringTask(typ string, opts *waggle.EnqueueOptions) lineParser {
+	return func(text []byte) (waggle.NewTask, string) {
+		return waggle.NewTask{Type: typ, Payload: json.RawMessage(plainjson.String(text)), Options: opts}, ""
+	}
+}
+
+// maxLineOptions is what a line of JSON may have beside its payload.
+const maxLineOptions = 64 << 10
+
+// wholeTask reads a task in JSON. What its options leave out is as in usual.
+func wholeTask(usual *waggle.EnqueueOptions) lineParser {
+	defaults, err := optionFields(usual)
+	return func(text []byte) (waggle.NewTask, string) {
+		var t struct {
+			Type    string                     `json:"type"`
+			Payload json.RawMessage            `json:"payload"`
+			Options map[string]json.RawMessage `json:"options"`
+		}
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		if e := cmp.Or(err, d.Decode(&t)); e != nil {
+			return waggle.NewTask{}, "is no task: " + strings.TrimPrefix(e.Error(), "json: ")
+		}
+		if _, e := d.Token(); !errors.Is(e, io.EOF) {
+			return waggle.NewTask{}, "is more than one JSON value"
+		}
+		opts, e := optionsOf(defaults, t.Options)
+		if e != nil {
+			return waggle.NewTask{}, "is no task: " + e.Error()
+		}
+		task := waggle.NewTask{Type: t.Type, Options: opts}
+		if len(t.Payload) > 0 {
+			task.Payload = t.Payload
+		}
+		return task, ""
+	}
+}
+
+func optionFields(o *waggle.EnqueueOptions) (map[string]json.RawMessage, error) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	return fields, json.Unmarshal(text, &fields)
+}
+
+// optionsOf returns the options that own names, with the others from usual.
+func optionsOf(usual, own map[string]json.RawMessage) (*waggle.EnqueueOptions, error) {
+	fields := maps.Clone(usual)
+	if fields == nil {
+		fields = make(map[string]json.RawMessage, len(own))
+	}
+	maps.Copy(fields, own)
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	var opts waggle.EnqueueOptions
+	if err := json.Unmarshal(text, &opts); err != nil {
+		return nil, err
+	}
+	known, err := optionFields(&opts)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range own {
+		if _, ok := known[name]; !ok && !isZeroJSON(value) {
+			return nil, fmt.Errorf("there is no option %q", name)
+		}
+	}
+	return &opts, nil
+}
+
+// isZeroJSON reports whether a value is one that an option is left out for.
+func isZeroJSON(v json.RawMessage) bool {
+	return slices.Contains([]string{`null`, `false`, `0`, `""`, `[]`, `{}`, `"0s"`}, string(bytes.TrimSpace(v)))
+}
+
+// next returns the next line, without its end (LF or CRLF), and its number from 1. It is good until the call after. It
+// returns a [*badLine] for a line that is not text or too long, io.EOF at the end, or what the stream returned.
+func (l *lineReader) next() (text []byte, number int, err error) {
 	tooLong, err := l.read()
 	if err != nil {
 		return nil, l.n, err
@@ -44,7 +147,7 @@ func (l *lineReader) next() (payload []byte, number int, err error) {
 	case !utf8.Valid(l.line):
 		return nil, l.n, &badLine{l.n, "is not valid UTF-8"}
 	}
-	return plainjson.String(l.line), l.n, nil
+	return l.line, l.n, nil
 }
 
 // read fills l.line with the next line. The rest of a line that is too long is skipped.

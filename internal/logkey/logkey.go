@@ -8,6 +8,7 @@ const (
 	Cause      = "cause"
 	Count      = "count"
 	Delay      = "delay"
+	Due        = "due"
 	Durability = "durability"
 	Error      = "error"
 	Kept       = "kept_in"

@@ -38,6 +38,7 @@ type fetcher struct {
 	again  bool            // that look is the second after a lost reply
 	looked time.Time       // when it was looked last
 	busy   bool            // with UntilEmpty: something was held at the last look
+	told   bool            // with UntilEmpty: what it waits for was told
 	empty  int             // rounds in a row that found nothing although a wait was cut short
 	until  time.Time       // how long the next fetch waits for work; zero: not at all
 	plans  time.Time       // until then plans may be reserved for this worker of which it was not told
@@ -299,24 +300,14 @@ func (f *fetcher) finished(idle context.Context) bool {
 	}
 	for _, q := range queues {
 		if f.served[q.Name] && f.left(q) > 0 {
+			f.tellWait(call, queues)
 			return false
 		}
 	}
 	return true
 }
 
-func (f *fetcher) left(q driver.QueueInfo) int {
-	if f.s.cfg.Types == nil {
-		return live(q.Counts)
-	}
-	n := 0
-	for _, t := range q.Types {
-		if slices.Contains(f.s.cfg.Types, t.Type) {
-			n += live(t.Counts)
-		}
-	}
-	return n
-}
+func (f *fetcher) left(q driver.QueueInfo) int { return live(f.countsOf(q)) }
 
 func live(counts map[driver.State]int) int {
 	return counts[driver.Available] + counts[driver.Active] + counts[driver.Scheduled] + counts[driver.Retryable]
