@@ -3,7 +3,9 @@ package waggle_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/waggleq/waggle"
@@ -78,6 +80,41 @@ func TestBackoffOfOnesOwn(t *testing.T) {
 		e.wantState(ids[1], waggle.Retryable)
 		e.wantState(ids[2], waggle.Retryable)
 		e.wantState(ids[3], waggle.Discarded)
+		r.stop()
+	})
+}
+
+// TestBackoffAfterAPanic: a backoff function that panics or ends its goroutine does no harm where the handler has done the
+// same either.
+func TestBackoffAfterAPanic(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		handlers := map[string]waggle.Handler{
+			"error":  func(context.Context, *waggle.Task) error { return errBoom },
+			"panic":  func(context.Context, *waggle.Task) error { panic("oh no") },
+			"goexit": func(context.Context, *waggle.Task) error { runtime.Goexit(); return nil },
+		}
+		backoffs := map[string]func(int, error) time.Duration{
+			"panic":  func(int, error) time.Duration { panic("no backoff") },
+			"goexit": func(int, error) time.Duration { runtime.Goexit(); return 0 },
+		}
+		r := e.work(&waggle.WorkerOptions{Backoff: &waggle.Backoff{Base: time.Hour, Factor: 1, Fixed: true}}, func(w *waggle.Worker) {
+			for handler, h := range handlers {
+				for backoff, f := range backoffs {
+					w.HandleFunc(handler+"."+backoff, h, &waggle.HandleOptions{BackoffFunc: f})
+				}
+			}
+		})
+		began := time.Now()
+		for handler := range handlers {
+			for backoff := range backoffs {
+				id := e.enqueue(handler+"."+backoff, nil, nil)
+				synctest.Wait()
+				info := e.wantState(id, waggle.Retryable)
+				if wait := info.DueAt.Sub(began); wait != time.Hour || info.Crashes != 0 {
+					t.Errorf("%s: it waits for %v after %d crashes, want an hour and none", info.Type, wait, info.Crashes)
+				}
+			}
+		}
 		r.stop()
 	})
 }

@@ -25,7 +25,7 @@ var outcomeCases = []testCase{
 	{"a result is kept with no other outcome", outcomeNoResult},
 	{"the history tells each attempt's worker, host, build, times and error", outcomeHistory},
 	{"the history tells which attempt discarded the task, and why", outcomeHistoryEnd},
-	{"a release of what had not begun is not in the history", outcomeUnbegun},
+	{"a release of what had not begun, and one by unregistering, are not in the history", outcomeUnbegun},
 	{"long errors are cut, bad bytes replaced", outcomeLongError},
 	{"the history keeps the first 50 and the newest 50 attempts", outcomeHistoryCap},
 	{"a task that ended tells when and gives no more work", outcomeEnded},
@@ -282,8 +282,14 @@ func outcomeUnbegun(h *harness) {
 			h.Errorf("the task is %s, attempt %d, with the history %+v", r.State, r.Attempt, r.Attempts)
 		}
 	}
-	c := h.claimOne("w", "a")
-	h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Delay: time.Hour, Unbegun: true})
+	h.claimOne("w", "a")
+	h.must(h.store.Unregister(h.ctx(), "w"))
+	if r := h.get("a"); r.Attempt != 0 || len(r.Attempts) != 0 {
+		h.Errorf("its worker unregistered, and it has attempt %d and the history %+v", r.Attempt, r.Attempts)
+	}
+	h.register("x")
+	c := h.claimOne("x", "a")
+	h.endWith("x", driver.Settlement{ID: "a", Token: c.Token, Outcome: driver.Retry, Delay: time.Hour, Unbegun: true})
 	if r := h.get("a"); len(r.Attempts) != 1 || r.Attempt != 1 {
 		h.Errorf("a failure is told whatever is said: attempt %d, history %+v", r.Attempt, r.Attempts)
 	}

@@ -95,9 +95,13 @@ func describeAttempts(b *strings.Builder, term terminal, t *waggle.TaskInfo) {
 		fmt.Fprintf(b, "\n%s\n", term.paint(bold, "attempts"))
 	}
 	for _, at := range t.Attempts {
-		fmt.Fprintf(b, "  %d  %s  %s  %s on %s\n", at.Number, clock(at.Started), at.Outcome, roughly(at.Ended.Sub(at.Started)), visible(at.Worker))
+		fmt.Fprintf(b, "  %d  %s  %s  %s on %s\n", at.Number, clock(at.Started), outcomeText(at), roughly(at.Ended.Sub(at.Started)), visible(at.Worker))
 		for line := range strings.Lines(at.Error) {
 			fmt.Fprintf(b, "     %s\n", term.paint(red, visible(strings.TrimRight(line, "\n"))))
+		}
+		for line := range strings.Lines(at.Stack) {
+			line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")
+			fmt.Fprintf(b, "     %s\n", term.paint(dim, visible(line)))
 		}
 	}
 	if len(t.Logs) > 0 {
@@ -106,6 +110,14 @@ func describeAttempts(b *strings.Builder, term terminal, t *waggle.TaskInfo) {
 	for _, l := range t.Logs {
 		fmt.Fprintf(b, "  %s  %-5s %s %s\n", clock(l.Time), l.Level, visible(l.Message), visible(l.Attrs))
 	}
+}
+
+// outcomeText is how an attempt ended, and why if that discarded the task.
+func outcomeText(at waggle.Attempt) string {
+	if at.Reason == "" {
+		return string(at.Outcome)
+	}
+	return fmt.Sprintf("%s (%s)", at.Outcome, at.Reason)
 }
 
 // dataText is a payload or result as its JSON form, on one line.
