@@ -134,7 +134,7 @@ var _ driver.Store = (*Store)(nil)
 //	durability=LEVEL  the level where a caller asks for none: memory, disk or replicated
 //	timeout=DURATION  bounds each call to the server, as 3s
 //
-// What opts sets takes precedence over the URL. It returns [driver.ErrInvalid] for a URL or options that can't be, [driver.ErrUnsupported] for a server that is too old
+// What opts sets takes precedence over the URL. It returns [driver.ErrInvalid] for an invalid URL or invalid options, [driver.ErrUnsupported] for a server that is too old
 // or configured so that tasks could vanish, and [driver.ErrUnavailable] for one that can't be reached. Errors say what to
 // do and show no credentials.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {

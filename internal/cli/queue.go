@@ -307,7 +307,7 @@ func (a *app) queueDrainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "drain QUEUE", Short: "Take no new tasks and wait until nothing is left", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Refuses new tasks from now on and waits until nothing is left to run in the queue.\n" +
-			"The queue goes on refusing, also if this command is interrupted, until `waggle queue resume`.",
+			"The queue goes on refusing, even if this command is interrupted, until `waggle queue resume`.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.drainQueue(cmd.Context(), c, args[0]) })
 		},

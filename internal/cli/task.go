@@ -38,7 +38,7 @@ func (f *filterFlags) register(a *app, cmd *cobra.Command) {
 	flags.Var(&names{&f.filter.Queues, "queue"}, "queue", "tasks in this queue; may be repeated")
 	flags.Var(&names{&f.filter.Tags, "tag"}, "tag", "tasks with this tag; with all, if repeated")
 	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and whose last error has this `TEXT` in it")
-	flags.Var(&anyError{&f.filter}, "any-error", "tasks of which any error has this text in it, also completed ones")
+	flags.Var(&anyError{&f.filter}, "any-error", "tasks of which any error has this text in it, even if they completed")
 	flags.Var(&moment{&f.filter.After}, "after", "tasks added at this time or later")
 	flags.Var(&moment{&f.filter.Before}, "before", "tasks added before this time")
 	stateNames := make([]string, len(driver.States))

@@ -52,7 +52,7 @@ func (a *app) workCommand() *cobra.Command {
 			"One that begins with a dash looks like a flag to many a COMMAND: write -- before the {} where COMMAND knows that.\n" +
 			"In its environment are WAGGLE_STORE and, of the task, WAGGLE_TASK_ID, _TYPE, _QUEUE, _ATTEMPT, _MAX_ATTEMPTS, _CRASHES,\n" +
 			"_TOKEN, _WORKER, _PRIORITY, _ENQUEUED_AT and, as JSON, _HEADERS; other WAGGLE_ variables, the settings of this worker,\n" +
-			"are not. The token is greater than that of every earlier run of the task: who keeps the greatest can refuse a late one.\n\n" +
+			"are not. The token is greater than that of every earlier run of the task: whoever keeps the greatest can refuse a late one.\n\n" +
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
@@ -71,7 +71,7 @@ func (a *app) workCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the command's name is the command's
-	flags.Var(&weights{&f.queues}, "queue", "a queue to serve, and its share; may be repeated (default default)")
+	flags.Var(&weights{&f.queues}, "queue", "a queue to serve, and its share; may be repeated (default: the queue \"default\")")
 	flags.Var(&names{&f.types, "task type"}, "type", "a type to serve; may be repeated (default all)")
 	flags.Var(&intakes{&f.intake}, "intake", "a list that other programs fill, and the type of the tasks its elements become; may be repeated")
 	flags.BoolVar(&f.strict, "strict", false, "serve the queues in the order given, not by share")
