@@ -203,7 +203,7 @@ func (t *tx) do(c *driver.Change, r *row) (int, error) {
 	}
 	if !r.standing.ended() {
 		r.lane.queue.totals.DeletedLive++
-		r.lane.queue.dirty = true
+		t.touchQueue(r.lane.queue)
 		if err := t.tellEnd(r, none); err != nil {
 			return 0, err
 		}
@@ -244,7 +244,7 @@ func (t *tx) again(r *row) error {
 		t.st.nextSeq++
 	}
 	r.lane.queue.totals.Retried++
-	r.lane.queue.dirty = true
+	t.touchQueue(r.lane.queue)
 	if u := r.task().Unique; u != nil && u.Until == driver.UntilDone {
 		if o, err := t.owner(u.Key); err != nil {
 			return err

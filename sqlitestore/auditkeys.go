@@ -156,7 +156,8 @@ func (t *tx) rebuildKeys() error {
 	for _, q := range t.st.queues {
 		q.share = share{virtual: q.share.virtual, plain: q.share.plain}
 		for _, l := range q.lanes {
-			l.flowing, l.parked, l.dirty = 0, 0, true
+			l.flowing, l.parked = 0, 0
+			t.touch(l)
 		}
 	}
 	for _, w := range list {

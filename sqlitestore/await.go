@@ -126,22 +126,31 @@ func (ws *waiters) compare(old, now *state, clock int64) {
 	if old.nextEvent != now.nextEvent {
 		ws.wakeEvents()
 	}
-	if now.firstPlan != 0 && (old.firstPlan == 0 || now.firstPlan < old.firstPlan) && !ws.wakePlanners(1) {
+	ws.comparePlans(old.firstPlan, now.firstPlan)
+	for no, l := range now.lanes {
+		ws.compareLane(old.lanes[no], l, clock)
+	}
+}
+
+// comparePlans wakes a planner if a plan is to be thought of sooner than all were before. 0: there is none.
+func (ws *waiters) comparePlans(old, now int64) {
+	if now != 0 && (old == 0 || now < old) && !ws.wakePlanners(1) {
 		ws.missedPlan = true
 	}
-	for no, l := range now.lanes {
-		before := old.lanes[no]
-		if before == nil {
-			before = &lane{queue: &queue{}}
-		}
-		resumed := before.queue.config.Paused
-		n := l.startable(clock)
-		if more := n - before.startable(clock); n > 0 && !l.queue.config.Paused && (more > 0 || resumed) {
-			ws.wake(l, max(more, 1))
-		}
-		if l.count[scheduled]+l.count[retryable] > before.count[scheduled]+before.count[retryable] && !ws.wake(l, 1) {
-			ws.missed[pair{l.queue.name, l.typ}] = true
-		}
+}
+
+// compareLane wakes those whom a change of a lane concerns. before is nil for a new one.
+func (ws *waiters) compareLane(before, l *lane, clock int64) {
+	if before == nil {
+		before = &lane{queue: &queue{}}
+	}
+	resumed := before.queue.config.Paused
+	n := l.startable(clock)
+	if more := n - before.startable(clock); n > 0 && !l.queue.config.Paused && (more > 0 || resumed) {
+		ws.wake(l, max(more, 1))
+	}
+	if l.count[scheduled]+l.count[retryable] > before.count[scheduled]+before.count[retryable] && !ws.wake(l, 1) {
+		ws.missed[pair{l.queue.name, l.typ}] = true
 	}
 }
 

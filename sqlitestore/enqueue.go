@@ -153,7 +153,7 @@ func (t *tx) insert(n *newTask, l *lane, res *driver.EnqueueResult) error {
 	}
 	t.st.nextSeq++
 	l.queue.totals.Enqueued++
-	l.queue.dirty = true
+	t.touchQueue(l.queue)
 	res.State = to.state()
 	if err := t.place(n, l, seq, to, at); err != nil {
 		return err

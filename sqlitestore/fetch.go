@@ -71,11 +71,12 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	}
 	token := t.newToken()
 	var left *lane
-	for i, name := range req.Queues {
+	for _, name := range req.Queues {
 		q := t.st.queues[name]
-		if q == nil || slices.Contains(req.Queues[:i], name) {
-			continue
+		if q == nil || q.fetched == token {
+			continue // named twice
 		}
+		q.fetched = token
 		lanes := q.declared(req.Types)
 		if _, err := t.tidy(q, lanes, maxSweep, false); err != nil {
 			return nil, err
@@ -398,6 +399,7 @@ func (t *tx) takeRows(c *cursor, w *worker, token int64) error {
 func (t *tx) started(p *picked) error {
 	if p.expires != 0 {
 		p.lane.expiring--
+		t.touch(p.lane)
 		if err := t.stmt("expiry_delete").ints(p.lane.no, p.expires, p.seq).exec(); err != nil {
 			return err
 		}

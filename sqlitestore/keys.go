@@ -150,8 +150,9 @@ func (t *tx) loadFlows(k *key) error {
 	})
 }
 
-// touch notes that a key is to be stored.
-func (t *tx) touch(k *key) {
+// touchKey notes that a key is to be stored.
+func (t *tx) touchKey(k *key) {
+	t.touchQueue(k.queue)
 	if !k.dirty {
 		k.dirty = true
 		t.st.touched = append(t.st.touched, k)
@@ -249,7 +250,7 @@ func (t *tx) finishKeys() error {
 	if err := t.saveKeys(); err != nil {
 		return err
 	}
-	for _, q := range t.st.queues {
+	for _, q := range t.queues {
 		if len(q.share.keys) > maxKeysKept {
 			q.share.keys = nil
 		}
@@ -286,8 +287,8 @@ func (t *tx) push(l *lane, name string, seq, prio, expires, ord int64) (*key, er
 	}
 	f.n++
 	l.flowing++
-	l.dirty = true
-	t.touch(k)
+	t.touch(l)
+	t.touchKey(k)
 	return k, t.stmt("queued_insert").ints(seq, l.no, prio, k.no, rank, ord).exec()
 }
 
@@ -298,8 +299,8 @@ func (t *tx) pop(f *flow, seq int64) error {
 	}
 	f.n--
 	f.lane.flowing--
-	f.lane.dirty = true
-	t.touch(f.key)
+	t.touch(f.lane)
+	t.touchKey(f.key)
 	if f.n == 0 {
 		return nil
 	}
@@ -375,7 +376,7 @@ func (t *tx) hold(r *row, n int64) error {
 	} else {
 		k.count(r.lane, n)
 	}
-	t.touch(k)
+	t.touchKey(k)
 	return nil
 }
 
@@ -397,13 +398,14 @@ func (t *tx) regate(k *key) {
 		}
 		if parked != f.savedParked {
 			f.lane.parked += parked - f.savedParked
-			f.lane.dirty, f.savedParked = true, parked
+			f.savedParked = parked
+			t.touch(f.lane)
 		}
 		if was && !f.parked && f.n > 0 {
 			t.after.wake(f.lane, 1)
 		}
 	}
-	t.touch(k)
+	t.touchKey(k)
 }
 
 // regateNamed is regate for the key of a task; none is no key.
@@ -598,7 +600,8 @@ func (t *tx) forgetKeys(q *queue) error {
 		return err
 	}
 	if q.share.virtual != 0 || len(q.share.arrivals) > 0 {
-		q.share = share{dirty: true}
+		q.share = share{}
+		t.touchShare(q)
 	}
 	q.share.keys = nil
 	return t.stmt("key_forget").ints(q.no).exec()

@@ -50,21 +50,21 @@ func (l *lane) startable(now int64) int64 {
 }
 
 // startedBy counts a start for the rates of the queue and of a type.
-func (q *queue) startedBy(typ, key string, now int64, of *key) {
+func (t *tx) startedBy(q *queue, typ, key string, of *key) {
 	for i := range q.config.Limits {
 		l := &q.config.Limits[i]
 		if l.Rate == 0 || !l.Concerns(typ, key) {
 			continue
 		}
 		if l.PerKey {
-			of.arrivals[l.RateKey()] = l.Started(of.arrivals[l.RateKey()], now)
+			of.arrivals[l.RateKey()] = l.Started(of.arrivals[l.RateKey()], t.now)
 			continue
 		}
 		if q.share.arrivals == nil {
 			q.share.arrivals = arrivals{}
 		}
-		q.share.arrivals[l.RateKey()] = l.Started(q.share.arrivals[l.RateKey()], now)
-		q.share.dirty = true
+		q.share.arrivals[l.RateKey()] = l.Started(q.share.arrivals[l.RateKey()], t.now)
+		t.touchShare(q)
 	}
 }
 

@@ -192,7 +192,8 @@ func (t *tx) pruneState(q *queue, s standing, k driver.Keep, count int64, limit 
 	for l, dropped := range perLane {
 		t.count(l, s, none, dropped)
 	}
-	q.kept[s-completed], q.dirty = bytes, true
+	q.kept[s-completed] = bytes
+	t.touchQueue(q)
 	return n, more, nil
 }
 

@@ -79,7 +79,7 @@ func (t *tx) unlink(r *row) error {
 		return t.stmt("held_delete").ints(r.seq).exec()
 	default:
 		r.lane.queue.kept[r.standing-completed] -= r.kept
-		r.lane.queue.dirty = true
+		t.touchQueue(r.lane.queue)
 		return t.stmt("ended_delete").ints(r.seq).exec()
 	}
 }
@@ -89,7 +89,7 @@ func (t *tx) unlinkExpiry(r *row) error {
 		return nil
 	}
 	r.lane.expiring--
-	r.lane.dirty = true
+	t.touch(r.lane)
 	return t.stmt("expiry_delete").ints(r.lane.no, r.expires, r.seq).exec()
 }
 
@@ -128,7 +128,7 @@ func (t *tx) linkExpiry(l *lane, expires, seq int64) error {
 		return nil
 	}
 	l.expiring++
-	l.dirty = true
+	t.touch(l)
 	return t.stmt("expiry_insert").ints(l.no, expires, seq).exec()
 }
 
@@ -154,7 +154,7 @@ func (t *tx) linkEnded(r *row) error {
 	q := r.lane.queue
 	r.kept = r.size + int64(len(r.result))
 	q.kept[r.standing-completed] += r.kept
-	q.dirty = true
+	t.touchQueue(q)
 	r.endOrd = t.st.nextSeq
 	t.st.nextSeq++
 	st := t.stmt("ended_insert").ints(r.seq, q.no, r.lane.no, r.endOrd, r.endedAt, r.kept, r.token, flag(r.settled), r.worker, r.claimedAt, r.attempt, 1)
@@ -221,7 +221,7 @@ func (t *tx) crash(r *row, w *worker) error {
 		Reason: driver.CrashReason(int(r.crashes), r.task().CrashLimit, r.cancel > 0)})
 	r.attempt--
 	r.lane.queue.totals.Crashed++
-	r.lane.queue.dirty = true
+	t.touchQueue(r.lane.queue)
 	switch {
 	case r.cancel > 0:
 		return t.move(r, cancelled, driver.ReasonRequested)

@@ -14,6 +14,7 @@ const mendPart = 200
 
 // mend repairs what can be repaired: first the entries, then the counters of what is there now.
 func (s *Store) mend(ctx context.Context, defects []defect) error {
+	s.queue.call(func(w *writer) { w.st = nil }) // what is damaged was not told by events: load all anew
 	if slices.ContainsFunc(defects, func(d defect) bool { return d.Kind == "damaged-file" }) {
 		// An index that differs from its table can be made anew; other damage stays, and is found again.
 		err := s.write(ctx, func(t *tx) error { return t.stmt("reindex").exec() })
@@ -268,13 +269,13 @@ func (t *tx) correct(d *drift) {
 		l.expiring += d.expiring[no]
 		l.flowing += d.flowing[no]
 		l.parked += d.parked[no]
-		l.dirty = true
+		t.touch(l)
 	}
 	for _, q := range t.st.queues {
 		for i, n := range d.kept[q.no] {
 			q.kept[i] += n
 		}
 		q.totals.Enqueued -= q.imbalance() // of all totals the one whose loss is least missed
-		q.dirty = true
+		t.touchQueue(q)
 	}
 }

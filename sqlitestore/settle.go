@@ -117,7 +117,7 @@ func (t *tx) conclude(r *row, w *worker, item *driver.Settlement) error {
 	}
 	if item.Outcome == driver.Retry {
 		r.lane.queue.totals.Failed++
-		r.lane.queue.dirty = true
+		t.touchQueue(r.lane.queue)
 	}
 	switch asked := r.cancel > 0; {
 	case item.Outcome == driver.Complete:

@@ -40,16 +40,17 @@ func standingOf(state string) standing {
 
 // queue is what the writer knows of a queue.
 type queue struct {
-	no     int64
-	name   string
-	config driver.QueueConfig
-	kept   [3]int64 // bytes of the ended tasks: completed, cancelled, discarded
-	totals driver.Totals
-	lanes  map[string]*lane // by type
-	dirty  bool
-	gone   bool // deleted: it shows again when there is something to show
-	share  share
-	oldest [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
+	no      int64
+	name    string
+	config  driver.QueueConfig
+	kept    [3]int64 // bytes of the ended tasks: completed, cancelled, discarded
+	totals  driver.Totals
+	lanes   map[string]*lane // by type
+	dirty   bool
+	gone    bool // deleted: it shows again when there is something to show
+	share   share
+	fetched int64    // token of the last Fetch that served it
+	oldest  [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
 }
 
 // goneConfig stands for the configuration of a queue that was deleted. Its row and its lanes stay, since their numbers
@@ -99,24 +100,11 @@ type state struct {
 // loadState reads the small tables.
 func loadState(c *conn) (*state, error) {
 	st := &state{queues: make(map[string]*queue), lanes: make(map[int64]*lane), workers: make(map[string]*worker)}
-	found, err := c.stmt("store_load").row(func(s *sqlite.Stmt) error {
-		st.incarnation = s.ColumnText(0)
-		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
-		st.eventBytes, st.nextWorker = s.ColumnInt64(4), s.ColumnInt64(5)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !found {
-		return nil, corruptf("the row of table store is missing")
-	}
-	st.saved()
-	if st.firstPlan, err = c.stmt("plan_first").one(); err != nil {
+	if err := st.loadHead(c); err != nil {
 		return nil, err
 	}
 	byNo := make(map[int64]*queue)
-	err = c.stmt("queue_load").rows(func(s *sqlite.Stmt) error {
+	err := c.stmt("queue_load").rows(func(s *sqlite.Stmt) error {
 		q, err := scanQueue(s)
 		if err != nil {
 			return err
@@ -130,10 +118,7 @@ func loadState(c *conn) (*state, error) {
 	}
 	err = c.stmt("share_load").rows(func(s *sqlite.Stmt) error {
 		if q := byNo[s.ColumnInt64(0)]; q != nil {
-			q.share.virtual, q.share.plain = s.ColumnInt64(1), s.ColumnInt64(2)
-			if err := json.Unmarshal([]byte(s.ColumnText(3)), &q.share.arrivals); err != nil {
-				return corruptf("the rates of queue %q can't be read: %v", q.name, err)
-			}
+			return q.scanShare(s)
 		}
 		return nil
 	})
@@ -148,6 +133,24 @@ func loadState(c *conn) (*state, error) {
 		l.queue, q.lanes[l.typ], st.lanes[l.no] = q, l, l
 		return nil
 	})
+}
+
+// loadHead reads the row of table store.
+func (st *state) loadHead(c *conn) error {
+	found, err := c.stmt("store_load").row(func(s *sqlite.Stmt) error {
+		st.incarnation = s.ColumnText(0)
+		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
+		st.eventBytes, st.nextWorker = s.ColumnInt64(4), s.ColumnInt64(5)
+		return nil
+	})
+	if err == nil && !found {
+		err = corruptf("the row of table store is missing")
+	}
+	st.saved()
+	if err == nil {
+		st.firstPlan, err = c.stmt("plan_first").one()
+	}
+	return err
 }
 
 func (st *state) saved() {
@@ -180,6 +183,14 @@ func scanQueue(s *sqlite.Stmt) (*queue, error) {
 	return q, nil
 }
 
+func (q *queue) scanShare(s *sqlite.Stmt) error {
+	q.share.virtual, q.share.plain = s.ColumnInt64(1), s.ColumnInt64(2)
+	if err := json.Unmarshal([]byte(s.ColumnText(3)), &q.share.arrivals); err != nil {
+		return corruptf("the rates of queue %q can't be read: %v", q.name, err)
+	}
+	return nil
+}
+
 func scanLane(s *sqlite.Stmt) *lane {
 	l := &lane{no: s.ColumnInt64(0), typ: s.ColumnText(2)}
 	for i := range l.count {
@@ -196,6 +207,7 @@ func (t *tx) queue(name string) (*queue, error) {
 	}
 	q := &queue{no: t.st.queueNos + 1, name: name, lanes: make(map[string]*lane)}
 	q.config.Retention = driver.DefaultRetention()
+	t.touchQueue(q)
 	if err := t.stmt("queue_insert").ints(q.no).text(name).exec(); err != nil {
 		return nil, err
 	}
@@ -214,6 +226,7 @@ func (t *tx) lane(queueName, typ string) (*lane, error) {
 		return l, nil
 	}
 	l := &lane{no: int64(len(t.st.lanes)) + 1, queue: q, typ: typ}
+	t.touch(l)
 	if err := t.stmt("lane_insert").ints(l.no, q.no).text(typ).exec(); err != nil {
 		return nil, err
 	}
@@ -229,24 +242,38 @@ func (t *tx) laneNo(no int64) (*lane, error) {
 	return nil, corruptf("lane %d does not exist, but tasks are in it", no)
 }
 
+// touch notes that a lane is to be saved; touchQueue the same of a queue, touchShare of how it is shared out.
+func (t *tx) touch(l *lane) {
+	if !l.dirty {
+		l.dirty = true
+		t.lanes = append(t.lanes, l)
+	}
+}
+
+func (t *tx) touchQueue(q *queue) {
+	if !q.dirty {
+		q.dirty = true
+		t.queues = append(t.queues, q)
+	}
+}
+
+func (t *tx) touchShare(q *queue) {
+	q.share.dirty = true
+	t.touchQueue(q)
+}
+
 // save writes back what has changed of the small tables.
 func (t *tx) save() error {
 	if err := t.finishKeys(); err != nil {
 		return err
 	}
-	for _, q := range t.st.queues {
-		for _, l := range q.lanes {
-			if !l.dirty {
-				continue
-			}
-			l.dirty = false
-			if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring, l.flowing, l.parked).exec(); err != nil {
-				return err
-			}
+	for _, l := range t.lanes {
+		l.dirty = false
+		if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring, l.flowing, l.parked).exec(); err != nil {
+			return err
 		}
-		if !q.dirty {
-			continue
-		}
+	}
+	for _, q := range t.queues {
 		q.dirty = false
 		n := &q.totals
 		err := t.stmt("queue_save").ints(q.no).ints(q.kept[:]...).
@@ -255,6 +282,9 @@ func (t *tx) save() error {
 			return err
 		}
 	}
+	clear(t.lanes)
+	clear(t.queues)
+	t.lanes, t.queues = t.lanes[:0], t.queues[:0]
 	if !t.st.unsaved() {
 		return nil
 	}

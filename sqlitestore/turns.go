@@ -166,9 +166,9 @@ func (s *sharing) takePlain(c *cursor) error {
 	}
 	if s.q.flowing() > 0 {
 		s.q.share.plain, s.q.share.virtual = driver.TagServed(s.q.share.plain, s.q.share.virtual, 1)
-		s.q.share.dirty = true
+		s.touchShare(s.q)
 	}
-	s.q.startedBy(c.lane.typ, "", s.now, nil)
+	s.startedBy(s.q, c.lane.typ, "", nil)
 	c.taken++
 	s.count(c.lane, available, active, 1)
 	if err := s.give(&p); err != nil {
@@ -227,9 +227,9 @@ func (s *sharing) start(f *flow, p *picked) error {
 	k := f.key
 	if s.q.config.Order != driver.OrderDeadline {
 		k.tag, s.q.share.virtual = driver.TagServed(k.tag, s.q.share.virtual, p.claim.Weight)
-		s.q.share.dirty = true
+		s.touchShare(s.q)
 	}
-	s.q.startedBy(f.lane.typ, p.claim.Key, s.now, k)
+	s.startedBy(s.q, f.lane.typ, p.claim.Key, k)
 	if err := s.stmt("held_insert").ints(p.seq, s.w.no, s.token, f.lane.no, p.prio, p.ord, s.now,
 		claimSum(f.lane.no, s.w.no, s.token, s.now)+p.seq*3+p.ord*5+p.prio*7).exec(); err != nil {
 		return err

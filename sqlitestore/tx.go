@@ -19,6 +19,8 @@ type tx struct {
 	st  *state
 	now int64 // the store's clock, the same for the whole transaction
 
+	lanes  []*lane // those to be saved
+	queues []*queue
 	events []driver.Event
 	packed []byte
 
@@ -57,12 +59,12 @@ func (t *tx) count(l *lane, from, to standing, n int64) {
 	if to != none {
 		l.count[to] += n
 	}
-	l.dirty = true
+	t.touch(l)
 	if to == available {
 		t.after.wake(l, n)
 	}
 	if to.ended() && from != to {
-		l.queue.dirty = true
+		t.touchQueue(l.queue)
 		switch to {
 		case completed:
 			l.queue.totals.Completed += n
@@ -97,6 +99,9 @@ func (t *tx) settleFresh() error {
 func (t *tx) finish() error {
 	if err := t.settleFresh(); err != nil {
 		return err
+	}
+	if t.unnamed() {
+		t.st.nextWorker++ // see catchUp
 	}
 	if err := t.logEvents(); err != nil {
 		return err

@@ -322,7 +322,8 @@ func (w *writer) begin(batch []*op) error {
 		w.abort()
 		return err
 	}
-	w.tx = tx{conn: w.c, s: w.s, w: w, st: w.st, now: w.s.now(), events: w.tx.events[:0], packed: w.tx.packed}
+	w.tx = tx{conn: w.c, s: w.s, w: w, st: w.st, now: w.s.now(), lanes: w.tx.lanes[:0], queues: w.tx.queues[:0],
+		events: w.tx.events[:0], packed: w.tx.packed}
 	w.tx.after.now = w.tx.now
 	return nil
 }
@@ -356,19 +357,26 @@ func (w *writer) refresh() error {
 	if err := w.s.checkFormat(w.c); err != nil {
 		return err
 	}
-	st, err := loadState(w.c)
-	if err != nil {
-		return err
-	}
 	if w.version != 0 && version != w.version {
 		w.foreign = time.Now()
 	}
-	old := w.st
-	w.st, w.version = st, version
-	if old != nil {
-		w.s.waiters.compare(old, st, w.s.now())
-		w.s.waiters.askControls(w.c)
+	caught, err := w.catchUp()
+	if err != nil {
+		return err
 	}
+	if !caught {
+		st, err := loadState(w.c)
+		if err != nil {
+			return err
+		}
+		old := w.st
+		w.st = st
+		if old != nil {
+			w.s.waiters.compare(old, st, w.s.now())
+		}
+	}
+	w.version = version
+	w.s.waiters.askControls(w.c)
 	return nil
 }
 

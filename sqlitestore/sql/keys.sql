@@ -3,6 +3,9 @@
 -- name: share_load
 SELECT queue, virtual, plain, arrivals FROM share
 
+-- name: share_load_one
+SELECT queue, virtual, plain, arrivals FROM share WHERE queue = ?
+
 -- name: share_save
 INSERT INTO share (queue, virtual, plain, arrivals) VALUES (?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET virtual = excluded.virtual, plain = excluded.plain, arrivals = excluded.arrivals

@@ -26,6 +26,15 @@ SELECT no, name, config, kept_completed, kept_cancelled, kept_discarded,
 	enqueued, retried, completed, cancelled, discarded, failed, crashed, deleted_live
 FROM queue ORDER BY name
 
+-- name: queue_load_one
+SELECT no, name, config, kept_completed, kept_cancelled, kept_discarded,
+	enqueued, retried, completed, cancelled, discarded, failed, crashed, deleted_live
+FROM queue WHERE name = ?
+
+-- name: lane_load_one
+SELECT no, queue, type, scheduled, pending, available, active, retryable, completed, cancelled, discarded, expiring, flowing, parked
+FROM lane WHERE queue = ?
+
 -- name: queue_insert
 INSERT INTO queue (no, name) VALUES (?, ?)
 
