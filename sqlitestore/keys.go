@@ -502,6 +502,7 @@ func (t *tx) sweepKeys(q *queue) error {
 	}
 	err = t.stmt("key_rest").ints(from, q.share.swept, q.no, q.share.virtual, t.now).exec()
 	if err == nil && t.changes() > 0 {
+		t.touchQueue(q) // so that other processes forget them too
 		for name, k := range q.share.keys {
 			if from <= k.no && k.no <= q.share.swept && k.atRest(t.now) {
 				delete(q.share.keys, name) // it is gone

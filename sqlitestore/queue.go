@@ -63,10 +63,8 @@ func (s *Store) DeleteQueue(ctx context.Context, name string) error {
 				}
 			}
 		}
-		if err := t.forgetKeys(q); err != nil {
-			return err
-		}
-		q.gone, q.dirty, q.totals, q.config = true, true, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
+		t.touchQueue(q)
+		q.gone, q.totals, q.config = true, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
 		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueDeleted, Queue: name})
 		return t.stmt("queue_configure").ints(q.no).text(goneConfig).exec()
 	})
