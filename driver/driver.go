@@ -114,7 +114,8 @@ type Fetcher interface {
 	// step is bounded per call, so that no call takes long.
 	//
 	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
-	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call.
+	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call. So
+	// may a call with Wait, of any engine, that has found nothing to do when the wait was over: it need not write anything.
 	//
 	// With Wait it first waits as Await does ForWork, at most for so long, and then does all this in any case; as there,
 	// the wait may end in vain. An engine for which a round trip is dear has both in one. If ctx ends during the wait, the error is the context's and the claims may have happened.

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -12,7 +11,7 @@ const maxCatchUp = 2000
 // what they have changed: the event log names the queues. A heartbeat or a Fetch that found nothing changes none. false
 // says that all has to be loaded.
 //
-// A change that no event names, such as pruning, moves next_worker on; so does a worker that joins, which has an event.
+// A change that no event names, such as pruning, is counted in the store's row instead.
 func (w *writer) catchUp() (bool, error) {
 	st := w.st
 	if st == nil {
@@ -23,7 +22,7 @@ func (w *writer) catchUp() (bool, error) {
 		return false, err
 	}
 	n := head.nextEvent - st.nextEvent
-	if n < 0 || n > maxCatchUp || head.incarnation != st.incarnation || head.nextWorker < st.nextWorker {
+	if n < 0 || n > maxCatchUp || head.incarnation != st.incarnation || head.changes != st.changes {
 		return false, nil
 	}
 	changed := make(map[string]bool)
@@ -33,15 +32,10 @@ func (w *writer) catchUp() (bool, error) {
 			return false, err // some were dropped already
 		}
 		for _, e := range events {
-			if e.Kind == driver.EventWorkerJoined {
-				head.nextWorker--
-			} else if e.Queue != "" {
+			if e.Queue != "" {
 				changed[e.Queue] = true
 			}
 		}
-	}
-	if head.nextWorker != st.nextWorker {
-		return false, nil
 	}
 	ws, now := w.s.waiters, w.s.now()
 	ws.mu.Lock()
@@ -58,7 +52,8 @@ func (w *writer) catchUp() (bool, error) {
 	ws.comparePlans(st.firstPlan, head.firstPlan)
 	clear(st.workers)
 	st.nextKey = 0
-	return true, st.loadHead(w.c)
+	st.adopt(&head)
+	return true, nil
 }
 
 // reload loads one queue with its lanes, and tells of each what it was before.

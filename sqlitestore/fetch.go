@@ -35,6 +35,15 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 		return nil, err
 	}
 	var res *driver.FetchResult
+	if waited > 0 && waited >= req.Wait {
+		if res, err = s.idle(ctx, &req); err != nil {
+			return nil, err
+		}
+	}
+	if res != nil {
+		res.Waited = waited
+		return res, nil
+	}
 	err = s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
 		res, err = t.fetch(&req)
 		return err

@@ -134,9 +134,7 @@ func (t *tx) prune(q *queue, limit int, thorough bool) (n int, more bool, err er
 			q.oldest[i] = 0
 			continue
 		}
-		over := k.Count >= 0 && count > int64(k.Count) || k.Bytes >= 0 && q.kept[i] > k.Bytes
-		aged := q.oldest[i] == 0 || t.now-q.oldest[i] >= k.Age.Milliseconds()
-		if !over && !aged && !thorough {
+		if !thorough && !q.removable(s, count, t.now) {
 			continue
 		}
 		got, left, err := t.pruneState(q, s, k, count, limit-n)
@@ -147,6 +145,13 @@ func (t *tx) prune(q *queue, limit int, thorough bool) (n int, more bool, err er
 		more = more || left
 	}
 	return n, more, nil
+}
+
+// removable reports whether of the queue's ended tasks of a state, count of them, some may be beyond retention.
+func (q *queue) removable(s standing, count, now int64) bool {
+	k, i := q.config.Retention.Of(s.state()), s-completed
+	return k.Count >= 0 && count > int64(k.Count) || k.Bytes >= 0 && q.kept[i] > k.Bytes ||
+		q.oldest[i] == 0 || now-q.oldest[i] >= k.Age.Milliseconds()
 }
 
 // pruneState removes the oldest ended tasks of one state until what is left is within bounds.

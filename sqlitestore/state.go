@@ -87,6 +87,7 @@ type state struct {
 	nextSeq, nextToken                     int64
 	nextEvent, eventBytes                  int64
 	nextWorker                             int64
+	changes                                int64 // see catchUp
 	firstPlan                              int64 // when the first plan was to be thought of when this was loaded
 	queues                                 map[string]*queue
 	lanes                                  map[int64]*lane
@@ -95,6 +96,7 @@ type state struct {
 	touched                                []*key             // to be stored
 	savedSeq, savedToken, savedEvent       int64
 	savedEventBytes, savedWorker, queueNos int64
+	savedChanges                           int64
 }
 
 // loadState reads the small tables.
@@ -140,7 +142,7 @@ func (st *state) loadHead(c *conn) error {
 	found, err := c.stmt("store_load").row(func(s *sqlite.Stmt) error {
 		st.incarnation = s.ColumnText(0)
 		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
-		st.eventBytes, st.nextWorker = s.ColumnInt64(4), s.ColumnInt64(5)
+		st.eventBytes, st.nextWorker, st.changes = s.ColumnInt64(4), s.ColumnInt64(5), s.ColumnInt64(6)
 		return nil
 	})
 	if err == nil && !found {
@@ -153,14 +155,21 @@ func (st *state) loadHead(c *conn) error {
 	return err
 }
 
+// adopt takes over what loadHead has read into another.
+func (st *state) adopt(head *state) {
+	st.nextSeq, st.nextToken, st.nextEvent = head.nextSeq, head.nextToken, head.nextEvent
+	st.eventBytes, st.nextWorker, st.changes, st.firstPlan = head.eventBytes, head.nextWorker, head.changes, head.firstPlan
+	st.saved()
+}
+
 func (st *state) saved() {
 	st.savedSeq, st.savedToken, st.savedEvent = st.nextSeq, st.nextToken, st.nextEvent
-	st.savedEventBytes, st.savedWorker = st.eventBytes, st.nextWorker
+	st.savedEventBytes, st.savedWorker, st.savedChanges = st.eventBytes, st.nextWorker, st.changes
 }
 
 func (st *state) unsaved() bool {
 	return st.savedSeq != st.nextSeq || st.savedToken != st.nextToken || st.savedEvent != st.nextEvent ||
-		st.savedEventBytes != st.eventBytes || st.savedWorker != st.nextWorker
+		st.savedEventBytes != st.eventBytes || st.savedWorker != st.nextWorker || st.savedChanges != st.changes
 }
 
 func scanQueue(s *sqlite.Stmt) (*queue, error) {
@@ -290,7 +299,7 @@ func (t *tx) save() error {
 	}
 	st := t.st
 	st.saved()
-	return t.stmt("store_save").ints(st.nextSeq, st.nextToken, st.nextEvent, st.eventBytes, st.nextWorker).exec()
+	return t.stmt("store_save").ints(st.nextSeq, st.nextToken, st.nextEvent, st.eventBytes, st.nextWorker, st.changes).exec()
 }
 
 func millis(t time.Time) int64 {

@@ -101,7 +101,7 @@ func (t *tx) finish() error {
 		return err
 	}
 	if t.unnamed() {
-		t.st.nextWorker++ // see catchUp
+		t.st.changes++ // see catchUp
 	}
 	if err := t.logEvents(); err != nil {
 		return err

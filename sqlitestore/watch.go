@@ -18,6 +18,10 @@ const unwatched = 500 * time.Millisecond
 var echoes = []time.Duration{time.Millisecond, time.Millisecond, time.Millisecond, 2 * time.Millisecond,
 	2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond, 32 * time.Millisecond}
 
+// tail are the pauses between the looks that are left once a look has shown a change: the log may have been written to for
+// another one, which was not to be seen yet.
+var tail = []time.Duration{4 * time.Millisecond, 32 * time.Millisecond}
+
 // watch decides when an idle writer looks for changes by other processes. Where the operating system tells of writes to
 // the log it costs nothing while nothing happens; elsewhere it polls. It belongs to the writer's goroutine.
 type watch struct {
@@ -26,7 +30,8 @@ type watch struct {
 	notifier  *fsnotify.Watcher
 	deaf      bool // the operating system does not tell
 	armed     bool
-	echo      int // looks since the log was written to, from 1; 0: it was not
+	echo      int             // looks since the log was written to, from 1; 0: it was not
+	pauses    []time.Duration // between these looks
 }
 
 // delay is when to look next.
@@ -39,7 +44,7 @@ func (w *watch) delay(waiting bool) time.Duration {
 	case !w.armed:
 		return settled
 	case w.echo > 0:
-		return echoes[w.echo-1]
+		return w.pauses[w.echo-1]
 	}
 	return unwatched
 }
@@ -70,7 +75,7 @@ func (w *watch) arm(waiting bool) {
 		w.deaf = true
 		return
 	}
-	w.armed, w.echo = true, 1
+	w.armed, w.echo, w.pauses = true, 1, echoes
 }
 
 // disarm ends the watch.
@@ -93,13 +98,20 @@ func (w *watch) alert() {
 		}
 		break
 	}
-	w.echo = 1
+	w.echo, w.pauses = 1, echoes
+}
+
+// seen is called when a look has shown a change.
+func (w *watch) seen() {
+	if w.echo > 0 {
+		w.echo, w.pauses = 1, tail
+	}
 }
 
 // looked is called when a pause is over.
 func (w *watch) looked() {
 	if w.echo > 0 {
-		w.echo = (w.echo + 1) % (len(echoes) + 1)
+		w.echo = (w.echo + 1) % (len(w.pauses) + 1)
 	}
 }
 

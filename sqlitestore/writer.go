@@ -414,6 +414,7 @@ func (w *writer) look() {
 	if err := w.c.stmt("begin_read").exec(); err != nil {
 		return // the next call tells
 	}
+	w.watch.seen()
 	_ = w.refresh()               // the next call tells
 	_ = w.c.stmt("commit").exec() // nothing was written
 }

@@ -68,14 +68,20 @@ func fetchAwaitedThere(h *harness) {
 
 func fetchAwaitedIdle(h *harness) {
 	h.register("w")
+	before := h.workers()["w"].LeaseEnd
 	req := request("w", 10)
 	req.Wait = moment
 	got := h.wantClaims("with nothing there", h.fetchLater(h.limit, req))
 	if got.took < moment/2 {
 		h.Errorf("Fetch returned after %v, want it to wait for its %v", got.took, moment)
 	}
-	if h.caps.Ordered && got.LeaseEnd.IsZero() {
-		h.Error("it has not renewed the lease")
+	if !h.caps.Ordered {
+		return
+	}
+	// It may leave the lease alone, but must say so.
+	end := h.workers()["w"].LeaseEnd
+	if !got.LeaseEnd.IsZero() && !end.Equal(got.LeaseEnd) || got.LeaseEnd.IsZero() && !end.Equal(before) {
+		h.Errorf("the lease ended at %v, Fetch said %v, and now it ends at %v", before, got.LeaseEnd, end)
 	}
 }
 

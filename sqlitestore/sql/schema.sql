@@ -14,7 +14,8 @@ CREATE TABLE store (
 	next_event   INTEGER NOT NULL,
 	event_bytes  INTEGER NOT NULL,
 	next_worker  INTEGER NOT NULL,
-	sums_from    INTEGER NOT NULL DEFAULT 1 -- tasks before this seq may have rows without a sum
+	sums_from    INTEGER NOT NULL DEFAULT 1, -- tasks before this seq may have rows without a sum
+	changes      INTEGER NOT NULL DEFAULT 0  -- of queues and lanes that no event names
 ) STRICT;
 
 CREATE TABLE queue (

@@ -16,10 +16,10 @@ ROLLBACK
 PRAGMA data_version
 
 -- name: store_load
-SELECT incarnation, next_seq, next_token, next_event, event_bytes, next_worker FROM store
+SELECT incarnation, next_seq, next_token, next_event, event_bytes, next_worker, changes FROM store
 
 -- name: store_save
-UPDATE store SET next_seq = ?, next_token = ?, next_event = ?, event_bytes = ?, next_worker = ?
+UPDATE store SET next_seq = ?, next_token = ?, next_event = ?, event_bytes = ?, next_worker = ?, changes = ?
 
 -- name: queue_load
 SELECT no, name, config, kept_completed, kept_cancelled, kept_discarded,
