@@ -65,7 +65,7 @@ setup: ## Install what the tests need on Debian and Ubuntu; quiet if all is ther
 ##  Now and then
 
 .PHONY: bench
-bench: ## Measure all promised figures beside a bare SQLite loop: five minutes on a quiet machine
+bench: ## Measure all promised figures beside a bare SQLite loop: eight minutes on a quiet machine
 	$(GO) run ./internal/figures
 
 .PHONY: bench-quick

@@ -280,7 +280,7 @@ func (s shares) concurrency(ctx context.Context, path string) error {
 		return err
 	}
 	var done, active, most atomic.Int64
-	const warm, span = time.Second, 5 * time.Second
+	warm, span := time.Second, s.span()/2
 	begin := time.Now().Add(warm)
 	err := s.crew(ctx, path, shareLimit, warm+span, func(at time.Time) {
 		now := active.Add(1)
@@ -306,7 +306,7 @@ func (s shares) rate(ctx context.Context, path string) error {
 	}
 	var mu sync.Mutex
 	var starts []time.Time
-	const span = 10 * time.Second
+	span := s.span()
 	err := s.crew(ctx, path, 4, span+2*time.Second, func(at time.Time) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -325,6 +325,14 @@ func (s shares) rate(ctx context.Context, path string) error {
 	}
 	s.board.add(shareAccuracy, math.Abs(float64(n)/(shareRate*span.Seconds())-1)*100)
 	return nil
+}
+
+// span is over how long a rate is counted.
+func (s shares) span() time.Duration {
+	if s.quick {
+		return 2 * time.Second
+	}
+	return 10 * time.Second
 }
 
 func (s shares) prepare(ctx context.Context, path string, l waggle.Limit, n int) error {

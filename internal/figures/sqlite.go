@@ -156,8 +156,8 @@ run, or ran twice, makes the measurement fail.
 ## Do it again
 
 ` + "```sh" + `
-make bench              # all of it, about five minutes; a machine with nothing else to do
-make bench-quick        # less of everything, in under a minute
+make bench              # all of it, about eight minutes; a machine with nothing else to do
+make bench-quick        # less of everything, in about two minutes
 go run ./internal/figures -only pickup,recovery -o json
 make figures            # all of it, and writes this page
 ` + "```" + `
