@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,12 +43,45 @@ type conn struct {
 	net.Conn
 	raw  syscall.RawConn // what is below it; nil where that can't be looked at
 	left func()
+	read atomic.Bool // the server has said something
 }
 
-// Write implements net.Conn. It returns errNotSent if the server has ended the connection.
+// refusal is what a server says that ends a new connection instead of answering.
+type refusal struct{ words string }
+
+func (r *refusal) Error() string { return r.words }
+
+const tooManyClients = "ERR max number of clients reached"
+
+// Read implements net.Conn. It returns a refusal where the server has too many clients.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && c.read.CompareAndSwap(false, true) && strings.HasPrefix(string(b[:n]), "-"+tooManyClients) {
+		return 0, &refusal{tooManyClients}
+	}
+	return n, err
+}
+
+// whyEnded returns why nothing can be written: what the server said, if that was the first that it ever did.
+func (c *conn) whyEnded(otherwise error) error {
+	if !c.read.CompareAndSwap(false, true) {
+		return otherwise // others may be reading
+	}
+	var b [512]byte
+	_ = c.SetReadDeadline(time.Now().Add(time.Second)) // it has hung up: what it said is here
+	n, _ := c.Conn.Read(b[:])
+	line, _, _ := strings.Cut(string(b[:n]), "\r\n")
+	if words, ok := strings.CutPrefix(line, "-"); ok {
+		return &refusal{words}
+	}
+	return otherwise
+}
+
+// Write implements net.Conn. It returns errNotSent if the server has ended the connection, and a refusal if it never took
+// the client.
 func (c *conn) Write(b []byte) (int, error) {
 	if c.raw != nil && ended(c.raw) {
-		return 0, errNotSent
+		return 0, c.whyEnded(errNotSent)
 	}
 	return c.Conn.Write(b)
 }
@@ -109,7 +144,7 @@ func (cs *connections) option(o *rueidis.ClientOption, to *target, permit func(c
 				return nil, err
 			}
 		}
-		below, err := d.DialContext(ctx, "tcp", address)
+		below, err := d.DialContext(ctx, to.network(), address)
 		if err != nil {
 			return nil, err
 		}

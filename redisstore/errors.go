@@ -63,11 +63,14 @@ func (s *Store) asError(err error) error {
 	case errors.Is(err, errNotSent):
 		return errNotSent
 	}
-	re, ok := rueidis.IsRedisErr(err)
-	if !ok {
+	var text string
+	if r, ok := errors.AsType[*refusal](err); ok {
+		text = r.words
+	} else if re, ok := rueidis.IsRedisErr(err); ok {
+		text = re.Error()
+	} else {
 		return driver.Errorf(driver.ErrUnavailable, "%s can't be reached: %s%s", s.where, s.redact(err.Error()), explain(err))
 	}
-	text := re.Error()
 	word, _, _ := strings.Cut(text, " ")
 	if e := scriptErrors[word]; e != nil {
 		return e
@@ -77,6 +80,9 @@ func (s *Store) asError(err error) error {
 	}
 	if strings.Contains(text, "OOM command not allowed") {
 		return driver.Errorf(driver.ErrStoreFull, "%s: %s", s.where, serverErrors["OOM"].text)
+	}
+	if strings.HasPrefix(text, tooManyClients) {
+		return driver.Errorf(driver.ErrUnavailable, "%s takes no more clients: raise its setting \"maxclients\", or run fewer programs (%s)", s.where, text)
 	}
 	if strings.Contains(text, "DB index is out of range") {
 		return driver.Errorf(driver.ErrInvalid, "%s has no database %d: its setting \"databases\" says how many there are", s.where, s.target.database)

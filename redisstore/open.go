@@ -123,6 +123,7 @@ var _ driver.Store = (*Store)(nil)
 //	redis://[user:password@]host[:6379][/database][?ns=NAME&password_file=FILE]
 //	rediss://…  over TLS, with ?ca_file, cert_file, key_file, server_name
 //	valkey://…  as redis://
+//	redis+unix://[user:password@]/path/of/socket[?db=NUMBER]
 //	redis-sentinel://[user:password@]host:26379,host:26379/master
 //	redis+cluster://[user:password@]host,host[?shards=16]
 //

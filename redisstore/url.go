@@ -3,6 +3,7 @@ package redisstore
 import (
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ const (
 // target is what a store URL says.
 type target struct {
 	mode      mode
+	socket    bool // the address is the path of a Unix socket
 	addresses []string
 	master    string // of Sentinel
 	username  string
@@ -43,12 +45,14 @@ type target struct {
 }
 
 var schemes = map[string]struct {
-	mode mode
-	tls  bool
+	mode   mode
+	tls    bool
+	socket bool
 }{
-	"redis": {standalone, false}, "valkey": {standalone, false}, "rediss": {standalone, true}, "valkeys": {standalone, true},
-	"redis-sentinel": {sentinel, false}, "rediss-sentinel": {sentinel, true},
-	"redis+cluster": {cluster, false}, "rediss+cluster": {cluster, true},
+	"redis": {mode: standalone}, "valkey": {mode: standalone}, "rediss": {mode: standalone, tls: true}, "valkeys": {mode: standalone, tls: true},
+	"redis+unix": {mode: standalone, socket: true}, "valkey+unix": {mode: standalone, socket: true},
+	"redis-sentinel": {mode: sentinel}, "rediss-sentinel": {mode: sentinel, tls: true},
+	"redis+cluster": {mode: cluster}, "rediss+cluster": {mode: cluster, tls: true},
 }
 
 // parseURL reads a store URL:
@@ -56,6 +60,7 @@ var schemes = map[string]struct {
 //	redis://[user:password@]host[:6379][/database][?ns=NAME&password_file=FILE]
 //	rediss://…            the same over TLS; ?ca_file=FILE&cert_file=FILE&key_file=FILE&server_name=NAME
 //	valkey://…            the same as redis://
+//	redis+unix://[user:password@]/path/of/socket[?db=NUMBER]
 //	redis-sentinel://[user:password@]host:26379,host:26379/master[/database]
 //	redis+cluster://[user:password@]host,host[?shards=16]
 //
@@ -66,7 +71,7 @@ func parseURL(raw string) (*target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	kind, known := schemes[scheme]
 	if !ok || !known {
-		return nil, driver.Invalidf("a store URL for Redis starts with redis://, rediss://, valkey://, redis-sentinel:// or redis+cluster://")
+		return nil, driver.Invalidf("a store URL for Redis starts with redis://, rediss://, valkey://, redis+unix://, redis-sentinel:// or redis+cluster://")
 	}
 	// net/url takes one host only; the list is put back afterwards.
 	authority, tail := rest, ""
@@ -81,7 +86,7 @@ func parseURL(raw string) (*target, error) {
 	if err != nil {
 		return nil, driver.Invalidf("the store URL %s can't be read: check its user, password and path for characters that need %%-escapes", redactURL(raw))
 	}
-	t := &target{mode: kind.mode, namespace: "default", shards: 1, files: &secretFiles{}}
+	t := &target{mode: kind.mode, socket: kind.socket, namespace: "default", shards: 1, files: &secretFiles{}}
 	if kind.tls {
 		t.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -102,6 +107,12 @@ func parseURL(raw string) (*target, error) {
 }
 
 func (t *target) setHosts(hosts string) error {
+	if t.socket {
+		if hosts != "" {
+			return driver.Invalidf("a redis+unix:// URL has no host: three slashes and the path of the socket, redis+unix:///run/redis.sock")
+		}
+		return nil
+	}
 	port := "6379"
 	if t.mode == sentinel {
 		port = "26379"
@@ -112,7 +123,13 @@ func (t *target) setHosts(hosts string) error {
 		}
 		host, p, err := net.SplitHostPort(h)
 		if err != nil {
-			host, p = strings.Trim(h, "[]"), port
+			host, p = h, port
+			if strings.HasPrefix(h, "[") && strings.HasSuffix(h, "]") {
+				host = h[1 : len(h)-1]
+			}
+			if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":[]") {
+				return driver.Invalidf("the store URL's host is no name and no address: with a port an IPv6 address stands in brackets, [::1]:6379")
+			}
 		}
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
 			return driver.Invalidf("the store URL's port %q is not a number between 1 and 65535", p)
@@ -126,6 +143,13 @@ func (t *target) setHosts(hosts string) error {
 }
 
 func (t *target) setPath(path string) error {
+	if t.socket {
+		if strings.Trim(path, "/") == "" {
+			return driver.Invalidf("a redis+unix:// URL names the server's socket: redis+unix:///run/redis.sock")
+		}
+		t.addresses = []string{path}
+		return nil
+	}
 	path = strings.Trim(path, "/")
 	if t.mode == sentinel {
 		t.master, path, _ = strings.Cut(path, "/")
@@ -136,9 +160,13 @@ func (t *target) setPath(path string) error {
 	if path == "" {
 		return nil
 	}
-	n, err := strconv.Atoi(path)
+	return t.setDatabase(path)
+}
+
+func (t *target) setDatabase(text string) error {
+	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return driver.Invalidf("the store URL's path %q is not a database number", path)
+		return driver.Invalidf("the store URL's database %q is not a number", text)
 	}
 	if t.mode == cluster && n != 0 {
 		return driver.Invalidf("a cluster has only database 0, got %d", n)
@@ -156,7 +184,7 @@ func (t *target) setUser(user *url.Userinfo) error {
 	return nil
 }
 
-var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_file", "server_name", "shards", "replicas", "durability", "timeout"}
+var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_file", "server_name", "shards", "replicas", "durability", "timeout", "db"}
 
 func (t *target) setQuery(q url.Values) error {
 	for k := range q {
@@ -180,6 +208,14 @@ func (t *target) setQuery(q url.Values) error {
 	}
 	if err := t.setPromise(q); err != nil {
 		return err
+	}
+	if q.Has("db") {
+		if !t.socket {
+			return driver.Invalidf("the option db is for redis+unix://: in other store URLs the database is the path, redis://host/2")
+		}
+		if err := t.setDatabase(q.Get("db")); err != nil {
+			return err
+		}
 	}
 	t.files.password = q.Get("password_file")
 	if err := t.files.readPassword(); err != nil {
@@ -229,6 +265,14 @@ func (t *target) setTLS(q url.Values) error {
 	t.tls.ServerName = name
 	t.files.ca, t.files.cert, t.files.key = ca, cert, key
 	return t.files.readTLS()
+}
+
+// network is how its addresses are reached.
+func (t *target) network() string {
+	if t.socket {
+		return "unix"
+	}
+	return "tcp"
 }
 
 // clientOption returns what the client library needs.

@@ -18,6 +18,10 @@ func TestParseURL(t *testing.T) {
 		"redis://localhost":                     {mode: standalone, addresses: []string{"localhost:6379"}, namespace: "default", shards: 1},
 		"valkey://u:p%40ss@h:1/2?ns=x":          {mode: standalone, addresses: []string{"h:1"}, username: "u", password: "p@ss", database: 2, namespace: "x", shards: 1},
 		"redis://[::1]:7":                       {mode: standalone, addresses: []string{"[::1]:7"}, namespace: "default", shards: 1},
+		"redis://::1/3":                         {mode: standalone, addresses: []string{"[::1]:6379"}, database: 3, namespace: "default", shards: 1},
+		"redis+cluster://::1,[::2]:7":           {mode: cluster, addresses: []string{"[::1]:6379", "[::2]:7"}, namespace: "default", shards: 16},
+		"redis+unix:///run/r.sock":              {mode: standalone, addresses: []string{"/run/r.sock"}, namespace: "default", shards: 1},
+		"valkey+unix://u:pw@/r%20s?db=2&ns=x":   {mode: standalone, addresses: []string{"/r s"}, username: "u", password: "pw", database: 2, namespace: "x", shards: 1},
 		"redis-sentinel://:pw@a:1,b/mymaster/3": {mode: sentinel, addresses: []string{"a:1", "b:26379"}, master: "mymaster", password: "pw", database: 3, namespace: "default", shards: 1},
 		"redis+cluster://a:1,b:2?shards=64":     {mode: cluster, addresses: []string{"a:1", "b:2"}, namespace: "default", shards: 64},
 		"redis+cluster://a":                     {mode: cluster, addresses: []string{"a:6379"}, namespace: "default", shards: 16},
@@ -49,7 +53,8 @@ func TestParseURLRefusesWithoutShowingSecrets(t *testing.T) {
 		"redis://u:" + secret + "@h?bogus=1", "redis://u:" + secret + "@h?ns=a/b", "redis-sentinel://u:" + secret + "@h",
 		"redis+cluster://u:" + secret + "@h/1", "redis+cluster://h?shards=0", "redis://u:%zz" + secret + "@h", "redis://h?ca_file=/x",
 		"redis://h?password_file=/nonexistent", "redis://u:a/" + secret + "@h",
-		"redis://h?replicas=0", "redis://h?replicas=two", "redis://h?replicas=", "redis://h?durability=safe", "redis://h?timeout=3", "redis://h?timeout=-3s",
+		"redis://u:" + secret + "@h:1:2", "redis+unix://u:" + secret + "@", "redis+unix://u:" + secret + "@h/s", "redis+unix:///s?db=x", "redis+unix:///s?db=-1",
+		"redis://h?db=1", "redis://[::1", "redis://h?replicas=0", "redis://h?replicas=two", "redis://h?replicas=", "redis://h?durability=safe", "redis://h?timeout=3", "redis://h?timeout=-3s",
 	} {
 		_, err := parseURL(raw)
 		if !errors.Is(err, driver.ErrInvalid) {

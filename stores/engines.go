@@ -19,6 +19,7 @@ func init() {
 
 		"redis": openRedis, "rediss": openRedis,
 		"valkey": openRedis, "valkeys": openRedis,
+		"redis+unix": openRedis, "valkey+unix": openRedis,
 		"redis-sentinel": openRedis, "rediss-sentinel": openRedis,
 		"redis+cluster": openRedis, "rediss+cluster": openRedis,
 	}
