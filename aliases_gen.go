@@ -421,7 +421,7 @@ type (
 	//	}
 	LogLine = driver.LogLine
 
-	// Attempt is one finished run of a task.
+	// Attempt is one finished run of a task, or several snoozes that followed one another.
 	//
 	//	type Attempt struct {
 	//		Number  int // the attempt it counted as; equal for runs that spent none
@@ -431,8 +431,12 @@ type (
 	//		Build   string
 	//		Started time.Time
 	//		Ended   time.Time
-	//		Error   string
-	//		Stack   string
+	//		// Count is how many runs it stands for, 0 for one. Of several, Started is of the first, the rest of the last.
+	//		Count int
+	//		// Reason is set on an attempt that discarded the task: why. A last failure has the outcome Discard, for ReasonAttempts.
+	//		Reason Reason
+	//		Error  string
+	//		Stack  string
 	//	}
 	Attempt = driver.Attempt
 

@@ -326,7 +326,7 @@ const (
 	MaxErrorBytes  = 8 << 10   // kept of an error text, and of a stack
 	MaxResultBytes = 64 << 10  // a result
 	MaxLogBytes    = 64 << 10  // log lines kept a task
-	MaxHistory     = 100       // attempts kept a task: the first 50 and the newest 50
+	MaxHistory     = 100       // entries of a task's history: see [AppendAttempt]
 	MaxPriority    = 100       // priorities are -100…100, lower runs first
 	MaxWeight      = 1000      // of a key
 	MaxAttemptsCap = 1_000_000 // the largest MaxAttempts and CrashLimit

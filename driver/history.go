@@ -6,14 +6,33 @@ import (
 	"unicode/utf8"
 )
 
-// AppendAttempt adds an attempt to a history, keeping the first 50 and the newest 50 of them, and cuts its texts to
-// [MaxErrorBytes].
+// AppendAttempt adds an attempt to a history, and cuts its texts to [MaxErrorBytes]. Snoozes that follow one another are
+// one entry with a count. Of more than [MaxHistory] entries, the oldest that tells of no failure goes first; where all
+// tell of one, the first 50 and the newest 50 are kept.
 func AppendAttempt(history []Attempt, a Attempt) []Attempt {
 	a.Error, a.Stack = CutText(a.Error, MaxErrorBytes), CutText(a.Stack, MaxErrorBytes)
-	if len(history) >= MaxHistory {
-		history = slices.Delete(history, MaxHistory/2, MaxHistory/2+1+len(history)-MaxHistory)
+	if n := len(history); n > 0 && a.continues(&history[n-1]) {
+		last := history[n-1]
+		a.Started, a.Count = last.Started, max(last.Count, 1)+max(a.Count, 1)
+		history[n-1] = a
+		return history
+	}
+	for len(history) >= MaxHistory {
+		drop := slices.IndexFunc(history, func(a Attempt) bool { return !a.failed() })
+		if drop < 0 {
+			drop = MaxHistory / 2
+		}
+		history = slices.Delete(history, drop, drop+1)
 	}
 	return append(history, a)
+}
+
+func (a *Attempt) continues(last *Attempt) bool {
+	return a.Outcome == Snooze && last.Outcome == Snooze && a.Number == last.Number && a.Error == "" && last.Error == ""
+}
+
+func (a *Attempt) failed() bool {
+	return a.Error != "" || a.Outcome == Retry || a.Outcome == Discard || a.Outcome == Crash
 }
 
 // Attempt returns the attempt that a settlement ends as the history tells it, without number, worker and times. spent is

@@ -69,7 +69,7 @@ type Ref struct {
 	Token Token
 }
 
-// Attempt is one finished run of a task.
+// Attempt is one finished run of a task, or several snoozes that followed one another.
 type Attempt struct {
 	Number  int       `json:"attempt"` // the attempt it counted as; equal for runs that spent none
 	Outcome Outcome   `json:"outcome"`
@@ -78,6 +78,8 @@ type Attempt struct {
 	Build   string    `json:"build,omitzero"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
+	// Count is how many runs it stands for, 0 for one. Of several, Started is of the first, the rest of the last.
+	Count int `json:"count,omitzero"`
 	// Reason is set on an attempt that discarded the task: why. A last failure has the outcome [Discard], for [ReasonAttempts].
 	Reason Reason `json:"reason,omitzero"`
 	Error  string `json:"error,omitzero"`

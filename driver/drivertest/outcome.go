@@ -28,6 +28,7 @@ var outcomeCases = []testCase{
 	{"a release of what had not begun, and one by unregistering, are not in the history", outcomeUnbegun},
 	{"long errors are cut, bad bytes replaced", outcomeLongError},
 	{"the history keeps the first 50 and the newest 50 attempts", outcomeHistoryCap},
+	{"snoozes leave failures in the history, and those in a row are one entry", outcomeSnoozesFold},
 	{"a task that ended tells when and gives no more work", outcomeEnded},
 	{"slices of a settlement are not retained", outcomeNotRetained},
 	{"a settlement of nothing is no error", outcomeNothing},
@@ -116,8 +117,12 @@ func outcomeFree(h *harness, o driver.Outcome) {
 		}
 		h.advance(time.Minute)
 	}
-	if n := len(h.get("a").Attempts); n != 5 {
-		h.Errorf("the history has %d entries, want 5", n)
+	runs := 0
+	for _, a := range h.get("a").Attempts {
+		runs += max(a.Count, 1)
+	}
+	if runs != 5 {
+		h.Errorf("the history has %d runs, want 5", runs)
 	}
 	for i, a := range h.get("a").Attempts {
 		if a.Number != 1 {
@@ -330,6 +335,51 @@ func outcomeHistoryCap(h *harness) {
 		if a.Number != want || a.Error != fmt.Sprint(want) {
 			h.Fatalf("entry %d is attempt %d (%s), want %d", i, a.Number, a.Error, want)
 		}
+	}
+}
+
+func outcomeSnoozesFold(h *harness) {
+	h.add(task("a", func(t *driver.Task) { t.MaxAttempts = 1000 }))
+	h.register("w")
+	run := func(o driver.Outcome, text string) driver.Attempt {
+		c := h.claimOne("w", "a")
+		h.endWith("w", driver.Settlement{ID: "a", Token: c.Token, Outcome: o, Error: text, Ran: time.Millisecond})
+		list := h.get("a").Attempts
+		return list[len(list)-1]
+	}
+	var failures []string
+	for i := range 3 {
+		failures = append(failures, fmt.Sprint("failure ", i+1))
+		run(driver.Retry, failures[i])
+	}
+	first := run(driver.Snooze, "")
+	if first.Count != 0 {
+		h.Errorf("one snooze has the count %d, want 0", first.Count)
+	}
+	var last driver.Attempt
+	for range 139 {
+		last = run(driver.Snooze, "")
+	}
+	if last.Count != 140 || !last.Started.Equal(first.Started) || last.Ended.Before(first.Ended) {
+		h.Errorf("140 snoozes: the entry counts %d, from %v to %v; the first ran from %v to %v",
+			last.Count, last.Started, last.Ended, first.Started, first.Ended)
+	}
+	for range driver.MaxHistory {
+		run(driver.Snooze, "")
+		run(driver.Release, "")
+	}
+	got := h.get("a").Attempts
+	if len(got) != driver.MaxHistory {
+		h.Fatalf("the history has %d entries, want %d", len(got), driver.MaxHistory)
+	}
+	var kept []string
+	for _, a := range got {
+		if a.Outcome == driver.Retry {
+			kept = append(kept, a.Error)
+		}
+	}
+	if !slices.Equal(kept, failures) {
+		h.Errorf("the errors kept are %q, want %q", kept, failures)
 	}
 }
 

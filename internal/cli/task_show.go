@@ -95,7 +95,11 @@ func describeAttempts(b *strings.Builder, term terminal, t *waggle.TaskInfo) {
 		fmt.Fprintf(b, "\n%s\n", term.paint(bold, "attempts"))
 	}
 	for _, at := range t.Attempts {
-		fmt.Fprintf(b, "  %d  %s  %s  %s on %s\n", at.Number, clock(at.Started), outcomeText(at), roughly(at.Ended.Sub(at.Started)), visible(at.Worker))
+		outcome := outcomeText(at)
+		if at.Count > 1 {
+			outcome += fmt.Sprint(" ×", at.Count)
+		}
+		fmt.Fprintf(b, "  %d  %s  %s  %s on %s\n", at.Number, clock(at.Started), outcome, roughly(at.Ended.Sub(at.Started)), visible(at.Worker))
 		for line := range strings.Lines(at.Error) {
 			fmt.Fprintf(b, "     %s\n", term.paint(red, visible(strings.TrimRight(line, "\n"))))
 		}
