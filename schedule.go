@@ -140,7 +140,7 @@ func (c *Client) putSchedule(ctx context.Context, s *Schedule, byCode bool) (*Sc
 			return false // edited by hand, or as it should be
 		}
 		if b.Anchor.IsZero() || b.Line != spec.Line {
-			b.Anchor = now
+			b.Anchor = now.Truncate(time.Second)
 		}
 		b.Spec, b.ByCode, b.Last, b.Waiting = spec, byCode, now, nil
 		return true
