@@ -128,7 +128,7 @@ func TestWaitForWhatIsReplaced(t *testing.T) {
 // Whoever waits while a task ends is told how, also where nothing of it is kept.
 func TestWaitWithoutRetention(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
-		none := driver.Keep{Age: 0, Count: 0, Bytes: 0}
+		none := driver.KeepNone
 		if _, err := e.client.QueueSettings(t.Context(), "default", waggle.QueuePatch{Retention: &waggle.Retention{Completed: none, Cancelled: none, Discarded: none}}); err != nil {
 			t.Fatal(err)
 		}

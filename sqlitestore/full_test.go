@@ -47,7 +47,7 @@ func workOff(t *testing.T, s *Store, n int) {
 	}
 	register(t, s, "w")
 	keep := driver.DefaultRetention()
-	keep.Completed.Count = 0
+	keep.Completed = driver.KeepNone
 	_, err := s.SetQueue(t.Context(), "default", driver.QueuePatch{Retention: &keep})
 	must(t, err)
 	done := 0

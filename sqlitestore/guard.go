@@ -29,6 +29,7 @@ type guard struct {
 	shmFile  *os.File
 	walFile  *os.File
 	size     atomic.Int64 // of the database, at least: it only grows
+	closing  atomic.Bool  // this store lets go of the files itself
 	pageSize int64
 
 	// Of the writer's goroutine:
@@ -204,9 +205,18 @@ func (g *guard) learn(c *conn) (err error) {
 	return nil
 }
 
-// check returns an error if the store's path leads to other files than those that are open, or if what is in them is not
-// what was written: what is stored would be lost.
+// check is inspect for calls that may run while the store is being closed: then what it does to its own files is no harm.
 func (g *guard) check() error {
+	err := g.inspect()
+	if err != nil && g.closing.Load() {
+		return driver.ErrClosed
+	}
+	return err
+}
+
+// inspect returns an error if the store's path leads to other files than those that are open, or if what is in them is not
+// what was written: what is stored would be lost.
+func (g *guard) inspect() error {
 	var sizes [3]int64
 	for i, f := range [3]struct {
 		path string
@@ -324,7 +334,8 @@ func (g *guard) checkRow(c *conn) error {
 // close ends the watch. The connection, the last one of the store, is closed if all files are as they should be;
 // otherwise it is left open, so that it does not write into them or delete them.
 func (g *guard) close(c *conn) error {
-	err := g.check()
+	g.closing.Store(true)
+	err := g.inspect()
 	_ = g.walFile.Close() // it was only read
 	if err != nil {
 		g.files.leave(c.db)
