@@ -309,8 +309,10 @@ func redactUser(raw string) string {
 	}
 	if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
 		user, _, has := strings.Cut(rest[:at], ":")
-		if has {
+		if has && !strings.Contains(user, "@") {
 			user += ":xxxxx"
+		} else {
+			user = "xxxxx" // it may be a password by mistake
 		}
 		return scheme + "://" + user + rest[at:]
 	}

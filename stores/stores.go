@@ -11,7 +11,6 @@ package stores
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/url"
 	"os"
@@ -86,6 +85,9 @@ func split(storeURL string) (scheme, rest string, err error) {
 	}
 	scheme, rest, found := strings.Cut(storeURL, ":")
 	if !found || isPath(storeURL, scheme) {
+		if name, _, slashes := strings.Cut(storeURL, "//"); slashes && engines[strings.ToLower(name)] != nil { // no path: it may have a password
+			return "", "", driver.Invalidf("the store's URL lacks a colon: write %s://…", strings.ToLower(name))
+		}
 		if looksLikeFile(storeURL) {
 			return "sqlite", storeURL, nil
 		}
@@ -128,7 +130,7 @@ func sqlitePath(rest string) (string, error) {
 	}
 	path, hasHost := strings.CutPrefix(rest, "//")
 	if hasHost && !strings.HasPrefix(path, "/") {
-		return "", driver.Invalidf("a SQLite store is on this machine: write sqlite:PATH or sqlite:///PATH, not sqlite://%s", path)
+		return "", driver.Invalidf("a SQLite store is on this machine: write sqlite:PATH or sqlite:///PATH, not %s", Redact("sqlite:"+rest))
 	}
 	switch {
 	case path == "":
@@ -168,8 +170,12 @@ func stateHome() (string, error) {
 	return filepath.Join(home, ".local", "state"), err
 }
 
-// Redact returns a store's URL for people to read: a password in it is replaced by "xxxxx", and so is the value of
-// every query parameter that may hold a secret. What can't be parsed but may hold a password is cut down to its scheme.
+// hidden stands in a URL for what people must not read.
+const hidden = "xxxxx"
+
+// Redact returns a store's URL for people to read: a password in it is replaced by "xxxxx", and so are a user without a
+// password, which may be one by mistake, and the value of every query parameter that may hold a secret. What can't be
+// parsed but may hold a password is cut down to its scheme.
 func Redact(storeURL string) string {
 	if !strings.Contains(storeURL, "@") && !strings.Contains(storeURL, "?") {
 		return storeURL
@@ -177,8 +183,23 @@ func Redact(storeURL string) string {
 	scheme, _, _ := strings.Cut(storeURL, ":")
 	oneHost, hosts := joinHosts(storeURL)
 	u, err := url.Parse(oneHost)
-	if err != nil || (u.User == nil && strings.Contains(storeURL, "@") && u.Scheme != "sqlite" && u.Scheme != "") {
-		return fmt.Sprintf("%s:xxxxx", scheme)
+	switch {
+	case err != nil:
+		return cutToScheme(scheme)
+	case u.User == nil && strings.Contains(storeURL, "@"):
+		before, _, _ := strings.Cut(storeURL, "@")
+		if u.Scheme != "sqlite" && u.Scheme != "" || u.Scheme == "" && (strings.Contains(before, "//") || strings.Contains(before, ":")) {
+			return cutToScheme(scheme)
+		}
+	case u.User != nil:
+		password, has := u.User.Password()
+		switch name := u.User.Username(); {
+		case has && !strings.ContainsAny(name, "@:/"):
+		case has && password != "":
+			u.User = url.UserPassword(hidden, hidden)
+		default:
+			u.User = url.User(hidden)
+		}
 	}
 	u.RawQuery = redactQuery(u.RawQuery)
 	if hosts != "" {
@@ -187,17 +208,25 @@ func Redact(storeURL string) string {
 	return u.Redacted()
 }
 
+// cutToScheme is what is left of a URL that may have a secret anywhere. What is no scheme may be a part of the secret.
+func cutToScheme(scheme string) string {
+	if engines[scheme] == nil {
+		return hidden
+	}
+	return scheme + ":" + hidden
+}
+
 func redactQuery(raw string) string {
 	query, err := url.ParseQuery(raw)
 	switch {
 	case err != nil: // the part that can't be read may be the one with the secret
-		return "xxxxx"
+		return hidden
 	case len(query) == 0:
 		return raw
 	}
 	for name := range query {
 		if secretName(name) {
-			query.Set(name, "xxxxx")
+			query.Set(name, hidden)
 		}
 	}
 	return query.Encode()

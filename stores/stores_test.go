@@ -32,7 +32,7 @@ func TestSplit(t *testing.T) {
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"kafka://host":            `no store has the URL scheme "kafka": use memory:, redis:, redis+cluster:, redis-sentinel:, rediss:, rediss+cluster:, rediss-sentinel:, sqlite:, valkey:, valkeys:`,
+		"kafka://host":            `no store has the URL scheme "kafka": use memory:, redis:, redis+cluster:, redis+unix:, redis-sentinel:, rediss:, rediss+cluster:, rediss-sentinel:, sqlite:, valkey:, valkey+unix:, valkeys:`,
 		"redis:localhost":         "redis://",
 		"redis://h:0":             `port "0"`,
 		"redis://:hunter2@a,b":    "one host",
@@ -124,6 +124,12 @@ func TestRedact(t *testing.T) {
 		"redis+cluster://a:1,b:2?shards=4":    "redis+cluster://a:1,b:2?shards=4",
 		"redis://h?password_file=%2Frun%2Fp":  "redis://h?password_file=%2Frun%2Fp",
 		"redis:bee:hunter2@host":              "redis:xxxxx",
+		"redis://hunter2@host":                "redis://xxxxx@host",
+		"redis//:hunter2@host":                "xxxxx",
+		"sqlite://u:hunter2@h/x":              "sqlite://u:xxxxx@h/x",
+		"sqlite:/home/bee@hive/q.db":          "sqlite:/home/bee@hive/q.db",
+		"./bee@hive/q.db":                     "./bee@hive/q.db",
+		"bee:hunter2@host":                    "xxxxx",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
@@ -143,6 +149,11 @@ func FuzzRedact(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string, inQuery bool) {
 		const secret = "hunter2canary"
 		raw := "redis://" + before + ":" + secret + "@" + after
+		for _, mistaken := range []string{"redis://" + secret + "@" + after, "redis//:" + secret + "@" + after, "sqlite://u:" + secret + "@" + after} {
+			if got := Redact(mistaken); strings.Contains(got, secret) {
+				t.Errorf("Redact of %q tells the password: %q", mistaken, got)
+			}
+		}
 		if inQuery {
 			raw = "redis://host/0?" + before + "&password=" + secret + after
 		}
