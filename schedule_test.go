@@ -66,6 +66,13 @@ func (s *scheduled) start(opts waggle.WorkerOptions) (stop func()) {
 	}
 }
 
+// fired are the ticks that have fired, sorted.
+func (s *scheduled) fired() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(slices.Values(s.ticks))
+}
+
 // TestScheduleFiresEachTickOnce has three workers look at one schedule; they are stopped for two seconds in between.
 func TestScheduleFiresEachTickOnce(t *testing.T) {
 	t.Parallel()
@@ -94,9 +101,9 @@ func TestScheduleFiresEachTickOnce(t *testing.T) {
 		for _, stop := range stops {
 			stop()
 		}
-		slices.Sort(s.ticks)
-		if len(s.ticks) != 9 || len(slices.Compact(slices.Clone(s.ticks))) != 9 {
-			t.Errorf("fired %v, want each of nine ticks once", s.ticks)
+		fired := s.fired()
+		if len(fired) != 9 || len(slices.Compact(slices.Clone(fired))) != 9 {
+			t.Errorf("fired %v, want each of nine ticks once", fired)
 		}
 		info, err := s.client.Schedule(t.Context(), "s")
 		if err != nil || info.Fired != 9 || info.LastRun == nil || info.LastRun.State != waggle.Completed {
@@ -122,8 +129,8 @@ func TestScheduleIsPausedRunAndDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if len(s.ticks) != 0 {
-			t.Errorf("a paused schedule fired %v", s.ticks)
+		if len(s.fired()) != 0 {
+			t.Errorf("a paused schedule fired %v", s.fired())
 		}
 		for range 2 { // the same firing twice
 			if err := s.client.RunSchedule(ctx, "s", "once"); err != nil {
@@ -131,22 +138,22 @@ func TestScheduleIsPausedRunAndDeleted(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if len(s.ticks) != 1 {
-			t.Errorf("running it by hand fired %v", s.ticks)
+		if len(s.fired()) != 1 {
+			t.Errorf("running it by hand fired %v", s.fired())
 		}
 		if _, err := s.client.ResumeSchedule(ctx, "s"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2500 * time.Millisecond)
-		if len(s.ticks) != 3 {
-			t.Errorf("after it was resumed %v fired, want one by hand and two", s.ticks)
+		if len(s.fired()) != 3 {
+			t.Errorf("after it was resumed %v fired, want one by hand and two", s.fired())
 		}
 		if err := s.client.DeleteSchedule(ctx, "s"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		if _, err := s.client.Schedule(ctx, "s"); !errors.Is(err, waggle.ErrNotFound) || len(s.ticks) != 3 {
-			t.Errorf("after it was deleted: %v, %v", err, s.ticks)
+		if _, err := s.client.Schedule(ctx, "s"); !errors.Is(err, waggle.ErrNotFound) || len(s.fired()) != 3 {
+			t.Errorf("after it was deleted: %v, %v", err, s.fired())
 		}
 		for name, err := range map[string]error{"pause": second(s.client.PauseSchedule(ctx, "s")), "run": s.client.RunSchedule(ctx, "s", ""), "delete": s.client.DeleteSchedule(ctx, "s")} {
 			if !errors.Is(err, waggle.ErrNotFound) {

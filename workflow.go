@@ -201,8 +201,8 @@ func (s *WorkflowStep) Compensate(typ string, payload any, opts *StepOptions) *W
 	return s
 }
 
-// OnSuccess, OnFailure and Always add a task that runs when the workflow has completed, has not, or either. With a nil
-// payload it gets {"workflow", "state", "reason"}.
+// OnSuccess adds a task that runs when the workflow has completed; [Workflow.OnFailure] and [Workflow.Always] are for the
+// other ends. With a nil payload it gets {"workflow", "state", "reason"}.
 func (w *Workflow) OnSuccess(typ string, payload any, opts *StepOptions) {
 	s := w.task("", typ, payload, opts)
 	w.graph.Success = &s

@@ -88,22 +88,6 @@ const (
 	ownerHead  = 7
 )
 
-// owned: what key a task owns; field ID of own
-const (
-	ownedMode = 0
-	ownedHead = 1
-)
-
-// options: how a task is to be enqueued, as a client sends it
-const (
-	optionsFlags    = 0
-	optionsStart    = 1
-	optionsConflict = 7
-	optionsMode     = 8
-	optionsTtl      = 9
-	optionsHead     = 15
-)
-
 // joined: what is known of a worker; field WORKER of winfo
 const (
 	joinedSince = 0

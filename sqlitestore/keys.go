@@ -594,16 +594,3 @@ func (t *tx) nextOpening(due int64, lanes []*lane) (int64, error) {
 func compareTurns(prioA, tagA, ordA, prioB, tagB, ordB int64) int {
 	return cmp.Or(cmp.Compare(prioA, prioB), cmp.Compare(tagA, tagB), cmp.Compare(ordA, ordB))
 }
-
-// forgetKeys drops all that is kept of the keys of a queue without tasks, and of its rates.
-func (t *tx) forgetKeys(q *queue) error {
-	if err := t.saveKeys(); err != nil {
-		return err
-	}
-	if q.share.virtual != 0 || len(q.share.arrivals) > 0 {
-		q.share = share{}
-		t.touchShare(q)
-	}
-	q.share.keys = nil
-	return t.stmt("key_forget").ints(q.no).exec()
-}

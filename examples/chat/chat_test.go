@@ -37,7 +37,6 @@ type program struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	tmp string
-	out bytes.Buffer
 	err bytes.Buffer
 }
 

@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	// shareRound is how many claims of several queues are shared out at once, so that they follow the weights soon.
-	shareRound = 100
+	// shareRound is how many claims of several queues are shared out at once: so few that every window of 200 follows the
+	// weights (TestWeightedQueues).
+	shareRound = 60
 	// shareParts is in how many parts a round is fetched at most.
 	shareParts = 8
 	// mostShares is up to how many queues are served exactly by weight. Beyond, the order of each fetch is drawn.

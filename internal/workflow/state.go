@@ -136,7 +136,7 @@ func (st *state) round(label string) string {
 	return label
 }
 
-// Step is a step of a workflow as people see it.
+// StepInfo is a step of a workflow as people see it.
 type StepInfo struct {
 	Name   string          `json:"name"`
 	State  string          `json:"state"`

@@ -33,9 +33,6 @@ DELETE FROM keyed WHERE no = ?
 -- Keys that are as good as ones that were never seen.
 DELETE FROM keyed WHERE no BETWEEN ?1 AND ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
 
--- name: key_forget
-DELETE FROM keyed WHERE queue = ?
-
 -- name: key_list
 SELECT key FROM keyed WHERE queue = ?
 

@@ -112,9 +112,9 @@ var Layouts = []*Layout{
 	{Name: "OWNER", Doc: "Who owns a unique key; field KEY of uniq.", Rest: "packed id", Fields: []Field{
 		{"mode", 1, "until when: 1 done, 2 started, 3 a time; plus 8 if the task is in another shard"},
 		{"until", 6, "that time, " + millis}}},
-	{Name: "OWNED", Doc: "What key a task owns; field ID of own.", Rest: "unique key", Fields: []Field{
+	{Name: "OWNED", Doc: "What key a task owns; field ID of own.", Rest: "unique key", inLua: true, Fields: []Field{
 		{"mode", 1, "until when, as in OWNER"}}},
-	{Name: "OPTIONS", Doc: "How a task is to be enqueued, as a client sends it.", Rest: "unique key", Fields: []Field{
+	{Name: "OPTIONS", Doc: "How a task is to be enqueued, as a client sends it.", Rest: "unique key", inLua: true, Fields: []Field{
 		{"flags", 1, "1 hold, 2 not before start, 4 the queue takes no tasks, 8 unique"},
 		{"start", 6, millis},
 		{"conflict", 1, "1 return, 2 reject, 3 replace"},
