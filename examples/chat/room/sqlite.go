@@ -16,6 +16,8 @@ const (
 	// hearMost is how late a web server hears of what another process wrote to the file.
 	hearMost  = 15 * time.Millisecond
 	hintsKept = 1000
+	// writeMost is how long a write waits for those of other processes, which SQLite lets in without an order.
+	writeMost = 10 * time.Second
 )
 
 //go:embed schema.sql
@@ -25,6 +27,7 @@ var schema string
 type sqliteDatabase struct {
 	pool    *sqlitex.Pool
 	hinting chan struct{} // holds one while a hint is written
+	writing chan struct{} // holds one while this process writes: its writes take turns
 }
 
 func openSQLite(path string) (*sqliteDatabase, error) {
@@ -35,7 +38,7 @@ func openSQLite(path string) (*sqliteDatabase, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &sqliteDatabase{pool, make(chan struct{}, 1)}
+	db := &sqliteDatabase{pool, make(chan struct{}, 1), make(chan struct{}, 1)}
 	err = db.with(context.Background(), func(c *sqlite.Conn) error { return sqlitex.ExecuteScript(c, schema, nil) })
 	return db, err
 }
@@ -57,8 +60,14 @@ func (db *sqliteDatabase) with(ctx context.Context, f func(*sqlite.Conn) error) 
 
 // write is one transaction, on disk when it returns nil.
 func (db *sqliteDatabase) write(ctx context.Context, f func(*sqlite.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callMost)
+	ctx, cancel := context.WithTimeout(ctx, writeMost)
 	defer cancel()
+	select {
+	case db.writing <- struct{}{}:
+		defer func() { <-db.writing }()
+	case <-ctx.Done():
+		return unavailable(context.Cause(ctx))
+	}
 	return db.with(ctx, func(c *sqlite.Conn) (err error) {
 		end, err := sqlitex.ImmediateTransaction(c)
 		if err != nil {
