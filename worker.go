@@ -186,6 +186,7 @@ type Worker struct {
 	side   *sidelog.Handler
 	logger *slog.Logger // to side: nothing that decides waits for the user's handler
 	client *Client
+	wakes  wakes // tasks that wait for others
 
 	mu       sync.Mutex
 	entries  map[string]*entry
@@ -263,6 +264,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return failed("run worker", err)
 	}
 	defer w.side.Flush(logPatience)
+	defer w.wakes.open(ctx)()
 	if len(w.opts.Schedules) > 0 {
 		applying, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
