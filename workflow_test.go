@@ -295,3 +295,34 @@ func TestWorkflowUntilEmpty(t *testing.T) {
 		}
 	})
 }
+
+// TestTypedSteps links the result of a step to the payload of the next by their types.
+func TestTypedSteps(t *testing.T) {
+	type order struct{ Cents int }
+	type receipt struct{ Paid int }
+	charge := waggle.NewType[order]("charge", &waggle.EnqueueOptions{Queue: "cards"})
+	bill := waggle.NewType[receipt]("bill")
+	bubble(t, func(t *testing.T, e *env) {
+		r := e.work(&waggle.WorkerOptions{Queues: []waggle.Queue{{Name: "default"}, {Name: "cards"}}}, func(w *waggle.Worker) {
+			charge.Handle(w, func(_ context.Context, t *waggle.Task, in order) error {
+				if t.Queue != "cards" {
+					return fmt.Errorf("the queue is %s", t.Queue)
+				}
+				return t.SetResult(receipt{Paid: in.Cents})
+			})
+			bill.Handle(w, func(_ context.Context, t *waggle.Task, in receipt) error { return t.SetResult(in.Paid) })
+		})
+		w := waggle.NewWorkflow("typed", nil)
+		paid := waggle.AddStep[receipt](w, "charge", charge, order{350}, nil)
+		waggle.Then[int](w, "bill", bill, paid, nil)
+		e.start(w)
+		info := e.ended("typed")
+		if got, want := stepsOf(info), "completed: charge=completed bill=completed"; got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+		if got := string(info.Steps[1].Result); got != "350" {
+			t.Errorf("the bill is over %s, want 350", got)
+		}
+		r.stop()
+	})
+}
