@@ -54,6 +54,13 @@ func useFiles(path string) (*descriptors, error) {
 	return d, nil
 }
 
+// shared reports whether another store of this process has the same files open.
+func (d *descriptors) shared() bool {
+	inUse.mu.Lock()
+	defer inUse.mu.Unlock()
+	return d.users > 1
+}
+
 // leave is called when a store's connections are closed, or were left open.
 func (d *descriptors) leave(stillOpen *sqlite.Conn) {
 	inUse.mu.Lock()

@@ -46,7 +46,7 @@ func admit(ctx context.Context, path string, d *descriptors) error {
 	if err != nil || used {
 		return err
 	}
-	if d.users > 1 { // by this process
+	if d.shared() { // by this process
 		return nil
 	}
 	return checkMark(path, d.db)

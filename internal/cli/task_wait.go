@@ -41,7 +41,7 @@ func (a *app) waitTask(ctx context.Context, c *waggle.Client, id string, timeout
 	}
 	info, err = c.Wait(waitCtx, info.ID)
 	switch {
-	case errors.Is(err, errWaitedLongEnough):
+	case err != nil && context.Cause(waitCtx) == errWaitedLongEnough:
 		return failf("%s has not ended after %s; it stays where it is", id, shortDuration(timeout))
 	case err != nil:
 		if ctx.Err() != nil {
