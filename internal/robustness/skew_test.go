@@ -146,6 +146,15 @@ func (s *skewSite) work(v *version, typ string) {
 	s.run(v, "", "work", "-q", "--until-empty", "--type", typ, "--", "sh", "-c", `echo "$1" >>"$0"; echo "$1 is done"`, s.log(typ), "{}")
 }
 
+// discard has all tasks of a type discarded. Versions tell that by exit code 7; the first ones did not.
+func (s *skewSite) discard(v *version, typ string) {
+	s.Helper()
+	_, words, code := s.try(v, "", "work", "-q", "--until-empty", "--type", typ, "--", "sh", "-c", "echo out of order >&2; exit 65")
+	if code != 0 && code != 7 {
+		s.Errorf("the %s version: discarding the tasks of type %s: exit code %d\n%s", v.name, typ, code, words)
+	}
+}
+
 // lines enqueues n tasks of a type and returns their payloads.
 func (s *skewSite) lines(v *version, typ string, n int) []string {
 	s.Helper()
@@ -227,7 +236,7 @@ func (s *skewSite) oneAfterTheOther(writer, reader *version) {
 	s.run(writer, "", "enqueue", "later", `"held"`, "--id", "held", "--hold")
 	s.run(writer, "", "enqueue", "later", `"first"`, "--id", "first", "--unique", "key")
 	s.run(writer, "", "enqueue", "broken", `"broken"`, "--id", "broken")
-	s.run(writer, "", "work", "-q", "--until-empty", "--type", "broken", "--", "sh", "-c", "echo out of order >&2; exit 65")
+	s.discard(writer, "broken")
 	s.run(writer, "", "enqueue", "ended", `"ended"`, "--id", "ended")
 	s.work(writer, "ended")
 	s.run(writer, "", "queue", "pause", "side")
@@ -320,7 +329,7 @@ func newerFormat(t *testing.T, e engine, older, newer *version) {
 	before := s.lines(older, "before", 3)
 	want := s.lines(newer, "plain", 3)
 	for _, args := range [][]string{
-		{"enqueue", "plain", `"refused"`}, {"task", "list"}, {"queue", "list", "-o", "json"}, {"task", "cancel", "--all"},
+		{"enqueue", "plain", `"refused"`}, {"task", "list"}, {"queue", "list", "-o", "json"}, {"task", "delete", "--all", "--yes"},
 		{"work", "--until-empty", "--", "cat"},
 	} {
 		out, words, code := s.try(older, "", args...)

@@ -87,8 +87,8 @@ func (f *fetcher) run(stop context.Context) error {
 		n := 0
 		if !f.unsure {
 			until := time.Time{}    // a worker without room has no use for more claims
-			if f.s.planner != nil { // it has for due plans, and such a fetch is in the place of a heartbeat
-				until = time.Now().Add(f.s.cfg.Lease / 4)
+			if f.s.planner != nil { // it has for due plans
+				until = time.Now().Add(f.s.cfg.Lease / 2)
 			}
 			if f.again && (until.IsZero() || f.look.Before(until)) {
 				until = f.look
