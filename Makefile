@@ -8,7 +8,7 @@ PKGS  ?= ./...
 TOOL  := $(GO) tool -modfile=tools/go.mod
 
 # A package that hangs is reported with its goroutines after this long.
-TIMEOUT  ?= 15m
+TIMEOUT  ?= 30m
 FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 # How often each benchmark runs; benchstat wants at least six for an interval.
