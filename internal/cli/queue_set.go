@@ -139,8 +139,12 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 	}
 	going := 0
 	if !isNew {
-		if going, err = a.beyond(ctx, c, info, after); err != nil {
+		gone, err := c.BeyondRetention(ctx, name, after)
+		if err != nil {
 			return err
+		}
+		for _, n := range gone {
+			going += n
 		}
 	}
 	if q.dryRun {
@@ -176,34 +180,6 @@ func (q *queueSettings) agree(ctx context.Context, a *app, name string, going in
 	}
 	a.say("%s of queue %s will go with the next sweep", plural(going, "ended task"), name)
 	return nil
-}
-
-// beyond counts the ended tasks of a queue that a retention does not keep, by age and by number.
-func (a *app) beyond(ctx context.Context, c *waggle.Client, q *waggle.QueueInfo, r driver.Retention) (int, error) {
-	now, err := a.storeTime(ctx, c)
-	if err != nil {
-		return 0, err
-	}
-	total := 0
-	for _, s := range endedStates {
-		keep, n := r.Of(s), q.Counts[s]
-		old := 0
-		if last := now.Add(-keep.Age); n > 0 && keep.Age < q.Config.Retention.Of(s).Age {
-			for t, err := range c.All(ctx, driver.Filter{Queues: []string{q.Name}, States: []driver.State{s}}) {
-				if err != nil {
-					return 0, err
-				}
-				if !t.EndedAt.After(last) {
-					old++
-				}
-			}
-		}
-		if keep.Count >= 0 {
-			old = max(old, n-keep.Count)
-		}
-		total += old
-	}
-	return total, nil
 }
 
 func (a *app) describeRetention(name string, r driver.Retention) error {
