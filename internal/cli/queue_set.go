@@ -184,6 +184,10 @@ func (q *queueSettings) agree(ctx context.Context, a *app, name string, going in
 
 func (a *app) describeRetention(name string, r driver.Retention) error {
 	for _, s := range endedStates {
+		if r.Of(s) == driver.KeepNone {
+			a.say("queue %s: %s tasks are not kept", name, s)
+			continue
+		}
 		a.say("queue %s: %s tasks are kept %s", name, s, keepText(r.Of(s)))
 	}
 	return nil
