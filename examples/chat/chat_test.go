@@ -9,9 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,44 +18,20 @@ import (
 	"github.com/waggleq/waggle/examples/chat/crowd"
 	"github.com/waggleq/waggle/examples/chat/system"
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage/stagetest"
 )
 
-// asChat in the environment makes the test binary the program.
-const asChat = "WAGGLE_CHAT_TEST_AS_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asChat) != "" || os.Getenv(wire.RoleVariable) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-// program is the chat as a process of its own, whose temporary files are in a directory of their own.
-type program struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	tmp string
-	err bytes.Buffer
-}
-
-func prepare(t *testing.T, args ...string) *program {
-	t.Helper()
-	p := &program{t: t, tmp: t.TempDir()}
-	p.cmd = exec.Command(os.Args[0], args...)
-	p.cmd.Env = append(os.Environ(), asChat+"=1", "TMPDIR="+p.tmp)
-	p.cmd.Stderr = &p.err
-	return p
-}
+func TestMain(m *testing.M) { stagetest.Main(m, wire.RoleVariable, main) }
 
 // start starts the program and returns the addresses of its web servers.
-func (p *program) start() (addresses []string) {
-	p.t.Helper()
-	stdout, err := p.cmd.StdoutPipe()
+func start(t *testing.T, p *stagetest.Program) (addresses []string) {
+	t.Helper()
+	stdout, err := p.Cmd.StdoutPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
+	if err := p.Cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stdout)
 	for len(addresses) < 2 && lines.Scan() {
@@ -67,43 +41,9 @@ func (p *program) start() (addresses []string) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, stdout) }()
 	if len(addresses) < 2 {
-		p.t.Fatalf("the program ended: %v\n%s", p.cmd.Wait(), &p.err)
+		t.Fatalf("the program ended: %v\n%s", p.Cmd.Wait(), &p.Err)
 	}
 	return addresses
-}
-
-// gone waits until no process of the program is left and no file of it.
-func (p *program) gone() {
-	p.t.Helper()
-	for p.t.Context().Err() == nil {
-		left, err := filepath.Glob(filepath.Join(p.tmp, "*"))
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		if len(left) == 0 && len(p.processes()) == 0 {
-			return
-		}
-		time.Sleep(20 * time.Millisecond) // they are on their way
-	}
-}
-
-// processes are those that have the program's directory in their environment, or work in it.
-func (p *program) processes() (all []string) {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for _, dir := range dirs {
-		if filepath.Base(dir) == strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		environ, _ := os.ReadFile(filepath.Join(dir, "environ")) // an error: it has ended, or is not ours
-		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
-		if bytes.Contains(environ, []byte(p.tmp)) || strings.HasPrefix(cwd, p.tmp) {
-			all = append(all, filepath.Base(dir))
-		}
-	}
-	return all
 }
 
 // Ctrl-C ends everything, and so does a program that is killed: no process is left and no file.
@@ -112,18 +52,18 @@ func TestNothingIsLeft(t *testing.T) {
 	for name, signal := range map[string]os.Signal{"interrupt": os.Interrupt, "killed": os.Kill} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := prepare(t)
-			p.start()
-			if n := len(p.processes()); n < 13 { // itself, six servers, two web servers, three workers, the sweeper
+			p := stagetest.Prepare(t)
+			start(t, p)
+			if n := len(p.Processes()); n < 13 { // itself, six servers, two web servers, three workers, the sweeper
 				t.Errorf("there are %d processes", n)
 			}
-			if err := p.cmd.Process.Signal(signal); err != nil {
+			if err := p.Cmd.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-			if err := p.cmd.Wait(); (err == nil) != (signal == os.Interrupt) {
-				t.Errorf("it ended with %v\n%s", err, &p.err)
+			if err := p.Cmd.Wait(); (err == nil) != (signal == os.Interrupt) {
+				t.Errorf("it ended with %v\n%s", err, &p.Err)
 			}
-			p.gone()
+			p.Gone()
 		})
 	}
 }
@@ -131,23 +71,23 @@ func TestNothingIsLeft(t *testing.T) {
 // Without a server program there is one sentence on what to install, and exit code 6.
 func TestNoServerProgram(t *testing.T) {
 	t.Parallel()
-	p := prepare(t)
-	p.cmd.Env = append(p.cmd.Env, "PATH="+t.TempDir(), "XDG_CACHE_HOME="+t.TempDir())
-	err := p.cmd.Run()
-	if p.cmd.ProcessState.ExitCode() != 6 || strings.Count(p.err.String(), "\n") != 1 || !strings.Contains(p.err.String(), "apt-get install redis-server") {
-		t.Errorf("%v: %s", err, &p.err)
+	p := stagetest.Prepare(t)
+	p.Cmd.Env = append(p.Cmd.Env, "PATH="+t.TempDir(), "XDG_CACHE_HOME="+t.TempDir())
+	err := p.Cmd.Run()
+	if p.Cmd.ProcessState.ExitCode() != 6 || strings.Count(p.Err.String(), "\n") != 1 || !strings.Contains(p.Err.String(), "apt-get install redis-server") {
+		t.Errorf("%v: %s", err, &p.Err)
 	}
-	p.gone()
+	p.Gone()
 }
 
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"-room", "../x"}, {"-workers", "-1"}, {"-workers", "99"}, {"-port", "70000"}, {"-o", "xml"}, {"dance"}, {"-store", "memory:"}, {"-store", "ftp://x"}} {
-		p := prepare(t, args...)
-		if err := p.cmd.Run(); p.cmd.ProcessState.ExitCode() != 2 || p.err.Len() == 0 {
-			t.Errorf("%v: %v: %s", args, err, &p.err)
+		p := stagetest.Prepare(t, args...)
+		if err := p.Cmd.Run(); p.Cmd.ProcessState.ExitCode() != 2 || p.Err.Len() == 0 {
+			t.Errorf("%v: %v: %s", args, err, &p.Err)
 		}
-		p.gone()
+		p.Gone()
 	}
 }
 
@@ -155,15 +95,15 @@ func TestArguments(t *testing.T) {
 func TestOnSQLite(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := prepare(t, "-store", "sqlite:"+filepath.Join(dir, "chat.db"), "-o", "json")
+	p := stagetest.Prepare(t, "-store", "sqlite:"+filepath.Join(dir, "chat.db"), "-o", "json")
 	var figures bytes.Buffer
-	p.cmd.Stdout = &figures
-	p.cmd.Stderr = nil
-	stderr, err := p.cmd.StderrPipe()
+	p.Cmd.Stdout = &figures
+	p.Cmd.Stderr = nil
+	stderr, err := p.Cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	var at []string
@@ -184,13 +124,13 @@ func TestOnSQLite(t *testing.T) {
 	if r := h.Check(); !r.OK() {
 		t.Errorf("%+v", r)
 	}
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.Cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	p.gone()
+	p.Gone()
 	var f system.Figures
 	if err := json.Unmarshal(figures.Bytes(), &f); err != nil || f.Messages < int64(len(took)) || f.Discarded != 0 {
 		t.Errorf("%v: %s", err, &figures)

@@ -24,6 +24,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/examples/chat/system"
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -96,7 +97,7 @@ func (f *flags) parse(name string, args []string, more func(*flag.FlagSet)) erro
 func command(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx = endWithGoRun(ctx)
+	ctx = stage.EndWithGoRun(ctx)
 	f := &flags{}
 	if len(args) > 0 && args[0] == "bench" {
 		err := f.parse("chat bench", args[1:], func(set *flag.FlagSet) {

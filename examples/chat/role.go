@@ -12,9 +12,9 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/examples/chat/room"
-	"github.com/waggleq/waggle/examples/chat/system"
 	"github.com/waggleq/waggle/examples/chat/web"
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // play is one of the chat's processes, until it is told to end or the program that started it is gone.
 func play(role *wire.Role) error {
 	if role.Kind == "sweep" {
-		return system.Sweep(role.Dir)
+		return stage.Sweep(role.Dir)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -73,7 +73,7 @@ func work(ctx context.Context, role *wire.Role, place *room.Place, log *slog.Log
 		return err
 	}
 	room.NewWriter(place.Database, role.Name).Register(worker)
-	if err := wire.NewWriter(os.Stdout).Write(wire.FromProcess{Ready: true}); err != nil {
+	if err := stage.NewWriter(os.Stdout).Write(wire.FromProcess{Ready: true}); err != nil {
 		return err
 	}
 	return worker.Run(ctx)

@@ -122,7 +122,7 @@ var Rules = []Rule{
 
 	{
 		Of:  "./examples/chat/...",
-		May: slices.Concat(engines, public, []string{"./examples/chat/...", "./internal/freeport", "./internal/redisserver", thirdParty}),
+		May: slices.Concat(engines, public, []string{"./examples/chat/...", "./examples/stage/...", "./internal/freeport", "./internal/redisserver", thirdParty}),
 		Why: "the chat is an example, and starts servers of its own as the demo does",
 	},
 	{

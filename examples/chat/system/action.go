@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 // What can be done to a node.
@@ -74,10 +75,10 @@ func (s *System) doToChild(c *child, action string) error {
 		return c.kill() // what there is to tell, its end tells
 	case Freeze:
 		s.tale.tell(bad, "%s was frozen%s.", node.Name, s.effect(node))
-		return c.signal(true, freeze)
+		return c.signal(true, stage.Freeze)
 	case Thaw:
 		s.tale.tell("", "%s goes on.", node.Name)
-		return c.signal(false, thaw)
+		return c.signal(false, stage.Thaw)
 	}
 	if err := c.start(); err != nil {
 		return err

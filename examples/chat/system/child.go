@@ -1,17 +1,16 @@
 package system
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"time"
 
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 const (
@@ -80,7 +79,7 @@ func (c *child) launch() (*run, error) {
 		return nil, err
 	}
 	r := &run{cmd: cmd, ready: make(chan struct{}), ended: make(chan struct{})}
-	if err := spawn(cmd, r.ended, func() { r.listen(c, out) }); err != nil {
+	if err := stage.Spawn(cmd, r.ended, func() { r.listen(c, out) }); err != nil {
 		return nil, err
 	}
 	r.out = newMailbox(in)
@@ -93,44 +92,11 @@ func (c *child) launch() (*run, error) {
 }
 
 // command is this program again, as one of its processes.
-func command(role *wire.Role) (*exec.Cmd, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(role)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), wire.RoleVariable+"="+string(text))
-	cmd.SysProcAttr = childAttributes()
-	return cmd, nil
-}
-
-// spawn starts a process, calls listen, which returns when the process has closed its output, and reaps it.
-//
-// The operating system ties "die with the parent" to the thread that started the child, so one goroutine keeps that thread
-// for itself until then.
-func spawn(cmd *exec.Cmd, ended chan<- struct{}, listen func()) error {
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			listen()
-			_ = cmd.Wait() // how it ended is in its ProcessState
-			close(ended)
-		}
-	}()
-	return <-started
-}
+func command(role *wire.Role) (*exec.Cmd, error) { return stage.Command(wire.RoleVariable, role) }
 
 // listen takes in what the process says.
 func (r *run) listen(c *child, out io.Reader) {
-	_ = wire.Read(out, func(m wire.FromProcess) { // ends with the process
+	_ = stage.Read(out, func(m wire.FromProcess) { // ends with the process
 		switch {
 		case m.Ready:
 			close(r.ready)
@@ -186,8 +152,8 @@ func (c *child) kill() error {
 
 // stop asks the process to end, and kills it if it does not.
 func (c *child) stop() {
-	_ = c.signal(false, thaw) // it has ended already, or gets the next one
-	if c.signal(false, askToEnd) != nil {
+	_ = c.signal(false, stage.Thaw) // it has ended already, or gets the next one
+	if c.signal(false, stage.AskToEnd) != nil {
 		return
 	}
 	select {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 // mailbox holds what a process is to be told. A process that reads nothing, as it is frozen, keeps nobody waiting: of the
@@ -22,7 +23,7 @@ func newMailbox(to io.WriteCloser) *mailbox {
 	b.some = sync.NewCond(&b.mu)
 	go func() {
 		defer to.Close()
-		w := wire.NewWriter(to)
+		w := stage.NewWriter(to)
 		for {
 			m, ok := b.next()
 			if !ok || w.Write(m) != nil {

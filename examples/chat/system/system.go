@@ -15,6 +15,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/examples/chat/room"
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 	"github.com/waggleq/waggle/internal/freeport"
 )
 
@@ -70,7 +71,7 @@ type System struct {
 	database *database
 	children []*child // web servers, then workers
 	place    *room.Place
-	sweeper  *sweeper
+	sweeper  *stage.Sweeper
 	tale     *tale
 	watch    *watch
 
@@ -126,7 +127,11 @@ func (s *System) startDatabase(ctx context.Context) error {
 	if err != nil {
 		return driver.Errorf(driver.ErrUnavailable, "can't make a directory for the servers: %w", err)
 	}
-	if s.sweeper, err = startSweeper(dir); err != nil {
+	sweep, err := command(&wire.Role{Kind: "sweep", Dir: dir})
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	if s.sweeper, err = stage.StartSweeper(sweep); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	s.database, err = startDatabase(ctx, dir)
@@ -244,7 +249,7 @@ func (s *System) Close() error {
 		errs = append(errs, s.database.close())
 	}
 	if s.sweeper != nil {
-		errs = append(errs, s.sweeper.end())
+		errs = append(errs, s.sweeper.End())
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/examples/chat/wire"
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 // Stage is the way to the program that started the nodes: what it says about them, and what it is asked to do to them. It
 // is no part of the system; a chat without it has no picture and no buttons, and works.
 type Stage struct {
-	out *wire.Writer
+	out *stage.Writer
 
 	mu      sync.Mutex
 	state   *wire.State
@@ -32,11 +33,11 @@ type Stage struct {
 
 // NewStage returns the stage behind a pair of pipes. Listen has to run.
 func NewStage(out io.Writer) *Stage {
-	return &Stage{out: wire.NewWriter(out), news: make(chan struct{}), waiting: map[int64]chan wire.Answer{}}
+	return &Stage{out: stage.NewWriter(out), news: make(chan struct{}), waiting: map[int64]chan wire.Answer{}}
 }
 
 // Listen takes in what is said, until the other end is gone.
-func (st *Stage) Listen(in io.Reader) error { return wire.Read(in, st.hear) }
+func (st *Stage) Listen(in io.Reader) error { return stage.Read(in, st.hear) }
 
 // Ready says that the server serves.
 func (st *Stage) Ready() { _ = st.out.Write(wire.FromProcess{Ready: true}) }

@@ -3,12 +3,9 @@
 package wire
 
 import (
-	"bufio"
-	"encoding/json"
-	"io"
-	"os"
-	"sync"
 	"time"
+
+	"github.com/waggleq/waggle/examples/stage"
 )
 
 // RoleVariable is the environment variable that makes the program one of the chat's processes; it holds a [Role].
@@ -28,14 +25,7 @@ type Role struct {
 }
 
 // RoleOf returns the role of this process; nil if it has none.
-func RoleOf() (*Role, error) {
-	text := os.Getenv(RoleVariable)
-	if text == "" {
-		return nil, nil
-	}
-	var r Role
-	return &r, json.Unmarshal([]byte(text), &r)
-}
+func RoleOf() (*Role, error) { return stage.RoleOf[Role](RoleVariable) }
 
 // The kinds of nodes.
 const (
@@ -120,39 +110,4 @@ type FromProcess struct {
 	Ready   bool     `json:"ready,omitzero"` // it serves, or works
 	Users   *int     `json:"users,omitzero"`
 	Request *Request `json:"request,omitzero"`
-}
-
-// Writer writes lines. It may be used concurrently.
-type Writer struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// NewWriter returns a writer of lines.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
-
-// Write writes a value as a line.
-func (w *Writer) Write(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, err = w.w.Write(append(b, '\n'))
-	return err
-}
-
-// Read calls f with each line that is a T, until the other end is gone.
-func Read[T any](r io.Reader, f func(T)) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var v T
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			return err
-		}
-		f(v)
-	}
-	return lines.Err()
 }

@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 
 const parentEvery = 300 * time.Millisecond
 
-// endWithGoRun returns a context that also ends when the go command that runs this program is gone: it passes no signal on,
-// and whoever ends "go run" means the chat.
-func endWithGoRun(ctx context.Context) context.Context {
+// EndWithGoRun returns a context that also ends when the go command that runs this program is gone: it passes no signal on,
+// and whoever ends "go run" means the program.
+func EndWithGoRun(ctx context.Context) context.Context {
 	parent := os.Getppid()
 	name, err := os.ReadFile("/proc/" + strconv.Itoa(parent) + "/comm")
 	if err != nil || strings.TrimSpace(string(name)) != "go" {

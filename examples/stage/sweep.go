@@ -1,4 +1,4 @@
-package system
+package stage
 
 import (
 	"errors"
@@ -8,34 +8,29 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"github.com/waggleq/waggle/examples/chat/wire"
 )
 
 const sweepMost = 10 * time.Second
 
-// sweeper is a small process that outlives this one by a moment, to remove its directory: a program that was killed can't
+// Sweeper is a small process that outlives this one by a moment, to remove its directory: a program that was killed can't
 // do that itself.
-type sweeper struct {
+type Sweeper struct {
 	cmd  *exec.Cmd
 	life io.Closer // its other end notices when this process is gone
 }
 
-func startSweeper(dir string) (*sweeper, error) {
-	cmd, err := command(&wire.Role{Kind: "sweep", Dir: dir})
-	if err != nil {
-		return nil, err
-	}
+// StartSweeper starts cmd, a process that calls [Sweep] with the directory to remove.
+func StartSweeper(cmd *exec.Cmd) (*Sweeper, error) {
 	cmd.SysProcAttr = sweeperAttributes()
 	life, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	return &sweeper{cmd, life}, cmd.Start()
+	return &Sweeper{cmd, life}, cmd.Start()
 }
 
-// end has the directory removed and returns when it is.
-func (s *sweeper) end() error { return errors.Join(s.life.Close(), s.cmd.Wait()) }
+// End has the directory removed and returns when it is.
+func (s *Sweeper) End() error { return errors.Join(s.life.Close(), s.cmd.Wait()) }
 
 // Sweep waits until its standard input ends and removes a directory then.
 func Sweep(dir string) error {

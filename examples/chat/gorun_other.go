@@ -1,7 +1,0 @@
-//go:build !linux
-
-package main
-
-import "context"
-
-func endWithGoRun(ctx context.Context) context.Context { return ctx }
