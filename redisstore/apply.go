@@ -18,7 +18,7 @@ func (s *Store) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResul
 	}
 	if len(c.IDs) > 0 {
 		errs := make([]error, len(c.IDs))
-		n, err := s.applyIDs(ctx, c.Op, c.IDs, errs, c.DryRun, nil)
+		n, err := s.applyIDs(ctx, &c, errs)
 		if err != nil {
 			return nil, err
 		}
@@ -36,66 +36,109 @@ func (s *Store) applyFilter(ctx context.Context, c driver.Change, most int) (*dr
 			return &driver.ChangeResult{}, nil
 		}
 	}
+	at, err := s.parseCursor(c.Cursor)
+	if err != nil {
+		return nil, err
+	}
 	result := &driver.ChangeResult{}
-	cursor := c.Cursor
-	for {
-		page, err := s.List(ctx, f, driver.Page{Cursor: cursor, Size: min(driver.MaxPage, most-result.Changed)})
-		if err != nil {
-			return nil, err
-		}
-		var ids []string
-		for _, r := range page.Records {
-			if c.Op == driver.OpCancel && r.CancelRequested {
-				continue // asked for already
+	for ; at.shard < len(s.shards); at = (cursor{at.shard + 1, endOfOrder}) {
+		for {
+			more, err := s.applyPage(ctx, c, &f, &at, most-result.Changed, result)
+			if err != nil {
+				return nil, err
 			}
-			ids = append(ids, r.ID)
+			if more && result.Changed >= most {
+				result.More, result.Next = true, at.String()
+				return result, nil
+			}
+			if !more {
+				break
+			}
 		}
-		n, err := s.applyIDs(ctx, c.Op, ids, make([]error, len(ids)), c.DryRun, &f)
-		if err != nil {
-			return nil, err
-		}
-		result.Changed += n
-		if cursor = page.Next; cursor == "" || result.Changed >= most {
-			result.More, result.Next = cursor != "", cursor
+		if result.Changed >= most && at.shard+1 < len(s.shards) {
+			result.More, result.Next = true, cursor{at.shard + 1, endOfOrder}.String()
 			return result, nil
 		}
 	}
+	return result, nil
 }
 
-// applyIDs does an operation on tasks, only where filter, if there is one, still matches, and returns how many it changed.
-func (s *Store) applyIDs(ctx context.Context, op driver.Op, ids []string, errs []error, dry bool, filter *driver.Filter) (int, error) {
-	byShard := make([][]int, len(s.shards))
-	seen := make(map[string]bool, len(ids))
+// applyPage does an operation on up to n of the matching tasks from at on, and moves at behind them. It reports whether
+// there are more in the shard.
+func (s *Store) applyPage(ctx context.Context, c driver.Change, f *driver.Filter, at *cursor, n int, result *driver.ChangeResult) (more bool, err error) {
+	b := &batch{op: c.Op, dry: c.DryRun, filter: f, read: true}
+	sh := s.shards[at.shard]
+	l := &lister{s: s, sh: sh, filter: f, size: n, out: &driver.RecordPage{}, last: at.seq}
+	l.keep = func(e *entry, now int64) {
+		if c.Op == driver.OpCancel && e.run.state == letterActive && e.run.flags&flagCancel != 0 {
+			return // asked for already
+		}
+		b.targets, b.now = append(b.targets, &affected{id: driver.UnpackID([]byte(e.id)), entry: e}), now
+	}
+	if more, err = l.run(ctx, at.seq); err != nil {
+		return false, err
+	}
+	at.seq = l.last
+	changed, err := s.applyShard(ctx, sh, b)
+	result.Changed += changed
+	return more, err
+}
+
+// affected is a task that an operation is to be done on.
+type affected struct {
+	id    string
+	entry *entry // nil: there is no such task
+	err   error
+}
+
+// batch is an operation on tasks of one shard.
+type batch struct {
+	op      driver.Op
+	dry     bool
+	filter  *driver.Filter // if not nil, tasks that it does not match any more are left alone
+	targets []*affected
+	read    bool  // the targets have their entries
+	now     int64 // of the clock when they were read
+}
+
+// applyIDs does an operation on named tasks and returns how many it changed.
+func (s *Store) applyIDs(ctx context.Context, c *driver.Change, errs []error) (int, error) {
+	byShard := make([][]*affected, len(s.shards))
+	targets := make([]*affected, len(c.IDs))
+	seen := make(map[string]bool, len(c.IDs))
+	var again []*affected // ids that came before in this list: they must see what became of the task
+	for i, id := range c.IDs {
+		t := &affected{id: id}
+		targets[i] = t
+		switch {
+		case driver.CheckName("task id", id, driver.MaxIDLen) != nil:
+			t.err = errNoTask(id)
+		case seen[id]:
+			again = append(again, t)
+		default:
+			seen[id] = true
+			n := s.shardOf(id).number
+			byShard[n] = append(byShard[n], t)
+		}
+	}
 	changed := 0
-	var again []int // ids that came before in this list: they must see what became of the task
-	for i, id := range ids {
-		if driver.CheckName("task id", id, driver.MaxIDLen) != nil {
-			errs[i] = errNoTask(id)
-			continue
-		}
-		if seen[id] {
-			again = append(again, i)
-			continue
-		}
-		seen[id] = true
-		n := s.shardOf(id).number
-		byShard[n] = append(byShard[n], i)
+	apply := func(sh *shard, targets []*affected) error {
+		n, err := s.applyShard(ctx, sh, &batch{op: c.Op, dry: c.DryRun, targets: targets})
+		changed += n
+		return err
 	}
 	for _, sh := range s.shards {
-		for chunk := range slices.Chunk(byShard[sh.number], 200) {
-			n, err := s.applyShard(ctx, sh, op, ids, chunk, errs, dry, filter)
-			if err != nil {
-				return 0, err
-			}
-			changed += n
-		}
-	}
-	for _, i := range again {
-		n, err := s.applyShard(ctx, s.shardOf(ids[i]), op, ids, []int{i}, errs, dry, filter)
-		if err != nil {
+		if err := apply(sh, byShard[sh.number]); err != nil {
 			return 0, err
 		}
-		changed += n
+	}
+	for _, t := range again {
+		if err := apply(s.shardOf(t.id), []*affected{t}); err != nil {
+			return 0, err
+		}
+	}
+	for i, t := range targets {
+		errs[i] = t.err
 	}
 	return changed, nil
 }
@@ -104,64 +147,94 @@ func errNoTask(id string) error {
 	return driver.Errorf(driver.ErrNotFound, "there is no task %q", id)
 }
 
-func (s *Store) applyShard(ctx context.Context, sh *shard, op driver.Op, ids []string, part []int, errs []error, dry bool, filter *driver.Filter) (int, error) {
-	changed := 0
+// applyShard does an operation on tasks of one shard, those again that have changed since they were read.
+func (s *Store) applyShard(ctx context.Context, sh *shard, b *batch) (changed int, err error) {
+	targets, read := b.targets, b.read
 	for range changeTries {
-		if len(part) == 0 {
+		if len(targets) == 0 {
 			return changed, nil
 		}
-		n, again, err := s.applyOnce(ctx, sh, op, ids, part, errs, dry, filter)
-		if err != nil {
-			return changed, err
+		var again []*affected
+		size := forgetChunk
+		if !read {
+			size = 200
 		}
-		changed += n
-		part = again
+		for some := range slices.Chunk(targets, size) {
+			if !read {
+				if err := s.readTargets(ctx, sh, b, some); err != nil {
+					return changed, err
+				}
+			}
+			n, moved, err := s.applyOnce(ctx, sh, b, some)
+			changed += n
+			again = append(again, moved...)
+			if err != nil {
+				return changed, err
+			}
+		}
+		targets, read = again, false
 	}
 	return changed, driver.Errorf(driver.ErrUnavailable, "%s: tasks changed too often while they were worked on", s.where)
 }
 
-func (s *Store) applyOnce(ctx context.Context, sh *shard, op driver.Op, ids []string, part []int, errs []error, dry bool, filter *driver.Filter) (int, []int, error) {
-	packed := make([]string, len(part))
-	for k, i := range part {
-		packed[k] = string(driver.PackID(nil, ids[i]))
+func (s *Store) readTargets(ctx context.Context, sh *shard, b *batch, targets []*affected) error {
+	packed := make([]string, len(targets))
+	for i, t := range targets {
+		packed[i] = string(driver.PackID(nil, t.id))
 	}
 	entries, now, err := s.read(ctx, sh, packed)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	m := &mover{s: s, sh: sh, now: now, dry: dry}
+	for i, t := range targets {
+		t.entry, t.err = entries[i], nil
+	}
+	b.now = now
+	return nil
+}
+
+// applyOnce returns those of the targets that have changed since they were read.
+func (s *Store) applyOnce(ctx context.Context, sh *shard, b *batch, targets []*affected) (changed int, again []*affected, err error) {
+	m := &mover{s: s, sh: sh, now: b.now, dry: b.dry}
 	place := int64(0)
-	if op == driver.OpRetry || op == driver.OpRun {
-		if place, err = s.reserve(ctx, sh, len(part)); err != nil {
+	if b.op == driver.OpRetry || b.op == driver.OpRun {
+		if place, err = s.reserve(ctx, sh, len(targets)); err != nil {
 			return 0, nil, err
 		}
 	}
 	var items []*item
-	var of []int
-	changed := 0
+	var of []*affected
+	var groups []*fellows
 	taken := map[string]bool{} // unique keys that this call takes
-	for k, i := range part {
-		errs[i] = nil
-		it, err := s.applyEntry(ctx, m, op, entries[k], ids[i], place+int64(k), filter, taken)
-		if err != nil {
-			errs[i] = err
+	for k, t := range targets {
+		if b.op == driver.OpDelete && !b.dry {
+			var plain bool
+			if groups, plain, err = m.addForgettable(ctx, groups, b, t); err != nil {
+				return 0, nil, err
+			} else if plain {
+				changed++
+				continue
+			}
+		}
+		it, err := s.applyEntry(ctx, m, b, t, place+int64(k), taken)
+		if t.err = err; it == nil || err != nil {
 			continue
 		}
-		if it == nil {
-			continue
-		}
-		if dry {
+		if b.dry {
 			changed++
 			continue
 		}
-		items, of = append(items, it), append(of, i)
+		items, of = append(items, it), append(of, t)
 	}
-	done, err := s.commit(ctx, sh, items)
-	if err != nil {
+	if again, err = s.forgetTasks(ctx, sh, groups); err != nil {
 		return 0, nil, err
 	}
+	changed -= len(again)
+	done, err := s.commit(ctx, sh, items)
+	if err != nil {
+		return changed, nil, err
+	}
 	m.wakeElsewhere(ctx)
-	var again []int
 	for k, ok := range done {
 		if ok {
 			changed++
@@ -172,21 +245,46 @@ func (s *Store) applyOnce(ctx context.Context, sh *shard, op driver.Op, ids []st
 	return changed, again, nil
 }
 
+// fits reports whether the operation is defined for a task in that state, and asked for.
+func (b *batch) fits(state driver.State) bool {
+	return slices.Contains(b.op.From(), state) && (b.filter == nil || slices.Contains(b.filter.States, state))
+}
+
+// addForgettable adds a task to those that are deleted by a script of its own, if it is fit for that.
+func (m *mover) addForgettable(ctx context.Context, groups []*fellows, b *batch, t *affected) ([]*fellows, bool, error) {
+	e := t.entry
+	if e == nil || !b.fits(e.run.stateAt(m.now)) {
+		return groups, false, nil
+	}
+	p, err := m.s.pairOf(ctx, m.sh, e.run.pair)
+	if err != nil || !m.forgettable(e, p) {
+		return groups, false, err
+	}
+	i := slices.IndexFunc(groups, func(g *fellows) bool { return g.state == e.run.state && g.pair == p })
+	if i < 0 {
+		i = len(groups)
+		groups = append(groups, &fellows{state: e.run.state, pair: p})
+	}
+	groups[i].targets = append(groups[i].targets, t)
+	t.err = nil
+	return groups, true, nil
+}
+
 // applyEntry works out an operation on one task: nil if there is nothing to do, or a filter is given that it does not match
 // any more.
-func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry, id string, place int64, filter *driver.Filter, taken map[string]bool) (*item, error) {
+func (s *Store) applyEntry(ctx context.Context, m *mover, b *batch, t *affected, place int64, taken map[string]bool) (*item, error) {
+	e := t.entry
 	if e == nil {
-		if filter != nil {
+		if b.filter != nil {
 			return nil, nil
 		}
-		return nil, errNoTask(id)
+		return nil, errNoTask(t.id)
 	}
-	state := e.run.stateAt(m.now)
-	if !slices.Contains(op.From(), state) || filter != nil && !slices.Contains(filter.States, state) {
-		if filter != nil {
+	if state := e.run.stateAt(m.now); !b.fits(state) {
+		if b.filter != nil {
 			return nil, nil
 		}
-		return nil, driver.Errorf(driver.ErrState, "task %s is %s: %s is not possible", id, state, op)
+		return nil, driver.Errorf(driver.ErrState, "task %s is %s: %s is not possible", t.id, state, b.op)
 	}
 	p, err := s.pairOf(ctx, m.sh, e.run.pair)
 	if err != nil {
@@ -197,7 +295,7 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, op driver.Op, e *entry
 	if lapsed {
 		m.lapse(it, e, p)
 	}
-	switch op {
+	switch b.op {
 	case driver.OpCancel:
 		return m.cancel(it, e, p), nil
 	case driver.OpRetry:

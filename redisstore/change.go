@@ -43,28 +43,41 @@ func (s *Store) read(ctx context.Context, sh *shard, ids []string) ([]*entry, in
 		return nil, 0, err
 	}
 	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 1+6*len(ids) {
+	if err != nil || len(parts) != 1 && len(parts) != 7 {
 		return nil, 0, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 	}
 	now, _ := parts[0].AsInt64()
 	entries := make([]*entry, len(ids))
+	if len(ids) == 0 {
+		return entries, now, nil
+	}
+	var columns [6][]rueidis.RedisMessage
+	for c := range columns {
+		if columns[c], err = parts[1+c].ToArray(); err != nil || len(columns[c]) != 0 && len(columns[c]) != len(ids) {
+			return nil, 0, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+		}
+	}
 	for i, id := range ids {
-		entries[i] = parseEntry(id, parts[1+6*i:7+6*i])
+		entries[i] = parseEntry(id, &columns, i)
 	}
 	return entries, now, nil
 }
 
-func parseEntry(id string, v []rueidis.RedisMessage) *entry {
-	task, err := v[0].ToString()
-	if err != nil {
+// parseEntry reads the i-th of the ids that were asked for, nil if there is no such task.
+func parseEntry(id string, columns *[6][]rueidis.RedisMessage, i int) *entry {
+	var values [6]string
+	var there [6]bool
+	for c, column := range columns {
+		if len(column) > i {
+			v, err := column[i].ToString()
+			values[c], there[c] = v, err == nil
+		}
+	}
+	if !there[0] {
 		return nil
 	}
-	run, err := v[1].ToString()
-	e := newEntry(id, task, run, err == nil)
-	e.hist, _ = v[2].ToString()
-	e.result, _ = v[3].ToString()
-	e.news, _ = v[4].ToString()
-	e.own, _ = v[5].ToString()
+	e := newEntry(id, values[0], values[1], there[1])
+	e.hist, e.result, e.news, e.own = values[2], values[3], values[4], values[5]
 	return e
 }
 
@@ -220,7 +233,10 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 	}
 	switch r := &e.run; r.state {
 	case letterAvailable:
-		it.do("ZREM", p.back, e.id)
+		if e.hasRun || e.err != nil || r.priority != 0 || r.flags&flagExpires != 0 { // else it was never anywhere but in the line
+			it.do("ZREM", p.back, e.id)
+		}
+		it.do("VACATE", p.line, string(letterAvailable)+p.digits)
 		if r.flags&flagExpires != 0 {
 			it.do("ZREM", p.exp, e.id)
 			m.count(it, countExpiring+p.digits, -1)
@@ -237,6 +253,7 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 	default:
 		m.count(it, countKept+string(r.state)+p.queue, -1)
 		m.count(it, countKeptBytes+string(r.state)+p.queue, -r.size)
+		it.do("VACATE", p.keptOfState[r.state], countKept+string(r.state)+p.queue)
 	}
 	m.count(it, string(e.run.state)+p.digits, -1)
 }
@@ -332,10 +349,7 @@ func (m *mover) free(it *item, e *entry, forget bool) {
 func (m *mover) forget(it *item, e *entry, p *pair) {
 	m.leave(it, e, p)
 	m.free(it, e, true)
-	for _, k := range []string{"task", "run", "hist", "result", "news"} {
-		it.do("HDEL", m.sh.key(k), e.id)
-	}
-	it.do("ZREM", m.sh.key("old"), e.id)
+	it.do("FORGET", m.sh.key("task"), e.id)
 }
 
 // addAttempt adds an attempt to an entry's history, as of before the change.

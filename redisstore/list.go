@@ -56,14 +56,17 @@ type cursor struct {
 	seq   int64
 }
 
-const cursorMark = "r1."
+const (
+	cursorMark = "r1."
+	endOfOrder = 1 << 47 // newer than any task
+)
 
 func (c cursor) String() string {
 	return cursorMark + base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(c.shard)+"."+strconv.FormatInt(c.seq, 10)))
 }
 
 func (s *Store) parseCursor(text string) (cursor, error) {
-	c := cursor{seq: 1 << 47}
+	c := cursor{seq: endOfOrder}
 	if text == "" {
 		return c, nil
 	}
@@ -99,8 +102,8 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 		return nil, err
 	}
 	out := &driver.RecordPage{}
-	for ; at.shard < len(s.shards); at = (cursor{at.shard + 1, 1 << 47}) {
-		l := &lister{s: s, sh: s.shards[at.shard], filter: &f, size: size, out: out, last: at.seq}
+	for ; at.shard < len(s.shards); at = (cursor{at.shard + 1, endOfOrder}) {
+		l := &lister{s: s, sh: s.shards[at.shard], filter: &f, size: size, out: out, taken: len(out.Records), last: at.seq}
 		more, err := l.run(ctx, at.seq)
 		if err != nil {
 			return nil, err
@@ -120,6 +123,8 @@ type lister struct {
 	filter *driver.Filter
 	size   int
 	out    *driver.RecordPage
+	keep   func(*entry, int64) // if not nil, gets each entry that matches, with the clock as it was read, in place of out
+	taken  int
 	last   int64 // order of enqueueing of the last record taken, or where the page began
 }
 
@@ -139,7 +144,7 @@ func (l *lister) run(ctx context.Context, below int64) (more bool, err error) {
 	} else if ok {
 		return l.runCandidates(ctx, ids, below)
 	}
-	const window = 400
+	window := max(400, l.size+1)
 	err = l.walk(ctx, below, window, func(list []seqID) (bool, error) {
 		more, err = l.take(ctx, list)
 		return !more, err
@@ -234,11 +239,16 @@ func (l *lister) take(ctx context.Context, list []seqID) (bool, error) {
 			if !l.filter.Match(r) {
 				continue
 			}
-			if len(l.out.Records) == l.size {
+			if l.taken == l.size {
 				return true, nil
 			}
-			l.out.Records = append(l.out.Records, r)
+			l.taken++
 			l.last = chunk[i].seq
+			if l.keep != nil {
+				l.keep(e, now)
+				continue
+			}
+			l.out.Records = append(l.out.Records, r)
 		}
 	}
 	return false, nil

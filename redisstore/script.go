@@ -35,6 +35,7 @@ var (
 	settleScript    = loadScript("settle")
 	getScript       = loadScript("get")
 	commitScript    = loadScript("commit")
+	forgetScript    = loadScript("forget")
 	promoteScript   = loadScript("promote")
 	pruneScript     = loadScript("prune")
 	registerScript  = loadScript("register")

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Does changes that a client has worked out from records it read, each only if its records are still as they were.
 --
--- KEYS meta stat events
+-- KEYS meta stat events task run hist result news old ord
 -- KEYS each guard: any
 -- ARGV head, items (see include/guarded.lua).
 -- RETURNS one letter an item: 1 done, 2 done and it is due sooner than all others of its pair, 0 left alone because something had changed.
@@ -14,6 +14,7 @@
 --@include guarded
 
 local items = read_guarded(5)
+read_checks(items)
 local letters = {}
 for i, item in ipairs(items) do
   if item_holds(item) then
@@ -22,6 +23,19 @@ for i, item in ipairs(items) do
     letters[i] = '0'
   end
 end
+guarded_end()
 flush_stat(KEYS[2])
 flush_events(KEYS[3])
+
+if #forgotten > 0 then
+  for k = 4, 8 do
+    if redis.call('EXISTS', KEYS[k]) == 1 then redis.call('HDEL', KEYS[k], unpack(forgotten)) end
+  end
+  if redis.call('EXISTS', KEYS[9]) == 1 then redis.call('ZREM', KEYS[9], unpack(forgotten)) end
+  -- The order of enqueueing has entries of tasks that are gone: where all are, it is empty.
+  if redis.call('EXISTS', KEYS[4]) == 0 then redis.call('UNLINK', KEYS[9], KEYS[10]) end
+end
+for key, counter in pairs(vacated) do
+  if tonumber(redis.call('HGET', KEYS[2], counter) or 0) <= 0 then redis.call('UNLINK', key) end
+end
 return table.concat(letters)

@@ -211,6 +211,7 @@ if retry or not guarded_hold(guards) then return redis.error_reply('WAGGLERETRY 
 
 -- Now write.
 guarded_write(guards)
+guarded_end()
 local woken = {}
 if #plan > 0 then
   local seq = redis.call('HINCRBY', META, 'seq', #plan) - #plan

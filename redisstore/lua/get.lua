@@ -3,7 +3,8 @@
 --
 -- KEYS meta task run hist result news own
 -- ARGV incarnation, clock offset, packed ids.
--- RETURNS the store's clock in ms, then for each id: task, run, history, result, news and unique key, nil where there is none.
+-- RETURNS the store's clock in ms, then six lists: the tasks, runs, histories, results, news and unique keys of the ids, nil
+--      where there is none; a list is empty if there are none at all.
 local clock = redis.call('TIME')
 local out = {clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[2]}
 if redis.call('HGET', KEYS[1], 'inc') ~= ARGV[1] then
@@ -11,13 +12,7 @@ if redis.call('HGET', KEYS[1], 'inc') ~= ARGV[1] then
 end
 if #ARGV == 2 then return out end
 local ids = {unpack(ARGV, 3)}
-local columns = {}
 for c = 2, 7 do
-  columns[c - 1] = redis.call('HMGET', KEYS[c], unpack(ids))
-end
-for i = 1, #ids do
-  for c = 1, 6 do
-    out[#out + 1] = columns[c][i]
-  end
+  out[c] = redis.call('EXISTS', KEYS[c]) == 1 and redis.call('HMGET', KEYS[c], unpack(ids)) or {}
 end
 return out
