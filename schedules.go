@@ -16,7 +16,7 @@ import (
 func planKinds() map[string]runner.PlanKind {
 	return map[string]runner.PlanKind{
 		schedule.Kind: {Step: stepSchedule},
-		workflow.Kind: {AllParts: true, Step: stepWorkflow},
+		workflow.Kind: workflowKind(),
 	}
 }
 

@@ -220,18 +220,26 @@ func (w *Workflow) Always(typ string, payload any, opts *StepOptions) {
 	w.graph.Always = &s
 }
 
+// workflowKind understands workflows, and keeps the graphs of those that run.
+func workflowKind() runner.PlanKind {
+	graphs := workflow.NewCache()
+	return runner.PlanKind{Parts: graphs.Parts, Step: func(p *driver.Plan, now time.Time) (runner.PlanMove, bool, error) {
+		return stepWorkflow(graphs, p, now)
+	}}
+}
+
 // stepWorkflow works out the next step of a workflow. What is to be cancelled is cancelled before: it is what will have
 // failed in any case.
-func stepWorkflow(p *driver.Plan, now time.Time) (m runner.PlanMove, ok bool, err error) {
+func stepWorkflow(graphs *workflow.Cache, p *driver.Plan, now time.Time) (m runner.PlanMove, ok bool, err error) {
 	if due := p.Due(); due.IsZero() || p.Waiting == 0 && due.After(now) {
 		return m, false, nil
 	}
-	step, cancel, err := workflow.Advance(p, now)
-	if err != nil {
-		return m, false, err
+	next, err := workflow.Advance(graphs, p, now)
+	if err != nil || next.Need != nil {
+		return runner.PlanMove{Need: next.Need}, err == nil, err
 	}
-	m.Step = *step
-	for some := range slices.Chunk(cancel, driver.MaxApply) {
+	m.Step = *next.Step
+	for some := range slices.Chunk(next.Cancel, driver.MaxApply) {
 		m.First = append(m.First, driver.Change{Op: driver.OpCancel, IDs: some})
 	}
 	return m, true, nil

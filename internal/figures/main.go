@@ -86,6 +86,8 @@ type sizes struct {
 	wakes     int // of such tasks, a round
 	alone     int // tasks a round that find the store empty
 	failovers int
+	steps     int // of a workflow that fans out and in
+	hops      int // of a workflow that is a chain
 }
 
 func parse(args []string) (*settings, error) {

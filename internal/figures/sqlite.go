@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -12,9 +13,10 @@ var sqliteSuite = &suite{
 	groups: []group{
 		{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
 		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"shares", startShares},
+		{"flows", startFlows},
 	},
-	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second},
-	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second},
+	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, steps: 10_000, hops: 1000},
+	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, steps: 2000, hops: 100},
 	describe: describe,
 	page:     sqlitePage,
 }
@@ -52,7 +54,7 @@ const (
 	shareAccuracy   = "limit_rate"
 )
 
-var sqliteFigures = []figure{
+var sqliteFigures = slices.Concat([]figure{
 	{id: bareEnqueue, what: "bare SQLite: insert, batches of 500", unit: "tasks/s"},
 	{id: bareProcess, what: "bare SQLite: claim and delete, batches of 500", unit: "tasks/s"},
 	{id: bulk, what: "enqueue, batches of 500", unit: "tasks/s", goal: atLeast(60_000), of: bareEnqueue},
@@ -81,7 +83,7 @@ var sqliteFigures = []figure{
 	{id: shareAccuracy, what: "a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
 	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
 	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
-}
+}, flowFigures)
 
 // sizing says how much was measured.
 type sizing struct {

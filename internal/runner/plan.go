@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,18 +13,19 @@ import (
 
 // PlanKind understands plans of one kind: see [driver.Planner].
 type PlanKind struct {
-	// Parts are the names of the parts that Step wants to see; AllParts wants all.
-	Parts    []string
-	AllParts bool
+	// Parts are the names of the parts of a plan that Step will want to see, as far as that is known before. nil: none.
+	Parts func(driver.PlanRef) []string
 	// Step says what is to be done about a plan at a time. It is a pure function: it changes nothing, looks at no clock, and
 	// says the same for the same plan and time, so that it does not matter how many workers ask it. ok is false if there is
 	// nothing to do, and the store is to ask again at the plan's Wake. An error is logged, and the plan is looked at again
-	// when its reservation ends.
+	// when its reservation ends. A part that was read and does not exist is in the plan as nil.
 	Step func(p *driver.Plan, now time.Time) (m PlanMove, ok bool, err error)
 }
 
 // PlanMove is what is to be done about a plan.
 type PlanMove struct {
+	// Need are parts of the plan that Step has to see to say: it is asked again with them. Then nothing else counts.
+	Need []string
 	// First are operations on tasks that are done before the step: such that may be done twice.
 	First []driver.Change
 	// Step is the step; its PlanRef and Expect are filled in.
@@ -193,8 +195,7 @@ func (p *planner) lookAll(refs []driver.PlanRef, reserve bool) {
 func (p *planner) look(k PlanKind, refs []driver.PlanRef, reserve bool) (again []driver.PlanRef) {
 	call, cancel := context.WithTimeout(p.s.ctx, callTimeout(p.s.cfg.Lease))
 	defer cancel()
-	store, log := p.s.cfg.Store, p.s.cfg.Logger
-	plans, err := store.GetPlans(call, refs, driver.PlanRead{Parts: k.Parts, AllParts: k.AllParts, News: newsAPlan, Reserve: reserve})
+	plans, err := p.read(call, k, refs, reserve)
 	if err != nil {
 		p.trouble(err)
 		return nil
@@ -202,16 +203,8 @@ func (p *planner) look(k PlanKind, refs []driver.PlanRef, reserve bool) (again [
 	now := p.s.now()
 	var steps []driver.PlanStep
 	var left []bool
-	for _, plan := range plans {
-		if plan == nil || plan.Busy {
-			continue
-		}
-		m, ok, err := guardStep(k, plan, now)
-		if err != nil {
-			log.Error("a plan can't be worked out", logkey.Plan, plan.PlanRef.String(), logkey.Error, err)
-			continue
-		}
-		if !ok || !p.first(call, m.First) {
+	for plan, m := range p.moves(call, k, plans, now) {
+		if !p.first(call, m.First) {
 			continue
 		}
 		m.Step.PlanRef, m.Step.Expect = plan.PlanRef, plan.Version
@@ -221,20 +214,111 @@ func (p *planner) look(k PlanKind, refs []driver.PlanRef, reserve bool) (again [
 	if len(steps) == 0 {
 		return nil
 	}
-	results, err := store.Advance(call, steps)
+	results, err := p.s.cfg.Store.Advance(call, steps)
 	if err != nil {
 		p.trouble(err)
 		return nil
 	}
 	for i, r := range results {
 		if r.Err != nil && !errors.Is(r.Err, driver.ErrConflict) {
-			log.Error("the store refuses the step of a plan", logkey.Plan, steps[i].PlanRef.String(), logkey.Error, r.Err)
+			p.s.cfg.Logger.Error("the store refuses the step of a plan", logkey.Plan, steps[i].PlanRef.String(), logkey.Error, r.Err)
 		}
 		if r.Err == nil && left[i] {
 			again = append(again, steps[i].PlanRef)
 		}
 	}
 	return again
+}
+
+// read reads plans with the parts that are wanted in any case: those that want the same ones at once.
+func (p *planner) read(ctx context.Context, k PlanKind, refs []driver.PlanRef, reserve bool) (plans []*driver.Plan, err error) {
+	if k.Parts == nil {
+		k.Parts = func(driver.PlanRef) []string { return nil }
+	}
+	for len(refs) > 0 {
+		parts := k.Parts(refs[0])
+		var same, others []driver.PlanRef
+		for _, r := range refs {
+			if slices.Equal(k.Parts(r), parts) {
+				same = append(same, r)
+			} else {
+				others = append(others, r)
+			}
+		}
+		list, err := p.s.cfg.Store.GetPlans(ctx, same, driver.PlanRead{Parts: parts, News: newsAPlan, Reserve: reserve})
+		if err != nil {
+			return nil, err
+		}
+		for _, plan := range list {
+			if plan != nil && !plan.Busy {
+				addParts(plan, parts, plan.Parts)
+				plans = append(plans, plan)
+			}
+		}
+		refs = others
+	}
+	return plans, nil
+}
+
+// addParts puts parts that were read into a plan; those that do not exist as nil.
+func addParts(plan *driver.Plan, names []string, read map[string][]byte) {
+	if plan.Parts == nil && len(names) > 0 {
+		plan.Parts = make(map[string][]byte, len(names))
+	}
+	for _, name := range names {
+		plan.Parts[name] = read[name]
+	}
+}
+
+// needRounds is how often more parts are read for a step, at most: those of a plan that asks for more come later.
+const needRounds = 5
+
+// moves returns what is to be done about plans, for which it reads the parts that turn out to be needed.
+func (p *planner) moves(ctx context.Context, k PlanKind, plans []*driver.Plan, now time.Time) map[*driver.Plan]*PlanMove {
+	moves := make(map[*driver.Plan]*PlanMove, len(plans))
+	for round := 0; len(plans) > 0 && round < needRounds; round++ {
+		var waiting []*driver.Plan
+		var need []string
+		for _, plan := range plans {
+			m, ok, err := guardStep(k, plan, now)
+			switch {
+			case err != nil:
+				p.s.cfg.Logger.Error("a plan can't be worked out", logkey.Plan, plan.PlanRef.String(), logkey.Error, err)
+			case !ok:
+			case len(m.Need) > 0:
+				waiting, need = append(waiting, plan), append(need, m.Need...)
+			default:
+				moves[plan] = &m
+			}
+		}
+		plans = p.readMore(ctx, waiting, need)
+	}
+	return moves
+}
+
+// readMore reads further parts of plans. It returns those that have not changed meanwhile.
+func (p *planner) readMore(ctx context.Context, plans []*driver.Plan, parts []string) (same []*driver.Plan) {
+	if len(plans) == 0 {
+		return nil
+	}
+	slices.Sort(parts)
+	parts = slices.Compact(parts)
+	refs := make([]driver.PlanRef, len(plans))
+	for i, plan := range plans {
+		refs[i] = plan.PlanRef
+	}
+	list, err := p.s.cfg.Store.GetPlans(ctx, refs, driver.PlanRead{Parts: parts})
+	if err != nil {
+		p.trouble(err)
+		return nil
+	}
+	for i, more := range list {
+		if more != nil && more.Version == plans[i].Version {
+			addParts(plans[i], parts, more.Parts)
+			same = append(same, plans[i])
+		}
+	}
+	return same
 }
 
 // guardStep is the kind's Step, whose panic is an error: what somebody has put into a store must not end every worker.

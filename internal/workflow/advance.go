@@ -23,7 +23,7 @@ func Start(g *Graph, now time.Time) (*driver.PlanStep, error) {
 		return nil, err
 	}
 	f := &flow{ref: Ref(g.ID), graph: g, now: now, parts: map[string]results{}, changed: map[string]bool{}, touched: map[int]bool{},
-		plan: &driver.Plan{PlanRef: Ref(g.ID)}, links: g.link(), regraphed: true}
+		plan: &driver.Plan{PlanRef: Ref(g.ID)}, whole: true, links: g.link(), regraphed: true}
 	f.steps = []byte(strings.Repeat(string(rune(StepPending)), len(g.Steps)))
 	f.State, f.Started = Running, now
 	if g.Deadline > 0 {
@@ -36,19 +36,39 @@ func Start(g *Graph, now time.Time) (*driver.PlanStep, error) {
 	return step, err
 }
 
-// Advance returns the next step of a workflow's plan, and the ids of its tasks that are to be cancelled when that step
-// has been accepted. p has all its parts, and its oldest news.
-func Advance(p *driver.Plan, now time.Time) (step *driver.PlanStep, cancel []string, err error) {
-	f, err := open(p, now)
-	if err != nil {
-		return nil, nil, err
+// Move is what is to be done about a workflow.
+type Move struct {
+	Step   *driver.PlanStep // of its plan
+	Cancel []string         // the ids of its tasks that are to be cancelled
+	// Need are parts of the plan that have to be read first; then nothing else is set.
+	Need []string
+}
+
+// Advance returns what is to be done about a workflow. p has its oldest news, and some of its parts; one that was read and
+// does not exist is there as nil.
+func Advance(c *Cache, p *driver.Plan, now time.Time) (Move, error) {
+	f, err := openWith(c, p, now)
+	switch {
+	case err != nil:
+		return Move{}, err
+	case f == nil:
+		return Move{Need: []string{partGraph}}, nil
 	}
 	for i := range p.News {
 		if err := f.hear(&p.News[i]); err != nil {
-			return nil, nil, err
+			return Move{}, err
 		}
 	}
-	return f.advance()
+	step, cancel, err := f.advance()
+	switch {
+	case err != nil:
+		return Move{}, err
+	case len(f.missing) > 0:
+		return Move{Need: slices.Sorted(maps.Keys(f.missing))}, nil
+	case !f.Ended.IsZero():
+		c.drop(p.Name)
+	}
+	return Move{Step: step, Cancel: cancel}, nil
 }
 
 // advance does all that can be done now.
@@ -146,6 +166,9 @@ func (f *flow) complete(i int, result json.RawMessage) error {
 	delete(f.Wakes, i)
 	if f.graph.Steps[i].Compensate != nil {
 		f.Order = append(f.Order, i)
+	}
+	if result == nil { // one of an earlier run was removed when the step was reset
+		return nil
 	}
 	return f.keepResult(f.graph.Steps[i].Name, result)
 }
@@ -438,14 +461,15 @@ func (f *flow) planStep() (*driver.PlanStep, error) {
 		step.Expires, step.Wake = f.Ended.Add(keep), time.Time{}
 	}
 	var err error
-	if step.Body, err = json.Marshal(&f.state); err != nil {
-		return nil, fmt.Errorf("workflow %s: %w", f.ref.Name, err)
-	}
 	step.Parts = map[string][]byte{}
 	if f.regraphed {
 		if step.Parts[partGraph], err = json.Marshal(f.graph); err != nil {
 			return nil, fmt.Errorf("workflow %s: %w", f.ref.Name, err)
 		}
+		f.Graph = sumOf(step.Parts[partGraph])
+	}
+	if step.Body, err = json.Marshal(&f.state); err != nil {
+		return nil, fmt.Errorf("workflow %s: %w", f.ref.Name, err)
 	}
 	if f.changed[partSignals] {
 		delete(f.changed, partSignals)

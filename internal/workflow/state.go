@@ -45,6 +45,7 @@ func (s Status) String() string { return statusNames[s] }
 // state is what a workflow's plan keeps in its body.
 type state struct {
 	State   string    `json:"state"`
+	Graph   string    `json:"graph,omitzero"`   // the sum of the graph, see Cache; empty: unknown
 	Outcome string    `json:"outcome,omitzero"` // how it will end, once that is known
 	Reason  string    `json:"reason,omitzero"`  // why it did not complete
 	Status  string    `json:"status"`           // a letter a step, in the order of the graph
@@ -167,13 +168,15 @@ type Info struct {
 type flow struct {
 	state
 	ref     driver.PlanRef
-	graph   *Graph
+	graph   *Graph // of the cache, if not regraphed: never changed
 	links   *links
 	steps   []byte // of state.Status
 	now     time.Time
 	parts   map[string]results // that were read or changed
 	changed map[string]bool    // parts
 	plan    *driver.Plan
+	whole   bool            // all parts of the plan were read
+	missing map[string]bool // parts that have to be read first
 
 	regraphed bool
 	early     []signal // nil: not read yet
@@ -185,17 +188,31 @@ type flow struct {
 
 // open reads a plan. All its parts must be there.
 func open(p *driver.Plan, now time.Time) (*flow, error) {
-	f := &flow{ref: p.PlanRef, plan: p, now: now, parts: map[string]results{}, changed: map[string]bool{}, graph: &Graph{}, touched: map[int]bool{}}
+	f, err := openWith(nil, p, now)
+	if err == nil && f == nil {
+		err = driver.Errorf(driver.ErrCorrupt, "workflow %s has no steps", p.Name)
+	}
+	if err == nil {
+		f.whole = true
+	}
+	return f, err
+}
+
+// openWith reads a plan of which only some parts may be there. nil: its graph has to be read first.
+func openWith(c *Cache, p *driver.Plan, now time.Time) (*flow, error) {
+	f := &flow{ref: p.PlanRef, plan: p, now: now, parts: map[string]results{}, changed: map[string]bool{}, touched: map[int]bool{}, missing: map[string]bool{}}
 	if err := json.Unmarshal(p.Body, &f.state); err != nil {
 		return nil, driver.Errorf(driver.ErrCorrupt, "workflow %s can't be read: %w", p.Name, err)
 	}
-	if err := json.Unmarshal(p.Parts[partGraph], f.graph); err != nil {
-		return nil, driver.Errorf(driver.ErrCorrupt, "the steps of workflow %s can't be read: %w", p.Name, err)
+	g, err := c.graphOf(p, f.Graph)
+	if g == nil {
+		return nil, err
 	}
+	f.graph, f.links = g.graph, g.links
 	if len(f.graph.Steps) != len(f.Status) {
 		return nil, driver.Errorf(driver.ErrCorrupt, "workflow %s has %d steps and %d states", p.Name, len(f.graph.Steps), len(f.Status))
 	}
-	f.links, f.steps = f.graph.link(), []byte(f.Status)
+	f.steps = []byte(f.Status)
 	if f.More {
 		f.More = false
 		for i := range f.steps {
@@ -220,9 +237,21 @@ func (f *flow) count(s Status) (n int) {
 	return n
 }
 
+// has reports whether a part was read. If not, that is noted: the flow is good for nothing then.
+func (f *flow) has(name string) bool {
+	if _, read := f.plan.Parts[name]; !read && !f.whole {
+		f.missing[name] = true
+		return false
+	}
+	return true
+}
+
 func (f *flow) part(name string) (results, error) {
 	if r, ok := f.parts[name]; ok {
 		return r, nil
+	}
+	if !f.has(name) {
+		return results{}, nil
 	}
 	r := results{}
 	if b := f.plan.Parts[name]; len(b) > 0 {
@@ -268,7 +297,7 @@ func (f *flow) note(i int, text string) {
 
 // signals returns the signals that came before a step waited for them.
 func (f *flow) signals() ([]signal, error) {
-	if f.early == nil && f.Early > 0 {
+	if f.early == nil && f.Early > 0 && f.has(partSignals) {
 		if err := json.Unmarshal(f.plan.Parts[partSignals], &f.early); err != nil {
 			return nil, driver.Errorf(driver.ErrCorrupt, "the signals of workflow %s can't be read: %w", f.plan.Name, err)
 		}

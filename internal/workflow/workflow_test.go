@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/waggleq/waggle/driver"
@@ -20,6 +21,7 @@ import (
 type rig struct {
 	rapid.TB
 	store driver.Store
+	cache *Cache
 	news  int      // that one look sees
 	began []string // labels of steps, in the order in which they were claimed
 	ran   map[string]int
@@ -29,7 +31,7 @@ const rigWorker = "w"
 
 func newRig(t rapid.TB) *rig {
 	store, err := memstore.Open(nil)
-	r := &rig{TB: t, store: store, news: 3, ran: map[string]int{}}
+	r := &rig{TB: t, store: store, cache: NewCache(), news: 3, ran: map[string]int{}}
 	r.must(err)
 	r.must(r.store.Register(context.Background(), driver.WorkerInfo{ID: rigWorker, Queues: []string{"default"}, Slots: 10}, time.Hour))
 	return r
@@ -76,18 +78,49 @@ func (r *rig) look(id string) {
 		if due := p.Due(); due.IsZero() || due.After(time.Now()) {
 			return
 		}
-		step, cancel, err := Advance(p, time.Now())
-		r.must(err)
-		r.do(step)
-		for _, id := range cancel {
+		m := r.advance(p, time.Now())
+		r.do(m.Step)
+		for _, id := range m.Cancel {
 			_, err := r.store.Apply(context.Background(), driver.Change{Op: driver.OpCancel, IDs: []string{id}})
 			r.must(err)
 		}
-		if len(cancel) > 0 && r.plan(id).Waiting == 0 {
+		if len(m.Cancel) > 0 && r.plan(id).Waiting == 0 {
 			return // running tasks have to end first
 		}
 	}
 	r.Fatalf("the workflow does not come to rest")
+}
+
+// advance works out what to do as a worker does, with a cache of graphs and with the parts that it asks for, and compares that
+// with what the whole plan and no cache give.
+func (r *rig) advance(p *driver.Plan, now time.Time) Move {
+	r.Helper()
+	all := *p
+	all.Parts = map[string][]byte{partGraph: p.Parts[partGraph], partSignals: p.Parts[partSignals]}
+	for i := range resultParts {
+		name := fmt.Sprintf("r%d", i)
+		all.Parts[name] = p.Parts[name]
+	}
+	want, err := Advance(nil, &all, now)
+	r.must(err)
+	some := *p
+	some.Parts = map[string][]byte{}
+	for need := r.cache.Parts(p.PlanRef); ; {
+		for _, name := range need {
+			if _, twice := some.Parts[name]; twice {
+				r.Fatalf("part %s is asked for twice", name)
+			}
+			some.Parts[name] = p.Parts[name]
+		}
+		m, err := Advance(r.cache, &some, now)
+		r.must(err)
+		if need = m.Need; need == nil {
+			if diff := cmp.Diff(want, m); diff != "" {
+				r.Fatalf("with a cache it goes on in another way (-want +got):\n%s", diff)
+			}
+			return m
+		}
+	}
 }
 
 func (r *rig) do(step *driver.PlanStep) {
