@@ -151,7 +151,7 @@ func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
 		t.Headers, t.Tags = o.Headers, o.Tags
 	}
 	if t.ID == "" {
-		t.ID = driver.NewID()
+		t.ID = driver.NewIDWithKey(t.Key)
 	}
 	data, err := encode("payload", payload)
 	t.Payload, t.Encoding = data.Bytes, data.Encoding

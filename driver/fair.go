@@ -1,5 +1,7 @@
 package driver
 
+import "hash/fnv"
+
 // Fair share between the keys of a queue is start-time fair queueing: P. Goyal, H. M. Vin, H. Cheng, "Start-time Fair
 // Queuing: A Scheduling Algorithm for Integrated Services Packet Switching Networks", SIGCOMM 1996. Each queue has a
 // virtual time V, the start tag of the task that was given out last, and each key a tag F: where its next task starts. A
@@ -32,4 +34,12 @@ func TagReturned(tag, virtual int64) int64 { return min(tag, virtual) }
 func TagServed(tag, virtual int64, weight int) (newTag, newVirtual int64) {
 	start := max(tag, virtual)
 	return start + TagUnit/int64(max(weight, 1)), start
+}
+
+// KeyHome is what the ids of tasks with this key end with, see [NewIDWithKey].
+func KeyHome(key string) uint16 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key))
+	sum := h.Sum32()
+	return uint16(sum>>16 ^ sum)
 }

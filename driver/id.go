@@ -36,6 +36,18 @@ func NewID() string {
 	return formatUUID(b)
 }
 
+// NewIDWithKey is NewID for a task with a key; an empty one means none. Its last two bytes are those of all ids for that
+// key, so that stores that are spread over shards keep its tasks in one.
+func NewIDWithKey(key string) string {
+	id := NewID()
+	if key == "" {
+		return id
+	}
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], KeyHome(key))
+	return id[:len(id)-4] + hex.EncodeToString(b[:])
+}
+
 // homeShift makes a span of time of a stamp: two milliseconds.
 const homeShift = 13
 

@@ -33,7 +33,7 @@ var checks = []func(*Task, Capabilities) error{checkNames, checkPayload, checkHe
 
 func setDefaults(t *Task) {
 	if t.ID == "" {
-		t.ID = NewID()
+		t.ID = NewIDWithKey(t.Key)
 	}
 	if t.Queue == "" {
 		t.Queue = DefaultQueue

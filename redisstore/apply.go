@@ -301,7 +301,7 @@ func (s *Store) applyEntry(ctx context.Context, m *mover, b *batch, t *affected,
 	case driver.OpRetry:
 		return m.retry(ctx, it, e, p, place, taken)
 	case driver.OpRun:
-		e.run.order, e.run.due = place, m.now
+		e.run.order, e.run.due = m.placeOf(e, p, place), m.now
 		m.move(it, e, p, letterAvailable, "")
 	case driver.OpDelete:
 		m.remove(it, e, p)
@@ -340,7 +340,7 @@ func (m *mover) retry(ctx context.Context, it *item, e *entry, p *pair, place in
 	m.count(it, countEverRetried+p.digits, 1)
 	m.leave(it, e, p)
 	r.attempt, r.crashes, r.ended, r.ran, r.host, r.build = 0, 0, 0, 0, "", ""
-	r.size, r.order, r.due = len(e.task.payload), place, m.now
+	r.size, r.order, r.due = len(e.task.payload), m.placeOf(e, p, place), m.now
 	m.enter(it, e, p, letterAvailable, "")
 	return it, nil
 }

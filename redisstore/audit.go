@@ -111,6 +111,8 @@ type snapshot struct {
 	ordered map[string]int64 // id → place in the order of enqueueing, if that is right
 	workers map[string]bool
 	cancels map[string]string // id → worker in whose set of cancellations it is
+	shares  []*sharePart
+	now     int64 // the store's clock
 	faults  []fault
 }
 
@@ -133,7 +135,7 @@ func (s *Store) examine(ctx context.Context, sh *shard) ([]fault, error) {
 	a := &snapshot{sh: sh, tasks: map[string]taskRecord{}, unread: map[string]bool{}, runs: map[string]runRecord{},
 		rawRuns: map[string]string{}, parts: map[string][]string{}, own: map[string]string{}, uniq: map[string]string{},
 		places: map[string][]place{}, ordered: map[string]int64{}, workers: map[string]bool{}, cancels: map[string]string{}}
-	for _, step := range []func(context.Context, *snapshot) error{s.readRecords, s.readLines, s.readHolders, s.readKept, s.readOrder, s.readPlans} {
+	for _, step := range []func(context.Context, *snapshot) error{s.readRecords, s.readLines, s.readShares, s.readHolders, s.readKept, s.readOrder, s.readPlans} {
 		if err := step(ctx, a); err != nil {
 			return nil, err
 		}
@@ -145,6 +147,7 @@ func (s *Store) examine(ctx context.Context, sh *shard) ([]fault, error) {
 	a.checkRecords()
 	a.checkIndexes()
 	a.checkUnique()
+	a.checkShares()
 	a.checkCounters()
 	return a.faults, nil
 }
@@ -427,7 +430,7 @@ func (a *snapshot) checkIndexes() {
 			switch {
 			case !ok:
 				a.undo("orphan-index", id, "there is an entry in "+a.short(p.key)+" without its task", p)
-			case !a.belongs(&r, p):
+			case !a.belongs(id, &r, p):
 				a.undo("wrong-index", id, "a task that is "+string(stateOf[r.state])+" has an entry in "+a.short(p.key), p)
 			case p.state == placeExpiring:
 			default:
@@ -442,7 +445,7 @@ func (a *snapshot) checkIndexes() {
 		if a.unread[id] && !a.ended(id) {
 			continue
 		}
-		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != placeExpiring && a.belongs(&r, p) }) {
+		if !slices.ContainsFunc(a.places[id], func(p place) bool { return p.state != placeExpiring && a.belongs(id, &r, p) }) {
 			a.reindex(id, &r)
 		}
 		if r.state == letterActive && !a.workers[r.worker] {
@@ -478,12 +481,12 @@ func (a *snapshot) undo(kind, id, detail string, p place) {
 }
 
 // belongs reports whether a task is to be at a place.
-func (a *snapshot) belongs(r *runRecord, p place) bool {
+func (a *snapshot) belongs(id string, r *runRecord, p place) bool {
 	switch p.state {
 	case placeExpiring:
 		return r.state == letterAvailable && r.flags&flagExpires != 0 && r.pair == p.pair
 	case letterAvailable:
-		return r.state == letterAvailable && r.pair == p.pair
+		return r.state == letterAvailable && r.pair == p.pair && a.inFlow(id, r) == strings.HasPrefix(p.key, a.sh.prefix+"flow/")
 	case letterScheduled:
 		return (r.state == letterScheduled || r.state == letterRetryable) && r.pair == p.pair
 	case letterActive:
@@ -501,6 +504,13 @@ func (a *snapshot) reindex(id string, r *runRecord) {
 	}
 	switch r.state {
 	case letterAvailable:
+		if a.inFlow(id, r) {
+			t := a.tasks[id]
+			keys := a.sh.shareKeys(queue)
+			it.do("FLOW", keys[0], append(keys[1:], "+", t.key, strconv.Itoa(r.pair), strconv.Itoa(r.priority+storedPlain),
+				strconv.FormatInt(r.expires, 10), strconv.FormatInt(r.order, 10), id, "0")...)
+			break
+		}
 		score := int64(r.priority+storedPlain)*storedBand + r.order
 		it.do("ZADD", a.sh.backKey(r.pair), strconv.FormatInt(score, 10), id)
 	case letterScheduled, letterRetryable:

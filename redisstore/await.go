@@ -72,13 +72,8 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 				args[1] = strconv.FormatInt(wait.Milliseconds()+1000, 10)
 			}
 			for pairs := sh.serve(req.Queues, req.Types); ; {
-				args = args[:3]
-				for !pairs.done() && len(args) < 3+readyPairs {
-					if p, _ := pairs.next(); !sh.known.config(p.queue).Paused {
-						args = append(args, p.digits)
-					}
-				}
-				reply, err := s.script(ctx, s.control, sh, readyScript, sh.keysOf(readyScript, ""), s.head(sh, known, conf), args)
+				keys, list := sh.readyArgs(pairs)
+				reply, err := s.script(ctx, s.control, sh, readyScript, keys, s.head(sh, known, conf), args, list)
 				if err != nil {
 					return err
 				}
@@ -96,6 +91,35 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 	}
 	err := s.eachShard(ctx, look, func(sh *shard) bool { return sh != s.hub() })
 	return slices.Contains(found, true), err
+}
+
+// readyArgs names the next pairs that are looked at.
+func (sh *shard) readyArgs(pairs *served) (keys, args []string) {
+	keys = sh.keysOf(readyScript, "")
+	plain := []string{""}
+	var shared []string // in the order of their first pairs
+	of := map[string][]string{}
+	for n := 0; !pairs.done() && n < readyPairs; n++ {
+		p, _ := pairs.next()
+		switch {
+		case sh.known.config(p.queue).Paused:
+		case sh.known.isShared(p.queue):
+			if of[p.queue] == nil {
+				shared = append(shared, p.queue)
+			}
+			of[p.queue] = append(of[p.queue], p.digits)
+		default:
+			plain = append(plain, p.digits)
+		}
+	}
+	plain[0] = strconv.Itoa(len(plain) - 1)
+	for _, queue := range shared {
+		wanted, all := of[queue], sh.numbersOf(queue)
+		plain = append(append(plain, strconv.Itoa(len(wanted))), wanted...)
+		plain = append(append(plain, strconv.Itoa(len(all))), all...)
+		keys = append(keys, sh.shareKeys(queue)...)
+	}
+	return keys, plain
 }
 
 // dropTokens removes the tokens of many pairs before a worker that was woken by one of them looks whether there is work: of

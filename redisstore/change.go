@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -144,17 +145,20 @@ func encodeItems(items []*item, keys, args []string) ([]string, []string) {
 		args = append(args, strconv.Itoa(len(it.writes)))
 		for _, w := range it.writes {
 			args = append(args, w[0], key(w[1]), strconv.Itoa(len(w)-2))
-			if w[0] == "NEWS" {
-				for _, k := range w[2 : 2+planKeys] {
+			if n := keyArgs[w[0]]; n > 0 {
+				for _, k := range w[2 : 2+n] {
 					args = append(args, key(k))
 				}
-				w = w[planKeys:]
+				w = w[n:]
 			}
 			args = append(args, w[2:]...)
 		}
 	}
 	return keys, args
 }
+
+// keyArgs is how many of the arguments of a write are keys.
+var keyArgs = map[string]int{"NEWS": planKeys, "FLOW": 5}
 
 // commitChunk bounds the changes of one script, so that none takes long.
 const commitChunk = 100
@@ -171,6 +175,12 @@ func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, e
 			return done, err
 		}
 		letters, err := reply.ToString()
+		letters, rest, _ := strings.Cut(letters, " ")
+		for number := range strings.FieldsSeq(rest) {
+			if n, _ := strconv.Atoi(number); sh.known.byNumber(n) != nil && !slices.Contains(sooner, sh.known.byNumber(n)) {
+				sooner = append(sooner, sh.known.byNumber(n))
+			}
+		}
 		if err != nil || len(letters) != len(chunk) {
 			return done, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 		}
@@ -231,9 +241,12 @@ func (m *mover) leave(it *item, e *entry, p *pair) {
 		it.do("SREM", m.sh.key("hold"), e.id)
 		return
 	}
+	m.hold(it, e, p, -1)
 	switch r := &e.run; r.state {
 	case letterAvailable:
-		if e.hasRun || e.err != nil || r.priority != 0 || r.flags&flagExpires != 0 { // else it was never anywhere but in the line
+		if m.flows(e, p) {
+			m.flow(it, p.queue, flowArgs("-", e, p)...)
+		} else if e.hasRun || e.err != nil || r.priority != 0 || r.flags&flagExpires != 0 { // else it was never anywhere but in the line
 			it.do("ZREM", p.back, e.id)
 		}
 		it.do("VACATE", p.line, string(letterAvailable)+p.digits)
@@ -268,11 +281,13 @@ func (m *mover) move(it *item, e *entry, p *pair, to byte, reason driver.Reason)
 // enter is the second half of move.
 func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason) {
 	r := &e.run
+	returned := r.state == letterActive
 	r.state, r.reason = to, 0
 	r.flags &^= flagCancel
+	m.hold(it, e, p, 1)
 	switch to {
 	case letterAvailable:
-		m.enterLine(it, e, p)
+		m.enterLine(it, e, p, returned)
 	case letterScheduled, letterRetryable:
 		m.enterDue(it, e, p)
 	case letterPending:
@@ -286,13 +301,21 @@ func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason
 	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, "", e.id)
 }
 
-func (m *mover) enterLine(it *item, e *entry, p *pair) {
+func (m *mover) enterLine(it *item, e *entry, p *pair, returned bool) {
 	r := &e.run
-	score := int64(r.priority+storedPlain)*storedBand + r.order
-	it.do("ZADD", p.back, strconv.FormatInt(score, 10), e.id)
+	flows := m.flows(e, p)
+	if flows {
+		m.enterFlow(it, e, p, returned)
+	} else {
+		score := int64(r.priority+storedPlain)*storedBand + r.order
+		it.do("ZADD", p.back, strconv.FormatInt(score, 10), e.id)
+	}
 	if r.flags&flagExpires != 0 {
 		it.do("ZADD", p.exp, strconv.FormatInt(r.expires, 10), e.id)
 		m.count(it, countExpiring+p.digits, 1)
+	}
+	if flows {
+		return // commit wakes who may start something
 	}
 	if m.sh.number != 0 {
 		if !slices.Contains(m.woken, p) {

@@ -139,7 +139,10 @@ func (s *Store) newID(t *driver.Task, home int) string {
 	if len(s.shards) == 1 {
 		return id
 	}
-	if t.Unique != nil && t.Unique.Key != "" {
+	switch {
+	case t.Key != "":
+		home = s.shardOfTaskKey(t.Key).number
+	case t.Unique != nil && t.Unique.Key != "":
 		home = s.shardOfKey(t.Unique.Key).number
 	}
 	const hex = "0123456789abcdef"
@@ -161,6 +164,11 @@ func (s *Store) shardOf(id string) *shard {
 		return s.shards[(int(b[14])<<8|int(b[15]))%len(s.shards)]
 	}
 	return s.shardOfKey(id)
+}
+
+// shardOfTaskKey returns the shard in which the tasks with a key live, but those whose callers chose their ids.
+func (s *Store) shardOfTaskKey(key string) *shard {
+	return s.shards[int(driver.KeyHome(key))%len(s.shards)]
 }
 
 func (s *Store) shardOfKey(key string) *shard {
@@ -211,6 +219,13 @@ func replaces(t *newTask) bool {
 func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, level driver.Durability, results []driver.EnqueueResult) error {
 	return s.refreshed(ctx, sh, func() error {
 		if err := s.intern(ctx, sh, batch); err != nil {
+			return err
+		}
+		var err error
+		if batch, err = s.admitted(ctx, sh, batch, results); err != nil || len(batch) == 0 {
+			return err
+		}
+		if err := s.shareOut(ctx, sh, batch); err != nil {
 			return err
 		}
 		ev, err := s.evictions(ctx, sh, batch)
@@ -287,6 +302,10 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		kind = s.kindOf(sh, batch)
 	}
 	c.args = make([]string, 0, 16+4*len(batch))
+	shared := c.addShares(sh)
+	if shared != nil {
+		kind = sharedTasks
+	}
 	c.args = append(append(c.args, s.head(sh, "", conf)...), s.isHub(sh), strconv.Itoa(len(ev.owners)))
 	c.args = append(c.args, ev.owners...)
 	c.keys, c.args = encodeItems(ev.items, c.keys, c.args)
@@ -294,7 +313,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	for _, p := range c.pairs {
 		c.args = append(c.args, p.digits, p.subject)
 	}
-	c.args = append(c.args, kind)
+	c.args = append(append(c.args, kind), shared...)
 	size := 0
 	for _, t := range batch {
 		size += len(t.task.Payload) + 48
@@ -306,13 +325,34 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		from := len(buf)
 		buf = appendBody(buf, t.task, of[i].number, envelope)
 		body := rueidis.BinaryString(buf[from:len(buf):len(buf)])
-		if kind == anyTasks {
+		if kind == anyTasks || kind == sharedTasks {
 			c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
 		} else {
 			c.args = append(c.args, t.id, body)
 		}
 	}
 	return c
+}
+
+// addShares adds the keys of the shared queues that tasks with a key, or of a queue that goes by deadlines, are for. It
+// returns for each pair how many keys there are before those of its queue; nil if there is none.
+func (c *enqueueCall) addShares(sh *shard) []string {
+	var before []string
+	of := map[string]string{}
+	for i, p := range c.pairs {
+		if !sh.known.isShared(p.queue) {
+			continue
+		}
+		if before == nil {
+			before = make([]string, len(c.pairs))
+		}
+		if of[p.queue] == "" {
+			of[p.queue] = strconv.Itoa(len(c.keys))
+			c.keys = append(c.keys, sh.shareKeys(p.queue)...)
+		}
+		before[i] = of[p.queue]
+	}
+	return before
 }
 
 // appendEnvelope is driver.AppendEnvelope with the unique key of a task that has reserved it in another shard.
@@ -364,16 +404,17 @@ func (s *Store) takeRemote(batches [][]*newTask) []*newTask {
 
 // The kinds of batches, as lua/enqueue.lua knows them.
 const (
-	anyTasks   = "any"
-	plainTasks = "plain" // to be put in line, and no more
-	freshTasks = "fresh" // plain, and their ids were made for this call: they can't be known
+	anyTasks    = "any"
+	plainTasks  = "plain" // to be put in line, and no more
+	sharedTasks = "share" // some are of a queue that is shared out
+	freshTasks  = "fresh" // plain, and their ids were made for this call: they can't be known
 )
 
 // kindOf returns the kind of a batch of tasks of one pair.
 func (s *Store) kindOf(sh *shard, batch []*newTask) string {
 	made := true
 	for _, t := range batch {
-		if t.task.Priority != 0 || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t.task) != "" {
+		if t.task.Priority != 0 || t.task.Key != "" || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t.task) != "" {
 			return anyTasks
 		}
 		made = made && t.made

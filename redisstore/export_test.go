@@ -3,10 +3,7 @@ package redisstore
 import (
 	"context"
 	"strconv"
-	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -76,39 +73,11 @@ func SetFormat(ctx context.Context, s *Store, version int) error {
 // ShardOf returns the number of the shard in which a task with that id lives.
 func ShardOf(s *Store, id string) int { return s.shardOf(id).number }
 
+// ShardOfTaskKey returns the number of the shard in which tasks with that key live.
+func ShardOfTaskKey(s *Store, key string) int { return s.shardOfTaskKey(key).number }
+
 // Shards returns the number of shards.
 func Shards(s *Store) int { return len(s.shards) }
-
-// countingClient counts what is sent through a client: commands with all their arguments, and entries of replies.
-type countingClient struct {
-	rueidis.Client
-	n *atomic.Int64
-}
-
-func (c *countingClient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	c.n.Add(int64(len(cmd.Commands())))
-	reply := c.Client.Do(ctx, cmd)
-	if list, err := reply.ToArray(); err == nil {
-		c.n.Add(int64(len(list)))
-	}
-	return reply
-}
-
-func (c *countingClient) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
-	for _, cmd := range cmds {
-		c.n.Add(int64(len(cmd.Commands())))
-	}
-	return c.Client.DoMulti(ctx, cmds...)
-}
-
-// CountWork has a store count what it sends, from now on. The store must not be in use yet.
-func CountWork(s *Store) (work func() int64) {
-	n := new(atomic.Int64)
-	for _, c := range []*rueidis.Client{&s.control, &s.data, &s.direct} {
-		*c = &countingClient{*c, n}
-	}
-	return n.Load
-}
 
 // Infos returns a section of INFO from each server that the store talks to.
 func Infos(ctx context.Context, s *Store, section string) ([]string, error) {

@@ -248,8 +248,9 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 	args = make([]string, 0, 12+4*len(f.pairs))
 	args = append(args, f.s.head(f.sh, f.known, f.conf)...)
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
-		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0), f.plans())
+		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0), f.plans(), strconv.Itoa(len(f.pairs)))
 	last, index := -1, 0
+	var shared []choice // the first of each shared queue
 	for _, c := range f.pairs {
 		keys = f.sh.pairKeys(keys, c.pair)
 		if c.order != last {
@@ -257,6 +258,12 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 			index++
 		}
 		args = append(args, c.digits, c.subject, strconv.Itoa(index), bit(c.paused))
+		if (len(shared) == 0 || shared[len(shared)-1].order != c.order) && f.sh.known.isShared(c.queue) {
+			shared = append(shared, choice{pair: c.pair, order: c.order, waiting: index})
+		}
+	}
+	for _, c := range shared {
+		keys, args = f.sh.shareArgs(keys, args, strconv.Itoa(c.waiting), c.queue)
 	}
 	return keys, args
 }

@@ -17,14 +17,14 @@ type fellows struct {
 	targets []*affected
 }
 
-// forgettable reports whether forget.lua can delete a task: most, but not those that own a unique key, expire, or have
-// to be told to a plan, and none with a damaged record.
+// forgettable reports whether forget.lua can delete a task: most, but not those that own a unique key, expire, have a key,
+// or have to be told to a plan, and none with a damaged record.
 func (m *mover) forgettable(e *entry, p *pair) bool {
 	r := &e.run
 	if p == nil || e.err != nil || e.own != "" || r.lapsed(m.now) {
 		return false
 	}
-	return stateOf[r.state].Ended() || r.state != letterActive && r.flags&(flagExpires|flagPlan) == 0
+	return stateOf[r.state].Ended() || r.state != letterActive && r.flags&(flagExpires|flagPlan|flagKeyed) == 0 && !(r.state == letterAvailable && m.flows(e, p))
 }
 
 // forgetTasks deletes tasks and returns those that it left alone: they have changed since they were read.

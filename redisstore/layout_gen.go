@@ -88,6 +88,15 @@ const (
 	ownerHead  = 7
 )
 
+// flowing: what follows a key and NUL in an entry of flow/QUEUE
+const (
+	flowingPair     = 0
+	flowingPriority = 3
+	flowingRank     = 4
+	flowingOrder    = 10
+	flowingHead     = 16
+)
+
 // joined: what is known of a worker; field WORKER of winfo
 const (
 	joinedSince = 0
@@ -110,13 +119,14 @@ const (
 
 // Flags of a record. The first three are in tasks and runs.
 const (
-	flagExpires     = 1  // it has an expiry
-	flagUniqueDone  = 2  // it owns a unique key until it ends
-	flagUniqueStart = 4  // it owns a unique key until it is claimed
-	flagCancel      = 8  // its cancellation was asked for
-	flagSettled     = 16 // its last claim was ended by its worker
-	flagShort       = 32 // of a run: it is stored as SHORT or DONE
-	flagPlan        = 64 // it is a step of a plan, which its envelope names first
+	flagExpires     = 1   // it has an expiry
+	flagUniqueDone  = 2   // it owns a unique key until it ends
+	flagUniqueStart = 4   // it owns a unique key until it is claimed
+	flagCancel      = 8   // its cancellation was asked for
+	flagSettled     = 16  // its last claim was ended by its worker
+	flagShort       = 32  // of a run: it is stored as SHORT or DONE
+	flagPlan        = 64  // it is a step of a plan, which its envelope names first
+	flagKeyed       = 128 // it has a key: the envelope ends with key, weight (2 bytes) and length of the key (1)
 )
 
 // The states as they are stored, in records and in the names of counters and indexes.
@@ -159,5 +169,6 @@ const (
 	storedPlain   = 100            // the default priority as it is stored: tasks with it stand in line/PAIR
 	storedReserve = 2000           // ms for which a plan is kept for the worker that was offered it
 	storedOutbox  = 3000           // ms after which others see to the tasks of a plan's step
+	storedTag     = 50400          // what a task of weight 1 adds to the tag of its key
 	storedEpoch   = 1735689600000  // tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number
 )

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/redis/rueidis"
+
 	"github.com/waggleq/waggle/driver"
 )
 
@@ -98,9 +100,22 @@ func (s *Store) promote(ctx context.Context, sh *shard, pairs []*pair, max int) 
 	args := []string{strconv.Itoa(max), s.isHub(sh)}
 	for _, p := range pairs {
 		keys = sh.pairKeys(keys, p)
-		args = append(args, p.digits, p.subject)
 	}
-	reply, err := s.script(ctx, s.data, sh, promoteScript, keys, s.head(sh, "", ""), args)
+	var reply rueidis.RedisMessage
+	err := s.refreshed(ctx, sh, func() (err error) {
+		_, _, conf := sh.known.versions()
+		keys, args := slices.Clip(keys), args[:2:2]
+		before := map[string]string{}
+		for _, p := range pairs {
+			if sh.known.isShared(p.queue) && before[p.queue] == "" {
+				before[p.queue] = strconv.Itoa(len(keys))
+				keys = append(keys, sh.shareKeys(p.queue)...)
+			}
+			args = append(args, p.digits, p.subject, before[p.queue])
+		}
+		reply, err = s.script(ctx, s.data, sh, promoteScript, keys, s.head(sh, "", conf), args)
+		return err
+	})
 	if err != nil {
 		return 0, nil, err
 	}

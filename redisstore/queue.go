@@ -160,6 +160,9 @@ func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[st
 				q.OldestAvailable = earlier(q.OldestAvailable, oldestOf(oldest[p], due[p]))
 			}
 		}
+		if err := s.addShare(ctx, sh, q, stat); err != nil {
+			return nil, err
+		}
 	}
 	return infos, nil
 }
@@ -180,6 +183,10 @@ func addQueue(q, other *driver.QueueInfo) {
 		}
 	}
 	q.OldestAvailable = earlier(q.OldestAvailable, other.OldestAvailable)
+	q.Parked += other.Parked
+	for i := range min(len(q.Limits), len(other.Limits)) {
+		q.Limits[i].Held += other.Limits[i].Held
+	}
 }
 
 func addTotals(t, other *driver.Totals) {
@@ -243,7 +250,7 @@ func (s *Store) heads(ctx context.Context, sh *shard, pairs []*pair) ([]string, 
 		}
 		if n, err := replies[2*i+1].AsInt64(); err != nil {
 			return nil, s.ended(ctx, err)
-		} else if n == 0 && len(head) > placeHead {
+		} else if n == 0 && len(head) > placeHead && !sh.known.isShared(pairs[i].queue) {
 			heads[i] = head
 		}
 	}
@@ -315,6 +322,17 @@ func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]str
 	if err != nil {
 		return nil, s.ended(ctx, err)
 	}
+	if sh.known.isShared(p.queue) {
+		flow, err := s.control.Do(ctx, s.control.B().Zrange().Key(sh.shareKeys(p.queue)[4]).Min("0").Max(strconv.FormatInt(n-1, 10)).Build()).AsStrSlice()
+		if err != nil {
+			return nil, s.ended(ctx, err)
+		}
+		for _, member := range flow {
+			if f, ok := parseFlow(member); ok && f.pair == p.number {
+				ids = append(ids, f.id)
+			}
+		}
+	}
 	window := int64(50)
 	for from := int64(0); ; from, window = from+window, min(2*window, 1000) {
 		list, err := s.control.Do(ctx, s.control.B().Lrange().Key(p.line).Start(from).Stop(from+window-1).Build()).AsStrSlice()
@@ -350,6 +368,9 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 	if err := driver.CheckName("queue", queue, driver.MaxNameLen); err != nil {
 		return nil, err
 	}
+	if err := s.canReorder(ctx, queue, patch); err != nil {
+		return nil, err
+	}
 	var result driver.QueueConfig
 	for _, sh := range s.shards {
 		c, err := s.setQueueShard(ctx, sh, queue, patch)
@@ -363,7 +384,24 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 	if len(s.shards) > 1 && patch.Paused != nil && !*patch.Paused {
 		s.wakeResumed(ctx, queue)
 	}
-	return &result, nil
+	return result.Clone(), nil
+}
+
+// canReorder refuses to change the order of a queue in which tasks are available, in whatever shard. Each shard looks once
+// more, in the step that changes it.
+func (s *Store) canReorder(ctx context.Context, queue string, patch driver.QueuePatch) error {
+	if patch.Order == nil || len(s.shards) == 1 {
+		return nil
+	}
+	infos, err := s.Queues(ctx, queue)
+	if err != nil || len(infos) == 0 {
+		return err
+	}
+	c, err := infos[0].Config.Apply(patch, s.Capabilities())
+	if n := infos[0].Counts[driver.Available]; err == nil && n > 0 && infos[0].Config.Reorders(&c) {
+		err = driver.ReordersError(queue, int64(n))
+	}
+	return err
 }
 
 // DeleteQueue implements driver.Maintainer. The numbers of the queue's pairs stay.
@@ -399,8 +437,9 @@ func (s *Store) deleteQueueShard(ctx context.Context, sh *shard, queue string) e
 	return s.refreshed(ctx, sh, func() error {
 		_, pairs, conf := sh.known.versions()
 		states, others := sh.countersOf(queue)
-		args := []string{queue, subject(queue, ""), s.isHub(sh), strconv.Itoa(len(states))}
-		_, err := s.script(ctx, s.control, sh, dropQueueScript, sh.keysOf(dropQueueScript, ""), s.head(sh, pairs, conf), args, states, others)
+		args := []string{queue, subject(queue, ""), s.isHub(sh), sharedMark, strconv.Itoa(len(states))}
+		keys := append(sh.keysOf(dropQueueScript, ""), sh.shareKeys(queue)...)
+		_, err := s.script(ctx, s.control, sh, dropQueueScript, keys, s.head(sh, pairs, conf), args, states, others)
 		if err != nil {
 			return err
 		}
@@ -444,30 +483,68 @@ func (s *Store) wakeResumed(ctx context.Context, queue string) {
 func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patch driver.QueuePatch) (driver.QueueConfig, error) {
 	var c driver.QueueConfig
 	err := s.refreshed(ctx, sh, func() error {
+		if err := s.internLimits(ctx, sh, queue, patch.Limits); err != nil {
+			return err
+		}
 		_, pairs, conf := sh.known.versions()
 		old := sh.known.config(queue)
 		var err error
 		if c, err = old.Apply(patch, s.Capabilities()); err != nil {
 			return err
 		}
-		resumed := old.Paused && !c.Paused
 		b, err := json.Marshal(c)
 		if err != nil {
 			return driver.Invalidf("the configuration of queue %s can't be stored: %v", queue, err)
 		}
-		keys := sh.keysOf(setQueueScript, "")
-		if resumed && sh.number == 0 {
+		keys := append(sh.keysOf(setQueueScript, ""), sh.shareKeys(queue)...)
+		if old.Paused && !c.Paused && sh.number == 0 {
 			for _, p := range sh.known.ofQueue(queue, nil) {
 				keys = append(keys, p.wake)
 			}
 			keys = append(keys, sh.wakeKey(queue, ""))
 		}
-		_, err = s.script(ctx, s.control, sh, setQueueScript, keys, s.head(sh, pairs, conf), []string{queue, string(b), subject(queue, ""), s.isHub(sh)})
+		args := []string{queue, string(b), subject(queue, ""), s.isHub(sh), "", ""}
+		shared := c.Order != "" || c.Keys != "" || len(c.Limits) > 0 || sh.known.isShared(queue)
+		if shared {
+			args[4], args[5] = sharedMark, sh.shareConf(queue, &c)
+		}
+		if old.Reorders(&c) {
+			args = append(args, sh.numbersOf(queue)...)
+		}
+		reply, err := s.script(ctx, s.control, sh, setQueueScript, keys, s.head(sh, pairs, conf), args)
 		if err != nil {
 			return err
 		}
+		v, err := reply.AsIntSlice()
+		if err != nil || len(v) != 2 {
+			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+		}
+		if v[1] > 0 {
+			return driver.ReordersError(queue, v[1])
+		}
 		sh.tended.setOver(queue)
-		return s.refresh(ctx, sh)
+		if err := s.refresh(ctx, sh); err != nil || !shared {
+			return err
+		}
+		return s.sweep(ctx, sh, queue)
 	})
 	return c, err
+}
+
+// internLimits gives numbers to the pairs that limits of types name.
+func (s *Store) internLimits(ctx context.Context, sh *shard, queue string, limits *[]driver.Limit) error {
+	if limits == nil {
+		return nil
+	}
+	checked, err := driver.CheckLimits(*limits)
+	if err != nil {
+		return err
+	}
+	var named []*newTask
+	for _, l := range checked {
+		if l.Type != "" {
+			named = append(named, &newTask{task: &driver.Task{Queue: queue, Type: l.Type}})
+		}
+	}
+	return s.intern(ctx, sh, named)
 }

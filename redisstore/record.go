@@ -33,7 +33,7 @@ var reasons = []driver.Reason{"", driver.ReasonAttempts, driver.ReasonCrashes, d
 	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency}
 
 const (
-	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart | flagPlan
+	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart | flagPlan | flagKeyed
 	pairBits       = 22 // of a token are the pair's number
 	maxPairs       = 1<<pairBits - 1
 	maxMillis      = 253402300799999 // the last of the year 9999, which JSON can tell
@@ -49,6 +49,7 @@ type taskRecord struct {
 	priority int
 	expires  int64
 	envelope string
+	key      string // of its queue's share; empty: none
 	payload  string
 }
 
@@ -67,6 +68,10 @@ func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
 	if t.Plan != nil {
 		flags |= flagPlan
 	}
+	if t.Key != "" {
+		flags |= flagKeyed
+		envelope = appendKey(envelope, t)
+	}
 	dst = append(dst, flags, byte(pair>>16), byte(pair>>8), byte(pair), byte(t.Priority+storedPlain))
 	if flags&flagExpires != 0 {
 		dst = appendUint48(dst, t.ExpiresAt.UnixMilli())
@@ -74,6 +79,24 @@ func appendBody(dst []byte, t *driver.Task, pair int, envelope []byte) []byte {
 	n := len(envelope)
 	dst = append(dst, byte(n>>16), byte(n>>8), byte(n))
 	return append(append(dst, envelope...), t.Payload...)
+}
+
+// appendKey puts key and weight behind the envelope, where scripts find them.
+func appendKey(envelope []byte, t *driver.Task) []byte {
+	envelope = append(envelope, t.Key...)
+	return append(envelope, byte(t.Weight>>8), byte(t.Weight), byte(len(t.Key)))
+}
+
+// cutKey takes them off again.
+func (t *taskRecord) cutKey() bool {
+	const tail = 3
+	n := len(t.envelope) - tail
+	if n < 0 || int(t.envelope[n+2]) > n {
+		return false
+	}
+	from := n - int(t.envelope[n+2])
+	t.key, t.envelope = t.envelope[from:n], t.envelope[:from]
+	return true
 }
 
 func parseTask(s string) (taskRecord, error) {
@@ -84,7 +107,7 @@ func parseTask(s string) (taskRecord, error) {
 	t.enqueued, t.seq, t.flags = uint48(s[taskEnqueued:]), uint48(s[taskSeq:]), s[taskFlags]
 	t.pair, t.priority = uint24(s[taskPair:]), int(s[taskPriority])-storedPlain
 	if !possible(t.pair, t.priority, t.enqueued) { // what is left can be written again when the task is discarded
-		return taskRecord{seq: t.seq, flags: t.flags & flagsImmutable &^ flagExpires}, errDamaged
+		return taskRecord{seq: t.seq, flags: t.flags & flagsImmutable &^ (flagExpires | flagKeyed)}, errDamaged
 	}
 	n, at := uint24(s[taskEnvelope:]), taskHead
 	if t.flags&flagExpires != 0 {
@@ -99,6 +122,9 @@ func parseTask(s string) (taskRecord, error) {
 		return t, errDamaged
 	}
 	t.envelope, t.payload = s[at:at+n], s[at+n:]
+	if t.flags&flagKeyed != 0 && !t.cutKey() {
+		return t, errDamaged
+	}
 	return t, nil
 }
 

@@ -35,6 +35,7 @@ type registry struct {
 	byName      map[[2]string]*pair
 	byQueue     map[string][]*pair
 	configs     map[string]driver.QueueConfig
+	shared      map[string]bool // queues that are shared out, see share.go
 	pairVersion string
 	confVersion string
 }
@@ -239,7 +240,12 @@ func (s *Store) refresh(ctx context.Context, sh *shard) error {
 	}
 	r.confVersion = confVersion
 	r.configs = make(map[string]driver.QueueConfig, len(confs)/2) // those of deleted queues are gone
+	r.shared = map[string]bool{}
 	for i := 0; i+1 < len(confs); i += 2 {
+		if queue, ok := strings.CutSuffix(confs[i], sharedMark); ok {
+			r.shared[queue] = true
+			continue
+		}
 		var c driver.QueueConfig
 		if err := json.Unmarshal([]byte(confs[i+1]), &c); err != nil {
 			return driver.Errorf(driver.ErrCorrupt, "the configuration of queue %s is damaged: set it again", confs[i])

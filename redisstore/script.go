@@ -47,6 +47,8 @@ var (
 	dropQueueScript = loadScript("dropqueue")
 	signalScript    = loadScript("signal")
 	readyScript     = loadScript("ready")
+	shareScript     = loadScript("share")
+	sweepScript     = loadScript("sweep")
 	takeScript      = loadScript("intake_take")
 	dropScript      = loadScript("intake_drop")
 

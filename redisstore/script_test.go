@@ -12,11 +12,11 @@ import (
 )
 
 var allScripts = []*script{openScript, registryScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript, forgetScript,
-	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, dropQueueScript, signalScript, readyScript, takeScript, dropScript,
+	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, dropQueueScript, signalScript, readyScript, shareScript, sweepScript, takeScript, dropScript,
 	planAdvanceScript, planSentScript, planSignalScript, planGetScript, planDropScript}
 
 // draining are the scripts that must run when the server's memory is full: they make room, or keep workers alive.
-var draining = []string{"open", "register", "setqueue", "dropqueue", "fetch", "settle", "commit", "forget", "promote", "prune", "beat", "reap", "bury", "signal", "ready", "intake_drop",
+var draining = []string{"open", "register", "setqueue", "dropqueue", "fetch", "settle", "commit", "forget", "promote", "prune", "beat", "reap", "bury", "signal", "ready", "sweep", "intake_drop",
 	"plan_sent", "plan_get", "plan_drop"}
 
 func TestEveryScriptFileIsLoaded(t *testing.T) {
@@ -111,14 +111,23 @@ func TestKeysShareASlot(t *testing.T) {
 	p := sh.newPair(3, "q", "t")
 	group := map[string]string{"line/PAIR": p.line, "back/PAIR": p.back, "due/PAIR": p.due, "exp/PAIR": p.exp,
 		"wake/QUEUE/TYPE": p.wake, "wake/QUEUE/": p.wakeAll}
+	for i, name := range []string{"keyed/QUEUE", "share/QUEUE", "opens/QUEUE", "rest/QUEUE", "flow/QUEUE", "heads/QUEUE"} {
+		group[name] = sh.shareKeys("q")[i]
+	}
 	for _, s := range allScripts {
 		keys := sh.keysOf(s, "w")
 		if len(keys) != len(s.keys) || len(keys) == 0 {
 			t.Errorf("%s: %d keys, want %d", s.name, len(keys), len(s.keys))
 		}
-		if len(s.rest) == 6 {
+		if len(s.rest) > 0 && s.rest[0] == "line/PAIR" {
 			keys = sh.pairKeys(keys, p)
+			if len(s.rest) > 6 {
+				keys = append(keys, sh.shareKeys("q")...)
+			}
 			for i, name := range s.rest {
+				if name == "any" {
+					break
+				}
 				if got := keys[len(s.keys)+i]; got != group[name] {
 					t.Errorf("%s: key %d of a group is %s, the header says %s", s.name, i+1, got, name)
 				}

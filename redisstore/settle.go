@@ -65,7 +65,7 @@ func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Se
 	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		for chunk := range slices.Chunk(quick[sh.number], 1000) {
 			for few := range fewPairs(chunk, func(i int) int { _, pair := splitToken(items[i].Token); return pair }) {
-				if err := s.settleCompleted(ctx, sh, worker, items, few, errs); err != nil {
+				if err := s.refreshed(ctx, sh, func() error { return s.settleCompleted(ctx, sh, worker, items, few, errs) }); err != nil {
 					return err
 				}
 			}
@@ -144,7 +144,7 @@ func (s *Store) groupCompleted(ctx context.Context, sh *shard, items []driver.Se
 }
 
 // args appends the script's arguments after the head, and returns the items in the order in which they are sent.
-func (c *settleCall) args(dst []string, items []driver.Settlement, n int) (args []string, sent []int) {
+func (c *settleCall) args(sh *shard, keys, dst []string, items []driver.Settlement, n int) (allKeys, args []string, sent []int) {
 	dst = append(dst, strconv.Itoa(len(c.pairs)))
 	for _, p := range c.pairs {
 		dst = append(dst, p.digits, p.subject, p.queue)
@@ -161,12 +161,22 @@ func (c *settleCall) args(dst []string, items []driver.Settlement, n int) (args 
 		}
 		sent = append(sent, g.at...)
 	}
+	var shared []string
+	for _, p := range c.pairs {
+		if sh.known.isShared(p.queue) && !slices.Contains(shared, p.queue) {
+			shared = append(shared, p.queue)
+		}
+	}
+	dst = append(dst, strconv.Itoa(len(shared)))
+	for _, queue := range shared {
+		keys, dst = sh.shareArgs(keys, dst, queue, queue)
+	}
 	for k, i := range sent {
 		if it := &items[i]; len(it.Result) > 0 || it.ResultEncoding != "" {
 			dst = append(dst, strconv.Itoa(k+1), string(encodingByte(it.ResultEncoding))+string(it.Result))
 		}
 	}
-	return dst, sent
+	return keys, dst, sent
 }
 
 func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
@@ -184,14 +194,17 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 	}
 	args := append(make([]string, 0, 24+2*len(part)), s.head(sh, "", "")...)
 	args = append(args, worker, string(appendShort(appendShort(nil, host), build)))
-	args, sent := c.args(args, items, len(part))
+	keys, args, sent := c.args(sh, keys, args, items, len(part))
 	reply, err := s.call(ctx, s.data, sh, settleScript, keys, args)
 	if err != nil {
 		return err
 	}
 	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 3 {
+	if err != nil || len(parts) != 4 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	if woken, _ := parts[3].AsIntSlice(); len(woken) > 0 {
+		s.signalNumbers(ctx, sh, woken)
 	}
 	refused, _ := parts[0].AsIntSlice()
 	for _, k := range refused {

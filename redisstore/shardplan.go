@@ -32,26 +32,39 @@ type standing struct {
 
 // takeInOrder claims up to req.Max tasks in the order of the queues, over all shards. It reports whether it got them all.
 func (s *Store) takeInOrder(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) (enough bool, err error) {
+	var spent []share // in which nothing may start, whatever their numbers say: limits hold it back
 	for range planRounds {
 		want := req.Max - len(result.Claims)
 		if want <= 0 {
 			return true, nil
 		}
 		first := int(s.next.Add(1))
-		shares := r.planFirst(req.Queues, want, first)
+		var shares []share
+		if spent == nil {
+			shares = r.planFirst(req.Queues, want, first)
+		}
 		if shares == nil {
 			st, err := s.peek(ctx, &req, want)
 			if err != nil {
 				return false, err
+			}
+			for _, sh := range spent {
+				for _, q := range sh.queues {
+					if st.of[q] != nil {
+						st.of[q][sh.shard] = 0
+					}
+				}
 			}
 			shares = r.planAll(st, req.Queues, want, first)
 		}
 		if len(shares) == 0 {
 			return false, nil
 		}
-		if err := s.takeShares(ctx, req, shares, result); err != nil {
+		empty, err := s.takeShares(ctx, req, shares, result)
+		if err != nil {
 			return false, err
 		}
+		spent = append(spent, empty...)
 	}
 	return len(result.Claims) >= req.Max, nil
 }
@@ -146,13 +159,13 @@ func (st *standing) plan(queues []string, want, first int, urgent []urgency) []s
 	return shares
 }
 
-// takeShares claims what a plan says, from all its shards at once.
-func (s *Store) takeShares(ctx context.Context, req driver.FetchRequest, shares []share, result *driver.FetchResult) error {
+// takeShares claims what a plan says, from all its shards at once. It returns the shares that had less, and have nothing more.
+func (s *Store) takeShares(ctx context.Context, req driver.FetchRequest, shares []share, result *driver.FetchResult) (empty []share, err error) {
 	parts, of := make([]driver.FetchResult, len(s.shards)), make([]*share, len(s.shards))
 	for i := range shares {
 		of[shares[i].shard] = &shares[i]
 	}
-	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		part := req
 		part.Queues, part.Max = of[sh.number].queues, of[sh.number].n
 		_, err := s.fetchShard(ctx, sh, part, part.Max, &parts[sh.number])
@@ -164,10 +177,13 @@ func (s *Store) takeShares(ctx context.Context, req driver.FetchRequest, shares 
 			result.Claims = append(result.Claims, part.Claims...)
 			continue
 		}
+		if !part.More && len(part.Claims) < sh.n {
+			empty = append(empty, sh)
+		}
 		merge(result, part)
 		result.More = result.More || part.More
 	}
-	return err
+	return empty, err
 }
 
 // planFirst is a plan for the first queue alone, if it is known that a shard has as many of its tasks as are wanted; else

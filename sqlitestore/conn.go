@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
@@ -14,8 +13,7 @@ type conn struct {
 	db    *sqlite.Conn
 	stmts map[string]*stmt
 
-	steps    *atomic.Int64 // counts the steps of statements; nil but in tests
-	sumFloor int64         // see sumsFrom
+	sumFloor int64 // see sumsFrom
 }
 
 func newConn(db *sqlite.Conn) *conn { return &conn{db: db, stmts: make(map[string]*stmt)} }
@@ -31,10 +29,9 @@ func (c *conn) close() error {
 // stmt is a prepared statement. Its parameters are bound in their order; a failure on the way is kept and returned by
 // the call that runs it.
 type stmt struct {
-	s     *sqlite.Stmt
-	n     int
-	err   error
-	steps *atomic.Int64
+	s   *sqlite.Stmt
+	n   int
+	err error
 }
 
 // stmt returns the named statement, ready to be bound.
@@ -49,7 +46,7 @@ func (c *conn) stmt(name string) *stmt {
 		if err != nil {
 			return &stmt{err: dbErr(err)}
 		}
-		q = &stmt{s: s, steps: c.steps}
+		q = &stmt{s: s}
 		c.stmts[name] = q
 	}
 	q.n, q.err = 0, nil
@@ -62,7 +59,7 @@ func (c *conn) another(name string) *stmt {
 	if err != nil {
 		return &stmt{err: dbErr(err)}
 	}
-	return &stmt{s: s, steps: c.steps}
+	return &stmt{s: s}
 }
 
 func (q *stmt) ints(values ...int64) *stmt {
@@ -149,9 +146,6 @@ func (q *stmt) rows(scan func(*sqlite.Stmt) error) error {
 func (q *stmt) step() (bool, error) {
 	if q.err != nil {
 		return false, q.err
-	}
-	if q.steps != nil {
-		q.steps.Add(1)
 	}
 	found, err := q.s.Step()
 	if err != nil {

@@ -51,7 +51,6 @@ type Options struct {
 	MustExist bool
 
 	statfs func(path string) (fsInfo, error) // for tests
-	steps  *atomic.Int64                     // for tests: counts the steps of statements
 }
 
 // settings are Options with their defaults.
@@ -222,7 +221,6 @@ func (s *Store) connect(reader bool) (*conn, error) {
 		return nil, dbErr(err)
 	}
 	c := newConn(db)
-	c.steps = s.opts.steps
 	cache := "-16000"
 	if reader {
 		cache = "-2000"

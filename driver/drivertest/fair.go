@@ -272,6 +272,9 @@ func deadlinePriority(h *harness) {
 }
 
 func deadlineLimited(h *harness) {
+	if !h.caps.Limits {
+		h.Skip("there are no limits")
+	}
 	h.byDeadline()
 	h.limit1(driver.Limit{PerKey: true, Concurrency: 1})
 	h.add(h.keyed("soon", "k", 2, expiresIn(time.Hour))...)

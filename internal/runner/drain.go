@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/logkey"
 )
 
@@ -62,7 +63,9 @@ func (t *settler) finish(limit time.Duration) {
 func (d *desk) releaseWaiting(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.giveBack(d.takeWaiting(s))
+	for _, j := range d.queue.take(func(j *Job) bool { return j.s == s }) {
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
+	}
 }
 
 func (d *desk) activeOf(s *session) int {

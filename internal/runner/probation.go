@@ -2,6 +2,8 @@ package runner
 
 import (
 	"time"
+
+	"github.com/waggleq/waggle/driver"
 )
 
 // A task that has crashed its workers twice is on probation: it runs alone in its process, so that if it kills that one
@@ -50,9 +52,8 @@ func (d *desk) clearLine() {
 		keep = nil
 	}
 	for _, j := range d.queue.take(func(j *Job) bool { return j != keep }) {
-		d.giveBack(j.all())
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
 	}
-	d.giveBack(d.takeGathering(nil))
 }
 
 // heldUp reports whether the line stands still for a job on probation.

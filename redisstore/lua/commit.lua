@@ -4,13 +4,15 @@
 -- KEYS meta stat events task run hist result news old ord
 -- KEYS each guard: any
 -- ARGV head, items (see include/guarded.lua).
--- RETURNS one letter an item: 1 done, 2 done and it is due sooner than all others of its pair, 0 left alone because something had changed.
+-- RETURNS one letter an item: 1 done, 2 done and it is due sooner than all others of its pair, 0 left alone because something had
+--      changed; after them, with a blank before each, the numbers of pairs of which something may start now because of others.
 --@include head
 --@include events
 --@include stat
 --@include wake
 --@include record
 --@include plan
+--@include share
 --@include guarded
 
 local items = read_guarded(5)
@@ -24,6 +26,14 @@ for i, item in ipairs(items) do
   end
 end
 guarded_end()
+for _, q in pairs(shares) do
+  regate_all(q)
+  if q.freed then
+    share_limits(q, KEYS[2], q.numbers)
+    share_freed(q, KEYS[2])
+  end
+end
+for _, pair in ipairs(share_end()) do letters[#letters + 1] = ' ' .. pair end
 flush_stat(KEYS[2])
 flush_events(KEYS[3])
 

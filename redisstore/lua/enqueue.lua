@@ -3,13 +3,15 @@
 --
 -- KEYS meta task run uniq own hold ord stat events
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
+-- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- KEYS each guard: any
 -- ARGV head, 1 if wake tokens live in this slot,
 --      number of evicted owners, for each: its id,
 --      number of guards and their writes (see include/guarded.lua) that evict those owners,
 --      number of pairs, for each: number, subject,
 --      'plain' if all tasks are of one pair, with different ids, no options, priority 0 and no expiry, 'fresh' if their ids
---      were moreover made for this very call, else 'any'; for each task: packed id and body, with 'any' before the id the
+--      were moreover made for this very call, else 'any', or 'share', after which for each pair comes how many keys there are
+--      before those of its queue (see include/share.lua), '' if it has none; for each task: packed id and body, with 'any' before the id the
 --      index of its pair and after it options.
 --      options: '' or OPTIONS of LAYOUT.md: flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
 --      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
@@ -24,6 +26,7 @@
 --@include wake
 --@include record
 --@include plan
+--@include share
 --@include guarded
 
 local TASK, RUN, UNIQ, OWN, HOLD, ORD, STAT, EVENTS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -45,7 +48,14 @@ local numbers, subjects = {}, {}
 for p = 1, pair_count do
   numbers[p], subjects[p] = arg(), arg()
 end
-local kind = arg()
+local kind, share_of = arg(), {}
+if kind == 'share' then
+  kind = 'any'
+  for p = 1, pair_count do
+    local keys_before = tonumber(arg())
+    if keys_before then share_of[p] = share_at(keys_before) end
+  end
+end
 local first_task = at
 local stride = kind == 'any' and 4 or 2
 local n = (#ARGV - at) / stride
@@ -236,7 +246,11 @@ if #plan > 0 then
     local expiring = HAS(flags, expires)
     local expires = expiring and LATERBODY_BYTES(body, expires) or string.rep('\0', 6)
     if t.state == 'A' then
-      if prio == CONST(plain) then
+      local share, name = share_of[t.p], ''
+      if HAS(flags, keyed) then name = key_in(tasks[#tasks]) end
+      if share and (name ~= '' or share.order == 'deadline') then
+        flow_enter(share, name, tonumber(numbers[t.p]), prio, expiring and LATERBODY_NUM(body, expires) or 0, seq6, t.id)
+      elseif prio == CONST(plain) then
         p.line[#p.line + 1] = element
       else
         p.back[#p.back + 1] = prio * CONST(band) + seq
@@ -284,7 +298,11 @@ if #plan > 0 then
     local p = per[index]
     if p then
       local number, base = numbers[index], 9 + (index - 1) * 6
-      local rouse = #p.A > 0
+      local rouse = #p.line + #p.back > 0
+      if share_of[index] then
+        regate_all(share_of[index])
+        rouse = rouse or share_of[index].news[tonumber(number)]
+      end
       if #p.line > 0 then redis.call('RPUSH', KEYS[base + 1], unpack(p.line)) end
       if #p.back > 0 then redis.call('ZADD', KEYS[base + 2], unpack(p.back)) end
       if #p.exp > 0 then
@@ -316,6 +334,7 @@ if #plan > 0 then
     end
   end
 end
+share_end()
 flush_stat(STAT)
 flush_events(EVENTS)
 return {table.concat(letters), there, woken}

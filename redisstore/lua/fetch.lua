@@ -3,9 +3,12 @@
 --
 -- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER plan plandue planwake planoutdue
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
+-- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
 --      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
---      worker serves all types, plans that are wanted ('': the worker takes none), for each pair in the order of service: number, subject, index of its queue, 1 if its queue is paused.
+--      worker serves all types, plans that are wanted ('': the worker takes none), number of pairs, for each in the order of service: number, subject, index of its queue,
+--      1 if its queue is paused; for each shared queue (see include/share.lua, their keys follow the others): its index, how many pairs it
+--      has, their numbers.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 0 or, if tasks were left behind,
 --      1 (where this is the only slot) or 1 more than the priority byte of the first of them, a flat list of the
@@ -19,6 +22,7 @@
 --@include stat
 --@include wake
 --@include record
+--@include share
 --@include promote
 
 local TASK, RUN, OWN, UNIQ, STAT, EVENTS, WORKERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -32,9 +36,10 @@ end
 redis.call('ZADD', WORKERS, NOW + lease, worker)
 
 local queues, all, fields = {}, {}, {}
-for i = 1, (#ARGV - 13) / 4 do
-  local a, k = 10 + i * 4, 15 + (i - 1) * 6
-  local p = {number = ARGV[a], subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
+local pair_count = tonumber(ARGV[14])
+for i = 1, pair_count do
+  local a, k = 11 + i * 4, 15 + (i - 1) * 6
+  local p = {number = ARGV[a], numeric = tonumber(ARGV[a]), subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
     exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6], paused = ARGV[a + 3] == '1'}
   local q = tonumber(ARGV[a + 2])
   queues[q] = queues[q] or {}
@@ -45,6 +50,19 @@ end
 local soonest, due_soon = 0, nil
 local function look_at(ms)
   if soonest == 0 or ms < soonest then soonest = ms end
+end
+
+local sharing, swept = {}, true
+do
+  local at, k = 15 + pair_count * 4, 15 + pair_count * 6
+  while at < #ARGV do
+    local q, n = queues[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
+    q.share = share_at(k)
+    share_limits(q.share, STAT, {unpack(ARGV, at + 2, at + 1 + n)})
+    for _, p in ipairs(q) do p.share = q.share end
+    sharing[#sharing + 1] = q
+    at, k = at + 2 + n, k + SHARE_KEYS
+  end
 end
 
 -- counts of all pairs, so that only those with something in them cost more.
@@ -63,7 +81,7 @@ for _, q in ipairs(queues) do
     if p.waiting > 0 then due[#due + 1] = p end
   end
   if #due > 0 then
-    promote(RUN, due, 500)
+    promote(TASK, RUN, due, 500)
     for _, p in ipairs(due) do
       local moved = deltas['A' .. p.number] or 0
       p.available, p.waiting = p.available + moved, p.waiting - moved
@@ -90,6 +108,7 @@ if careful then
     end
   end
   if #lost > 0 or #expired > 0 then
+    share_end()
     flush_stat(STAT)
     flush_events(EVENTS)
     return {'tend', #lost, expired}
@@ -150,7 +169,7 @@ local function fresh_run(p, task, flags)
   else
     size = #task - TASK_LEN - TASK_NUM(task, envelope)
   end
-  local key = size * 128 + LASTING(flags)
+  local key = size * 256 + LASTING(flags)
   local rec = p.fresh[key]
   if not rec then
     rec = SHORT_MAKE(state = 'R', flags = string.char(FLAG(short) + LASTING(flags)), pair = TASK_BYTES(task, pair), token = fresh_token6,
@@ -185,7 +204,14 @@ local function claim(p, mine, id, task, run, flags)
   if flags ~= 0 then
     if HAS(flags, expires) then mine.exp[#mine.exp + 1] = id end
     if HAS(flags, uniqueStart) then gone[#gone + 1] = id end
+    if HAS(flags, keyed) then
+      local name, weight = key_in(task)
+      charge(p.share, name, p.numeric, weight)
+      room = room - #task
+      return
+    end
   end
+  if p.share then charge(p.share, '', p.numeric, 1) end
   room = room - #task
 end
 
@@ -197,6 +223,41 @@ local function recount(q)
     if p.available > claimed and not p.paused and not p.late then
       count('A' .. p.number, claimed - p.available)
       p.available = claimed
+    end
+  end
+end
+
+-- take claims the next task of a pair's line (element) or sorted set, if it is still there.
+local function take(p, mine, id, element, task, run)
+  if element then
+    p.line_at = p.line_at + 1
+  else
+    p.back_at = p.back_at + 1
+    table.insert(mine.back, id)
+  end
+  local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
+  if not moved_on and broken(task, run) then
+    damaged[#damaged + 1] = id
+    p.available = p.available - 1
+    count('A' .. p.number, -1)
+    task = false
+  end
+  local there = task and (not run or RUN_BYTES(run, state) == 'A')
+  if there and element then
+    -- An entry of a line counts only if it stands for the task's present place.
+    there = PLACE_BYTES(element, order) == (run and RUN_BYTES(run, order) or TASK_BYTES(task, seq))
+  end
+  if there then
+    local flags = TASK_NUM(task, flags)
+    local late = HAS(flags, expires) and LATER_NUM(task, expires) <= NOW
+    p.late = p.late or late
+    if not late then
+      claim(p, mine, id, task, run, flags)
+    elseif element then
+      table.insert(mine.moved, CONST(plain) * CONST(band) + PLACE_NUM(element, order))
+      table.insert(mine.moved, id)
+    else
+      table.remove(mine.back)
     end
   end
 end
@@ -222,45 +283,21 @@ local function serve(q)
         per[p] = mine
         p.fresh = {}
       end
-      if element then
-        p.line_at = p.line_at + 1
-      else
-        p.back_at = p.back_at + 1
-        table.insert(mine.back, id)
-      end
-      local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
-      if not moved_on and broken(task, run) then
-        damaged[#damaged + 1] = id
-        p.available = p.available - 1
-        count('A' .. p.number, -1)
-        task = false
-      end
-      local there = task and (not run or RUN_BYTES(run, state) == 'A')
-      if there and element then
-        -- An entry of a line counts only if it stands for the task's present place.
-        there = PLACE_BYTES(element, order) == (run and RUN_BYTES(run, order) or TASK_BYTES(task, seq))
-      end
-      if there then
-        local flags = TASK_NUM(task, flags)
-        local late = HAS(flags, expires) and LATER_NUM(task, expires) <= NOW
-        p.late = p.late or late
-        if not late then
-          claim(p, mine, id, task, run, flags)
-        elseif element then
-          table.insert(mine.moved, CONST(plain) * CONST(band) + PLACE_NUM(element, order))
-          table.insert(mine.moved, id)
-        else
-          table.remove(mine.back)
-        end
-      end
+      take(p, mine, id, element, task, run)
     end
   end
 end
 
+--@include serve
+
+for _, q in ipairs(sharing) do
+  regate_all(q.share)
+  if share_tend(q.share, 100) then swept = false end
+end
 if want > 0 then
   for _, q in ipairs(queues) do
     if #held >= want or room <= 0 then break end
-    serve(q)
+    if q.share then serve_shared(q, q.share) else serve(q) end
   end
 end
 
@@ -294,9 +331,26 @@ for _, id in ipairs(damaged) do
   claims[#claims + 1] = ''
 end
 
-local left, woken = 0, {}
+for _, a in ipairs(aside) do flow_enter(unpack(a)) end
+share_end()
+for _, q in ipairs(sharing) do
+  local first = redis.call('ZRANGE', q.share.opens, 0, 0, 'WITHSCORES')
+  if first[2] then look_at(tonumber(first[2])) end
+  for _, p in ipairs(q) do
+    local open, at = pair_opens(q.share, p.numeric)
+    if not open and at > 0 and p.available > 0 then look_at(at) end
+  end
+end
+
+-- waits reports whether a task of a pair is left that could be claimed.
+local function waits(p)
+  if p.available <= 0 or p.paused then return false end
+  return not p.share or pair_ready(p.share, p.numeric, p.available)
+end
+
+local left, woken = swept and 0 or 1, {}
 for i, p in ipairs(all) do
-  if p.available > 0 and not p.paused then
+  if waits(p) then
     left = 1
     if want > 0 then
       if wake_here then
@@ -313,10 +367,12 @@ if left == 1 and ARGV[10] ~= '1' then
   -- What is left in the slots is compared by its priority.
   local least = 201
   for _, p in ipairs(all) do
-    if p.available > 0 and not p.paused then
+    if waits(p) then
       local back = redis.call('ZRANGE', p.back, 0, 0, 'WITHSCORES')
       local prio = back[2] and math.floor(tonumber(back[2]) / CONST(band)) or CONST(plain)
       if prio > CONST(plain) and redis.call('LLEN', p.line) > 0 then prio = CONST(plain) end
+      local top = p.share and top_of(p.share, p.numeric)
+      if top then prio = math.min(prio, HEAD_NUM(top, priority)) end
       least = math.min(least, prio)
     end
   end

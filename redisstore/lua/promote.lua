@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Moves due tasks into their lines, for a maintenance run over all pairs.
 --
--- KEYS meta run stat events
+-- KEYS meta run stat events task
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
--- ARGV head, most tasks to move, 1 if wake tokens live in this slot, for each pair: number, subject.
+-- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
+-- ARGV head, most tasks to move, 1 if wake tokens live in this slot, for each pair: number, subject, how many keys there
+--      are before those of its queue if that is shared (see include/share.lua), else ''.
 -- RETURNS tasks moved; the indices of pairs to be woken if the tokens live elsewhere; then for each pair up to that
 --      many packed ids of available tasks whose expiry has passed, in one list; the ids of tasks that can't be read.
 --@include head
@@ -11,16 +13,18 @@
 --@include stat
 --@include wake
 --@include record
+--@include share
 --@include promote
 
 local limit, wake_here = tonumber(ARGV[6]), ARGV[7] == '1'
 local moved, woken, expired = 0, {}, {}
-for p = 1, (#ARGV - 7) / 2 do
-  local base = 4 + (p - 1) * 6
-  local pair = {number = ARGV[6 + p * 2], subject = ARGV[7 + p * 2], line = KEYS[base + 1], back = KEYS[base + 2],
+for p = 1, (#ARGV - 7) / 3 do
+  local base = 5 + (p - 1) * 6
+  local a = 5 + p * 3
+  local pair = {number = ARGV[a], subject = ARGV[a + 1], share = ARGV[a + 2] ~= '' and share_at(tonumber(ARGV[a + 2])) or nil, line = KEYS[base + 1], back = KEYS[base + 2],
     due = KEYS[base + 3], exp = KEYS[base + 4]}
   if moved < limit then
-    local n = promote(KEYS[2], {pair}, math.min(limit - moved, 500))
+    local n = promote(KEYS[5], KEYS[2], {pair}, math.min(limit - moved, 500))
     moved = moved + n
     if n > 0 then
       if wake_here then
@@ -37,6 +41,7 @@ for p = 1, (#ARGV - 7) / 2 do
     end
   end
 end
+share_end()
 flush_stat(KEYS[3])
 flush_events(KEYS[4])
 return {moved, woken, expired, damaged}

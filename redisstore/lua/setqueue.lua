@@ -1,21 +1,35 @@
 #!lua flags=allow-oom
 -- Stores the configuration of a queue.
 --
--- KEYS meta conf events
+-- KEYS meta conf events stat
+-- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- KEYS each pair: wake/QUEUE/TYPE
--- ARGV head, queue, configuration, subject of the event, 1 to log it.
--- RETURNS the new version of the configurations.
+-- ARGV head, queue, configuration, subject of the event, 1 to log it, the mark of shared queues if this one is shared out,
+--      its configuration as scripts read it, then pairs of which no task may be available.
+-- RETURNS the new version of the configurations and 0, or 0 and how many tasks are available in those pairs.
 --@include head
 --@include events
 --@include wake
 
+local available = 0
+for i = 12, #ARGV do
+  available = available + math.max(tonumber(redis.call('HGET', KEYS[4], 'A' .. ARGV[i]) or 0), 0)
+end
+if available > 0 then return {0, available} end
 redis.call('HSET', KEYS[2], ARGV[6], ARGV[7])
+if ARGV[10] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[6] .. ARGV[10], '1')
+  if redis.call('HGET', KEYS[6], 'conf') ~= ARGV[11] then
+    redis.call('HSET', KEYS[6], 'conf', ARGV[11], 'sweep', '0')
+    redis.call('HINCRBY', KEYS[6], 'gen', 1)
+  end
+end
 local version = redis.call('HINCRBY', META, 'conf', 1)
-for k = 4, #KEYS do
+for k = 11, #KEYS do
   wake(KEYS[k])
 end
 if ARGV[9] == '1' then
   emit('queue_changed', ARGV[8], '', {''})
   flush_events(KEYS[3])
 end
-return version
+return {version, 0}

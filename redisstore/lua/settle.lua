@@ -3,12 +3,14 @@
 --
 -- KEYS meta run result own uniq stat events held/WORKER cancel/WORKER task plan plannews plandue planwake
 -- KEYS each pair: kept/C/QUEUE
+-- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- ARGV head, worker, where it ran (length and host, length and build), number of pairs, for each: number, subject, queue,
 --      number of groups of settlements that are alike, for each: index of its pair, token and running time as >I6 each,
---      how many they are, their packed ids (all ids of a call are different); then for each settlement with a result: its
+--      how many they are, their packed ids (all ids of a call are different); number of shared queues (see include/share.lua,
+--      their keys follow the others), for each: its name, how many pairs it has, their numbers; then for each settlement with a result: its
 --      place in this order, encoding byte and result.
 -- RETURNS the places of the settlements whose lease is lost; then for each pair how many completed tasks its queue keeps; then 1
---      if a plan was told.
+--      if a plan was told; then the numbers of pairs of which something may start now. Or WAGGLESTALE: a queue has become shared.
 --@include head
 --@include events
 --@include stat
@@ -17,6 +19,7 @@
 --@include wake
 --@include plan
 --@include planname
+--@include share
 
 local RUN, RESULT, OWN, UNIQ, STAT, EVENTS, HELD, CANCEL = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local worker, where, pair_count = ARGV[6], ARGV[7], tonumber(ARGV[8])
@@ -40,6 +43,18 @@ for g = 1, tonumber(ARGV[at]) do
   end
   n = n + count
   at = at + count
+end
+local share_named, sharing = {}, {}
+at = at + 1
+for i = 1, tonumber(ARGV[at]) do
+  local q = share_at(14 + pair_count + (i - 1) * SHARE_KEYS)
+  local n = tonumber(ARGV[at + 2])
+  q.numbers = {unpack(ARGV, at + 3, at + 2 + n)}
+  share_named[ARGV[at + 1]], sharing[i] = q, q
+  at = at + 2 + n
+end
+for _, p in ipairs(pairs_of) do
+  p.share, p.keyed = share_named[p.queue], {}
 end
 local result_of = {}
 for i = at + 1, #ARGV, 2 do
@@ -105,6 +120,10 @@ for _, g in ipairs(groups) do
           plan_results[#planned] = result or '-'
         end
         if HAS(flags, cancel) then cancelled[#cancelled + 1] = id end
+        if HAS(flags, keyed) then
+          if not p.share then return redis.error_reply('WAGGLESTALE a queue is shared out') end
+          p.keyed[#p.keyed + 1] = id
+        end
       end
       k = #own_ids + 1
       own_ids[k] = id
@@ -117,7 +136,7 @@ for _, g in ipairs(groups) do
   p.bytes = p.bytes + bytes
 end
 
-local kept = {}
+local kept, woken = {}, {}
 if #done > 0 then
   redis.call('HSET', RUN, unpack(writes))
   redis.call('SREM', HELD, unpack(done))
@@ -142,8 +161,19 @@ if #done > 0 then
       if p.bytes > 0 then count('bC' .. p.queue, p.bytes) end
       kept[index] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
       emit('completed', p.subject, '', p.ids)
+      if #p.keyed > 0 then
+        for _, task in ipairs(redis.call('HMGET', KEYS[10], unpack(p.keyed))) do
+          if task then key_hold(p.share, key_in(task), p.numeric, -1) end
+        end
+      end
     end
   end
+  for _, q in ipairs(sharing) do
+    regate_all(q)
+    share_limits(q, STAT, q.numbers)
+    share_freed(q, STAT)
+  end
+  woken = share_end()
   flush_stat(STAT)
   flush_events(EVENTS)
 end
@@ -167,4 +197,4 @@ if #planned > 0 then
   end
   for _, ref in ipairs(order) do tell(KEYS[11], KEYS[12], KEYS[13], KEYS[14], ref, told[ref]) end
 end
-return {refused, kept, #planned > 0 and 1 or 0}
+return {refused, kept, #planned > 0 and 1 or 0, woken}

@@ -151,7 +151,7 @@ func replacement(name string, args []string) (string, error) {
 		if len(args) != 1 {
 			return "", fmt.Errorf("LASTING wants flags, got %q", args)
 		}
-		return fmt.Sprintf("(%s %% 8 + (%s %% 128 >= 64 and 64 or 0))", args[0], args[0]), nil
+		return fmt.Sprintf("(%s %% 8 + %s - %s %% 64)", args[0], args[0], args[0]), nil
 	case "CONST":
 		for _, c := range Constants {
 			if len(args) == 1 && c.Name == args[0] {

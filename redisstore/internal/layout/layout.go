@@ -114,6 +114,19 @@ var Layouts = []*Layout{
 		{"until", 6, "that time, " + millis}}},
 	{Name: "OWNED", Doc: "What key a task owns; field ID of own.", Rest: "unique key", inLua: true, Fields: []Field{
 		{"mode", 1, "until when, as in OWNER"}}},
+	{Name: "HEAD", Doc: "An entry of heads/QUEUE.", Rest: "key", inLua: true, Fields: []Field{
+		{"pair", 3, "number of its queue and type"},
+		{"priority", 1, "plus 100"},
+		{"value", 7, "the tag of its key, or its deadline"},
+		{"order", 6, "its place in line"}}},
+	{Name: "FLOWING", Doc: "What follows a key and NUL in an entry of flow/QUEUE.", Rest: "packed id", Fields: []Field{
+		{"pair", 3, "number of its queue and type"},
+		{"priority", 1, "plus 100"},
+		{"rank", 6, "its deadline, 0 where that is of no account"},
+		{"order", 6, "its place in line"}}},
+	{Name: "KEYEND", Doc: "What follows the key at the end of the envelope of a task with one.", inLua: true, Fields: []Field{
+		{"weight", 2, ""},
+		{"length", 1, "of the key"}}},
 	{Name: "OPTIONS", Doc: "How a task is to be enqueued, as a client sends it.", Rest: "unique key", inLua: true, Fields: []Field{
 		{"flags", 1, "1 hold, 2 not before start, 4 the queue takes no tasks, 8 unique"},
 		{"start", 6, millis},
@@ -149,7 +162,7 @@ type Flag struct {
 	Doc  string
 }
 
-// Flags are the bits, from 1 on. The first three and plan never change and are in tasks and runs.
+// Flags are the bits, from 1 on. The first three, plan and keyed never change and are in tasks and runs.
 var Flags = []Flag{
 	{"expires", "it has an expiry"},
 	{"uniqueDone", "it owns a unique key until it ends"},
@@ -158,6 +171,7 @@ var Flags = []Flag{
 	{"settled", "its last claim was ended by its worker"},
 	{"short", "of a run: it is stored as SHORT or DONE"},
 	{"plan", "it is a step of a plan, which its envelope names first"},
+	{"keyed", "it has a key: the envelope ends with key, weight (2 bytes) and length of the key (1)"},
 }
 
 // Letter is a one-letter name in records, keys and the fields of stat.
@@ -212,5 +226,6 @@ var Constants = []Constant{
 	{"plain", 100, "the default priority as it is stored: tasks with it stand in line/PAIR"},
 	{"reserve", 2000, "ms for which a plan is kept for the worker that was offered it"},
 	{"outbox", 3000, "ms after which others see to the tasks of a plan's step"},
+	{"tag", 50400, "what a task of weight 1 adds to the tag of its key"},
 	{"epoch", 1735689600000, "tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number"},
 }

@@ -40,7 +40,7 @@ func TestExpand(t *testing.T) {
 		"KEPT_MAKE(ended = a and b or c) .. id":                   "(a and b or c) .. id",
 		"PLACE_REST(list[i])":                                     "sub(list[i], 7)",
 		"if HAS(flags, cancel) then":                              "if (flags % 16 >= 8) then",
-		"FLAG(short, settled) + LASTING(r.flags)":                 "48 + (r.flags % 8 + (r.flags % 128 >= 64 and 64 or 0))",
+		"FLAG(short, settled) + LASTING(r.flags)":                 "48 + (r.flags % 8 + r.flags - r.flags % 64)",
 		"#task - TASK_LEN - TASK_NUM(task, envelope)":             "#task - 20 - (number('>I3', task, 18))",
 		"OWNER_MAKE(mode = f(a, ',)'), until = pack('>I6'))":      "f(a, ',)') .. pack('>I6')",
 		"DONE_MAKE(state = 'C', flags__size = x, ended__ran = y)": "'C' .. x .. y",

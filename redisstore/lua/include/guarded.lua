@@ -4,7 +4,8 @@
 -- In ARGV: number of items; for each: number of checks, for each: index of the key, hash field, '-' (there is none),
 -- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Some commands
 -- are not the server's: COUNT field delta (needs include/stat.lua); EVENT kind subject worker id
--- (needs include/events.lua); NEWS, whose first four arguments are keys too, by their index (needs include/plan.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
+-- (needs include/events.lua); NEWS, whose first four arguments are keys too, by their index (needs include/plan.lua); FLOW, whose
+-- first five arguments are the other keys of a shared queue, then what to do there (needs include/share.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
 -- ZADD, after which WAKESOONER and WAKEALLSOONER do the same if nothing else in that index is due as soon; FORGET id removes
 -- what belongs to a task, and VACATE counter the whole key if that counter is zero in the end (both only in commit.lua).
 --
@@ -142,6 +143,28 @@ local function is_sooner(due, ms)
   return not first[2] or tonumber(ms) < tonumber(first[2])
 end
 
+-- share_do does what a write says of a shared queue: + and - put a task into its flow and take it out, H counts a task that
+-- is active for its key, W one that waits after it was claimed, F tells that a slot is free, R repairs
+-- what is known of a key.
+local function share_do(w)
+  local k = {w[2]}
+  for i = 3, 7 do k[#k + 1] = KEYS[tonumber(w[i])] end
+  local q, what, name, pair = share_open(unpack(k)), w[8], w[9], tonumber(w[10])
+  if what == '+' then
+    flow_enter(q, name, pair, tonumber(w[11]), tonumber(w[12]), pack('>I6', tonumber(w[13])), w[14], w[15] == '1')
+  elseif what == '-' then
+    flow_leave(q, name, pair, tonumber(w[11]), tonumber(w[12]), pack('>I6', tonumber(w[13])), w[14])
+  elseif what == 'H' then
+    key_hold(q, name, pair, tonumber(w[11]))
+  elseif what == 'W' then
+    key_wait(q, name, tonumber(w[11]))
+  elseif what == 'R' then
+    key_reset(q, name, w[10])
+  else
+    q.numbers, q.freed = {unpack(w, 9)}, true
+  end
+end
+
 -- announced are events of one kind in a row.
 local announced = nil
 
@@ -180,6 +203,8 @@ local function guarded_write(items)
       elseif command == 'NEWS' then
         send_all()
         tell(w[2], KEYS[tonumber(w[3])], KEYS[tonumber(w[4])], KEYS[tonumber(w[5])], w[6], {w[7]})
+      elseif command == 'FLOW' then
+        share_do(w)
       elseif command == 'EVENT' then
         add_event(w[3], w[4], w[5], w[6])
       elseif command == 'WAKE' then

@@ -13,11 +13,11 @@ local function broken(task, run)
   return #run <= RUN_LEN or not string.find('ASPRTCXD', letter, 1, true)
 end
 
--- promote moves due tasks of pairs into their lines. Needs head, events, stat, record.
+-- promote moves due tasks of pairs into their lines. Needs head, events, stat, record, share.
 --
--- pairs is a list of {number =, due = key, line = key, back = key, exp = key, subject =}; at most limit tasks are moved.
+-- pairs is a list of {number =, due = key, line = key, back = key, exp = key, subject =, share =}; at most limit tasks are moved.
 -- RETURNS how many.
-local function promote(RUN, pairs_due, limit)
+local function promote(TASK, RUN, pairs_due, limit)
   local found = {}
   for _, p in ipairs(pairs_due) do
     local ids = redis.call('ZRANGEBYSCORE', p.due, '-inf', NOW, 'LIMIT', 0, limit)
@@ -53,11 +53,19 @@ local function promote(RUN, pairs_due, limit)
     end
     local order6 = pack('>I6', seq)
     local prio, flags = RUN_NUM(f.run, priority), RUN_NUM(f.run, flags)
+    local share, name = f.p.share, ''
+    if HAS(flags, keyed) then
+      name = key_in(redis.call('HGET', TASK, f.id)) or ''
+      if share.ordered then order6 = RUN_BYTES(f.run, order) end
+      if RUN_NUM(f.run, token) > 0 then key_wait(share, name, -1) end
+    end
     count(RUN_BYTES(f.run, state) .. f.p.number, -1)
     writes[#writes + 1] = f.id
     writes[#writes + 1] = 'A' .. RUN_BYTES(f.run, flags, due) .. order6 .. RUN_FROM(f.run, token)
     q.ids[#q.ids + 1] = f.id
-    if prio == CONST(plain) then
+    if share and (name ~= '' or share.order == 'deadline') then
+      flow_enter(share, name, tonumber(f.p.number), prio, HAS(flags, expires) and RUN_NUM(f.run, expires) or 0, order6, f.id)
+    elseif prio == CONST(plain) then
       q.line[#q.line + 1] = PLACE_MAKE(order = order6) .. f.id
     else
       q.back[#q.back + 1] = prio * CONST(band) + seq

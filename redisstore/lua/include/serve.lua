@@ -1,0 +1,120 @@
+-- serve_shared claims from a queue that is shared out: see include/share.lua. It is part of fetch.lua.
+local aside = {} -- tasks of flows that have expired, which is recorded in another step
+
+-- next_plain returns what the next task of a pair's own line is ordered by, nil if there is none.
+local function next_plain(s, p)
+  local l = p.plain
+  if not l or (l.at > #l.ids and not l.over) then
+    l = {at = 1}
+    p.plain = l
+    l.ids, l.elements = head_of({p}, math.min(want - #held, 200))
+    l.over = #l.ids == 0
+    if not l.over then
+      l.tasks, l.runs = redis.call('HMGET', TASK, unpack(l.ids)), redis.call('HMGET', RUN, unpack(l.ids))
+    end
+  end
+  if l.over then return nil end
+  local element, task, run = l.elements[l.at], l.tasks[l.at], l.runs[l.at]
+  if not task or broken(task, run) then return '' end -- it is dealt with at once
+  local order6 = element and PLACE_BYTES(element, order) or run and #run > RUN_LEN and RUN_BYTES(run, order) or TASK_BYTES(task, seq)
+  return TASK_BYTES(task, priority) .. pack('>I7', s.plain) .. order6
+end
+
+local function claims_of(p)
+  local mine = per[p]
+  if not mine then
+    mine = {ids = {}, exp = {}, back = {}, moved = {}}
+    per[p] = mine
+    p.fresh = {}
+  end
+  return mine
+end
+
+-- take_plain claims the next task of a pair's own line.
+local function take_plain(p)
+  local l = p.plain
+  local i = l.at
+  l.at = i + 1
+  take(p, claims_of(p), l.ids[i], l.elements[i], l.tasks[i], l.runs[i])
+end
+
+-- take_keyed claims the first task of the flow that an entry of heads stands for.
+local function take_keyed(s, p, top)
+  local name, prio = HEAD_REST(top), HEAD_NUM(top, priority)
+  local k, f = key_of(s, name), nil
+  if k.gen ~= s.gen then
+    regate(s, name) -- the configuration has changed since
+    return
+  end
+  for _, other in ipairs(k.flows) do
+    if other.pair == p.numeric and other.prio == prio then f = other end
+  end
+  local entry, member
+  if f then entry, member = first_of(s, name, f) end
+  if not member then
+    redis.call('ZREM', s.heads, top)
+    s.changed[p.numeric] = true
+    if f then regate(s, name) end
+    return
+  end
+  local id = FLOWING_REST(entry)
+  local task, run = redis.call('HGET', TASK, id), redis.call('HGET', RUN, id)
+  local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
+  flow_pop(s, name, f, member)
+  if not task or moved_on then
+    regate(s, name)
+    return
+  end
+  if broken(task, run) then
+    damaged[#damaged + 1] = id
+    p.available = p.available - 1
+    count('A' .. p.number, -1)
+    regate(s, name)
+    return
+  end
+  local flags = TASK_NUM(task, flags)
+  if HAS(flags, expires) and LATER_NUM(task, expires) <= NOW then
+    p.late = true
+    aside[#aside + 1] = {s, name, p.numeric, prio, LATER_NUM(task, expires), FLOWING_BYTES(entry, order), id}
+  else
+    claim(p, claims_of(p), id, task, run or nil, flags)
+  end
+  regate(s, name)
+end
+
+-- serve_shared claims until want is met, nothing may start, or the bound on work is reached.
+local function serve_shared(q, s)
+  local rounds = 0
+  while #held < want and room > 0 and rounds < 3000 do
+    rounds = rounds + 1
+    local best, from, plain
+    for _, p in ipairs(q) do
+      if p.available > 0 and not p.paused and pair_opens(s, p.numeric) then
+        if p.top == nil or s.changed[p.numeric] then
+          s.changed[p.numeric] = nil
+          p.top = top_of(s, p.numeric) or false
+        end
+        if p.top then
+          local rank = HEAD_BYTES(p.top, priority, order)
+          if not best or rank < best then best, from, plain = rank, p, false end
+        end
+        local rank = next_plain(s, p)
+        if rank and (not best or rank < best) then best, from, plain = rank, p, true end
+      end
+    end
+    if not best then break end
+    if plain then take_plain(from) else take_keyed(s, from, from.top) end
+  end
+  if #held >= want or room <= 0 or rounds >= 3000 then return end
+  -- Tasks that are counted and were never found would keep workers from coming to rest: see recount.
+  for _, p in ipairs(q) do
+    if p.plain and p.plain.over and not p.late then
+      local flowing = tonumber(redis.call('HGET', s.share, 'f' .. p.numeric) or 0) + (s.counts['f' .. p.numeric] or 0)
+      local lost = p.available - (per[p] and #per[p].ids or 0) - flowing
+      if lost > 0 then
+        count('A' .. p.number, -lost)
+        p.available = p.available - lost
+      end
+    end
+  end
+end

@@ -1,0 +1,451 @@
+-- What shares a queue out between keys, and what holds tasks back: see docs/decisions/0008. Needs head, stat and record.
+--
+-- A queue has five keys once one of its tasks has a key, or its configuration says more than that it is paused:
+--
+--   keyed  hash: what is known of a key, KEYED of LAYOUT.md as text
+--   share  hash: conf (order and mode of keys, then a line a limit), gen (of conf), sweep (where the look at all keys for a
+--          new conf goes on), virtual, plain (the tag of tasks without a key), flowing (tasks in flows), fPAIR (those of a
+--          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type)
+--   opens  zset: key -> when its rate opens, or when it may be forgotten, in ms
+--   rest   zset: key without tasks -> its tag, which is ahead of virtual
+--   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key
+--   heads  zset, lexicographic: pair priority value order key, of each flow that is not parked; value is the tag or the rank
+
+local SHARE_KEYS = 6
+local no_deadline = 281474976710655
+
+local function digits(n) return string.format('%.0f', n) end
+
+-- share_conf reads the configuration as setqueue stores it.
+local function share_conf(q, text)
+  q.order, q.mode, q.limits, q.key_limits = 'fair', 'free', {}, {}
+  for line in string.gmatch(text or '', '[^\n]+') do
+    local order, mode = string.match(line, '^(%a+) (%a+)$')
+    if order then
+      q.order, q.mode = order, mode
+    else
+      local pair, per_key, most, interval, burst, rate = string.match(line, '^(%d+) (%d) (%d+) (%S+) (%d+) (%S+)$')
+      local l = {pair = tonumber(pair), most = tonumber(most), interval = tonumber(interval), burst = tonumber(burst), rate = rate}
+      if per_key == '1' then q.key_limits[#q.key_limits + 1] = l else q.limits[#q.limits + 1] = l end
+    end
+  end
+  q.ordered = q.mode == 'hold' or q.mode == 'pass'
+end
+
+local shares = {}
+
+-- share_open returns the state of a queue with these keys, in their order.
+local function share_open(keyed, share, opens, rest, flow, heads)
+  local q = shares[keyed]
+  if q then return q end
+  q = {keyed = keyed, share = share, opens = opens, rest = rest, flow = flow, heads = heads,
+    keys = {}, touched = {}, news = {}, changed = {}, counts = {}, numbers = {}, active = {}, arrivals = {}}
+  shares[keyed] = q
+  local v = redis.call('HMGET', q.share, 'conf', 'virtual', 'plain', 'flowing', 'gen', 'sweep')
+  share_conf(q, v[1])
+  q.virtual, q.plain, q.flowing, q.gen, q.sweep = tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0), v[5] or '0', v[6]
+  return q
+end
+
+-- share_at opens the one whose keys are KEYS[at + 1] to KEYS[at + SHARE_KEYS].
+local function share_at(at) return share_open(unpack(KEYS, at + 1, at + SHARE_KEYS)) end
+
+-- share_limits reads what counts against the limits of the queue and of types. numbers are those of all its pairs.
+local function share_limits(q, STAT, numbers)
+  q.numbers = numbers
+  for _, l in ipairs(q.limits) do
+    if l.interval > 0 then q.arrivals[l.rate] = tonumber(redis.call('HGET', q.share, 'a:' .. l.rate) or 0) end
+  end
+  if #q.limits == 0 then return end
+  local fields = {}
+  for i, n in ipairs(numbers) do fields[i] = 'R' .. n end
+  for from = 1, #fields, 4000 do
+    for i, v in ipairs(redis.call('HMGET', STAT, unpack(fields, from, math.min(from + 3999, #fields)))) do
+      local n = numbers[from + i - 1]
+      q.active[tonumber(n)] = tonumber(v or 0) + (deltas['R' .. n] or 0)
+    end
+  end
+end
+
+-- share_count adds to a counter of the queue.
+local function share_count(q, field, n) q.counts[field] = (q.counts[field] or 0) + n end
+
+local function head_entry(f, value, order, name)
+  return HEAD_MAKE(pair = pack('>I3', f.pair), priority = string.char(f.prio), value = pack('>I7', value), order = pack('>I6', order)) .. name
+end
+
+-- key_of returns what is known of a key; it is written back by share_flush if it was touched.
+local function key_of(q, name)
+  local k = q.keys[name]
+  if k then return k end
+  k = {name = name, tag = 0, waiting = 0, opens = 0, rested = false, gen = q.gen, held = {}, flows = {}, rates = {}}
+  q.keys[name] = k
+  local text = redis.call('HGET', q.keyed, name)
+  if not text then return k end
+  local tag, waiting, opens, gen, held, flows, rates = string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*) ([^ ]*)$')
+  if not tag then return k end
+  k.there, k.tag, k.waiting, k.opens, k.gen = true, tonumber(tag), tonumber(waiting), tonumber(opens), gen
+  for pair, n in string.gmatch(held, '(%d+)=(%d+),') do k.held[tonumber(pair)] = tonumber(n) end
+  for pair, prio, n, shown in string.gmatch(flows, '(%d+)/(%d+)/(%d+)/([%d:]*),') do
+    local f = {pair = tonumber(pair), prio = tonumber(prio), n = tonumber(n)}
+    if shown ~= '' then
+      local value, order = string.match(shown, '(%d+):(%d+)')
+      f.shown = head_entry(f, tonumber(value), tonumber(order), name)
+    else
+      f.parked = true
+    end
+    k.flows[#k.flows + 1] = f
+  end
+  for rate, at in string.gmatch(rates, '([^=,]+)=([^,]+),') do k.rates[rate] = tonumber(at) end
+  k.rested = #k.flows == 0
+  return k
+end
+
+local function key_text(k)
+  local held, flows, rates = {}, {}, {}
+  for pair, n in pairs(k.held) do held[#held + 1] = pair .. '=' .. n .. ',' end
+  for i, f in ipairs(k.flows) do
+    local shown = ''
+    if f.shown then shown = digits(HEAD_NUM(f.shown, value)) .. ':' .. digits(HEAD_NUM(f.shown, order)) end
+    flows[i] = f.pair .. '/' .. f.prio .. '/' .. f.n .. '/' .. shown .. ','
+  end
+  for rate, at in pairs(k.rates) do rates[#rates + 1] = rate .. '=' .. string.format('%.17g', at) .. ',' end
+  return table.concat({digits(k.tag), k.waiting, digits(k.opens), k.gen, table.concat(held), table.concat(flows), table.concat(rates)}, ' ')
+end
+
+local function key_active(k)
+  local n = 0
+  for _, held in pairs(k.held) do n = n + held end
+  return n
+end
+
+-- flow_prefix is what the entries of a flow begin with.
+local function flow_prefix(name, pair) return name .. '\0' .. pack('>I3', pair) end
+
+local function flow_member(name, pair, prio, rank, order6, id)
+  return name .. '\0' .. FLOWING_MAKE(pair = pack('>I3', pair), priority = string.char(prio), rank = pack('>I6', rank), order = order6) .. id
+end
+
+-- first_of returns the first entry of a flow, without the key and with it.
+local function first_of(q, name, f)
+  local prefix = flow_prefix(name, f.pair)
+  local m = redis.call('ZRANGEBYLEX', q.flow, '[' .. prefix .. string.char(f.prio), '(' .. prefix .. string.char(f.prio + 1), 'LIMIT', 0, 1)[1]
+  if not m then return nil end
+  return sub(m, #name + 2), m
+end
+
+-- flow_enter puts an available task into its flow. returned says that it was given back.
+local function flow_enter(q, name, pair, prio, expires, order6, id, returned)
+  local k, found = key_of(q, name), nil
+  local rank = 0
+  if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
+  if redis.call('ZADD', q.flow, 0, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
+  if #k.flows == 0 then k.tag = math.max(k.tag, q.virtual) end
+  for _, f in ipairs(k.flows) do
+    if f.pair == pair and f.prio == prio then found = f end
+  end
+  if not found then
+    found = {pair = pair, prio = prio, n = 0, parked = true}
+    k.flows[#k.flows + 1] = found
+  end
+  found.n = found.n + 1
+  if found.parked then share_count(q, 'k' .. pair, 1) else q.news[pair] = true end
+  if returned then k.tag = math.min(k.tag, q.virtual) end
+  q.flowing = q.flowing + 1
+  share_count(q, 'f' .. pair, 1)
+  q.touched[name] = true
+end
+
+-- flow_leave takes it out.
+local function flow_leave(q, name, pair, prio, expires, order6, id)
+  local rank = 0
+  if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
+  if redis.call('ZREM', q.flow, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
+  for _, f in ipairs(key_of(q, name).flows) do
+    if f.pair == pair and f.prio == prio then
+      f.n = f.n - 1
+      if f.parked then share_count(q, 'k' .. pair, -1) end
+    end
+  end
+  q.flowing = q.flowing - 1
+  share_count(q, 'f' .. pair, -1)
+  q.touched[name] = true
+end
+
+-- key_hold counts active tasks of a key, key_wait those that wait after they were claimed.
+local function key_hold(q, name, pair, n)
+  if name == '' then return end
+  local held = key_of(q, name).held
+  held[pair] = (held[pair] or 0) + n
+  if held[pair] <= 0 then held[pair] = nil end
+  share_count(q, 'h' .. pair, n)
+  q.touched[name] = true
+end
+
+local function key_wait(q, name, n)
+  if name == '' then return end
+  local k = key_of(q, name)
+  k.waiting = math.max(k.waiting + n, 0)
+  q.touched[name] = true
+end
+
+-- opens_at is when the next start conforms to a rate, see driver.Limit.Opens.
+local function opens_at(l, arrival)
+  return CONST(epoch) + math.ceil((arrival or 0) - (l.burst - 1) * l.interval)
+end
+
+local function started(l, arrival)
+  return math.max(arrival or 0, NOW - CONST(epoch)) + l.interval
+end
+
+-- key_blocks reports whether nothing of a flow may start because of its key, and if only rates are in the way, when they
+-- let it. firsts are the orders of the first tasks of the key's flows.
+local function key_blocks(q, k, f, firsts)
+  if k.name == '' then return false, 0 end
+  if q.ordered then
+    if next(k.held) or (q.mode == 'hold' and k.waiting > 0) then return true, 0 end
+    for _, other in ipairs(k.flows) do
+      if firsts[other] < firsts[f] then return true, 0 end
+    end
+  end
+  local opens = 0
+  for _, l in ipairs(q.key_limits) do
+    if l.pair == 0 or l.pair == f.pair then
+      local held = l.pair == 0 and key_active(k) or k.held[f.pair] or 0
+      if l.most > 0 and held >= l.most then return true, 0 end
+      if l.interval > 0 then opens = math.max(opens, opens_at(l, k.rates[l.rate])) end
+    end
+  end
+  if opens <= NOW then return false, 0 end
+  return true, opens
+end
+
+-- regate shows or parks the flows of a key, after anything has changed for it. q.news are the pairs of which something may
+-- start now and could not before, q.changed those with other heads.
+local function regate(q, name)
+  local k, firsts, ranks, left = key_of(q, name), {}, {}, {}
+  local opened = k.opens
+  k.opens, k.gen = 0, q.gen
+  q.touched[name] = nil
+  for _, f in ipairs(k.flows) do
+    local entry
+    if f.n > 0 then entry = first_of(q, name, f) end
+    if entry then
+      firsts[f], ranks[f] = FLOWING_NUM(entry, order), FLOWING_NUM(entry, rank)
+      left[#left + 1] = f
+    elseif f.shown then
+      redis.call('ZREM', q.heads, f.shown)
+      q.changed[f.pair] = true
+    end
+  end
+  k.flows = left
+  for _, f in ipairs(left) do
+    local blocked, opens = key_blocks(q, k, f, firsts)
+    local shown
+    if not blocked then
+      shown = head_entry(f, q.order == 'deadline' and ranks[f] or k.tag, firsts[f], name)
+    end
+    if shown ~= f.shown then
+      if f.shown then redis.call('ZREM', q.heads, f.shown) end
+      if shown then redis.call('ZADD', q.heads, 0, shown) end
+      q.changed[f.pair] = true
+    end
+    if f.parked and shown then
+      q.news[f.pair] = true
+      share_count(q, 'k' .. f.pair, -f.n)
+    elseif not f.parked and not shown then
+      share_count(q, 'k' .. f.pair, f.n)
+    end
+    f.shown, f.parked = shown, not shown
+    if opens > 0 and (k.opens == 0 or opens < k.opens) then k.opens = opens end
+  end
+  local idle = #left == 0 and k.waiting == 0 and not next(k.held)
+  for rate, at in pairs(k.rates) do
+    if CONST(epoch) + at < NOW then
+      k.rates[rate] = nil
+    elseif idle and k.tag <= q.virtual then
+      k.opens = math.max(k.opens, CONST(epoch) + math.floor(at) + 1)
+    end
+  end
+  if k.opens > 0 then redis.call('ZADD', q.opens, k.opens, name) elseif opened > 0 then redis.call('ZREM', q.opens, name) end
+  local rests = idle and k.tag > q.virtual
+  if rests then redis.call('ZADD', q.rest, digits(k.tag), name) elseif k.rested then redis.call('ZREM', q.rest, name) end
+  k.rested = rests
+  if idle and not rests and k.opens == 0 then
+    if k.there then redis.call('HDEL', q.keyed, name) end
+    q.keys[name] = nil
+  else
+    redis.call('HSET', q.keyed, name, key_text(k))
+    k.there, k.rested = true, #k.flows == 0
+  end
+end
+
+-- regate_all does that for all keys that were touched.
+local function regate_all(q)
+  local names = {}
+  for name in pairs(q.touched) do names[#names + 1] = name end
+  for _, name in ipairs(names) do regate(q, name) end
+end
+
+-- share_tend looks at the keys whose rates have opened, at those that may be forgotten, and at all of them, piece by piece,
+-- after the configuration has changed. It reports whether some of the last are left.
+local function share_tend(q, limit)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', q.opens, '-inf', NOW, 'LIMIT', 0, limit)) do
+    key_of(q, name)
+    redis.call('ZREM', q.opens, name)
+    regate(q, name)
+  end
+  if q.flowing <= 0 then -- nothing waits: the turn is anybody's
+    local last = redis.call('ZREVRANGE', q.rest, 0, 0, 'WITHSCORES')
+    if last[2] then q.virtual = math.max(q.virtual, tonumber(last[2])) end
+  end
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, limit)) do
+    redis.call('ZREM', q.rest, name)
+    regate(q, name)
+  end
+  if not q.sweep then return false end
+  local page = redis.call('HSCAN', q.keyed, q.sweep, 'COUNT', limit)
+  for i = 1, #page[2], 2 do
+    if not q.keys[page[2][i]] or q.keys[page[2][i]].gen ~= q.gen then regate(q, page[2][i]) end
+  end
+  q.sweep = page[1] ~= '0' and page[1] or nil
+  redis.call('HSET', q.share, 'sweep', page[1])
+  if not q.sweep then redis.call('HDEL', q.share, 'sweep') end
+  return q.sweep ~= nil
+end
+
+-- pair_opens reports whether the limits of the queue and of the type let a task of a pair start, and if it is only a rate
+-- that is in the way, when that opens.
+local function pair_opens(q, pair)
+  local at = 0
+  for _, l in ipairs(q.limits) do
+    if l.pair == 0 or l.pair == pair then
+      if l.most > 0 then
+        local n = q.active[pair] or 0
+        if l.pair == 0 then
+          n = 0
+          for _, held in pairs(q.active) do n = n + held end
+        end
+        if n >= l.most then return false, 0 end
+      end
+      if l.interval > 0 then at = math.max(at, opens_at(l, q.arrivals[l.rate])) end
+    end
+  end
+  return at <= NOW, at
+end
+
+-- top_of returns the first entry of heads of a pair.
+local function top_of(q, pair)
+  return redis.call('ZRANGEBYLEX', q.heads, '[' .. pack('>I3', pair), '(' .. pack('>I3', pair + 1), 'LIMIT', 0, 1)[1]
+end
+
+-- pair_ready reports whether a task of a pair may start. available is how many there are.
+local function pair_ready(q, pair, available)
+  if available <= 0 or not pair_opens(q, pair) then return false end
+  local flowing = tonumber(redis.call('HGET', q.share, 'f' .. pair) or 0) + (q.counts['f' .. pair] or 0)
+  return available > flowing or top_of(q, pair) ~= nil
+end
+
+-- share_freed notes in news the first pair of which a task may start, after a slot has become free.
+local function share_freed(q, STAT)
+  if #q.limits == 0 then return end
+  for _, n in ipairs(q.numbers) do
+    local available = tonumber(redis.call('HGET', STAT, 'A' .. n) or 0) + (deltas['A' .. n] or 0)
+    if pair_ready(q, tonumber(n), available) then
+      q.news[tonumber(n)] = true
+      return
+    end
+  end
+end
+
+-- charge counts a start for what shares the queue out and for its rates.
+local function charge(q, name, pair, weight)
+  q.active[pair] = (q.active[pair] or 0) + 1
+  for _, l in ipairs(q.limits) do
+    if l.interval > 0 and (l.pair == 0 or l.pair == pair) then
+      q.arrivals[l.rate] = started(l, q.arrivals[l.rate])
+      q.charged = true
+    end
+  end
+  if name == '' then
+    if q.order ~= 'deadline' and q.flowing > 0 then
+      local start = math.max(q.plain, q.virtual)
+      q.plain, q.virtual, q.served = start + CONST(tag), start, true
+    end
+    return
+  end
+  local k = key_of(q, name)
+  if q.order ~= 'deadline' then
+    local start = math.max(k.tag, q.virtual)
+    k.tag, q.virtual, q.served = start + math.floor(CONST(tag) / math.max(weight, 1)), start, true
+  end
+  for _, l in ipairs(q.key_limits) do
+    if l.interval > 0 and (l.pair == 0 or l.pair == pair) then k.rates[l.rate] = started(l, k.rates[l.rate]) end
+  end
+  key_hold(q, name, pair, 1)
+end
+
+-- flow_pop takes the first task out of a flow that is to be claimed.
+local function flow_pop(q, name, f, member)
+  redis.call('ZREM', q.flow, member)
+  f.n = f.n - 1
+  if f.parked then share_count(q, 'k' .. f.pair, -1) end
+  q.flowing = q.flowing - 1
+  share_count(q, 'f' .. f.pair, -1)
+  q.touched[name] = true
+end
+
+-- share_flush writes what has changed.
+local function share_flush(q)
+  regate_all(q)
+  local n = 0
+  for field, d in pairs(q.counts) do
+    if d ~= 0 then
+      redis.call('HINCRBY', q.share, field, d)
+      if string.byte(field) == 102 then n = n + d end
+    end
+  end
+  q.counts = {}
+  if n ~= 0 then redis.call('HINCRBY', q.share, 'flowing', n) end
+  redis.call('HSET', q.share, 'virtual', digits(q.virtual), 'plain', digits(q.plain))
+  if q.charged then
+    for rate, at in pairs(q.arrivals) do redis.call('HSET', q.share, 'a:' .. rate, string.format('%.17g', at)) end
+  end
+end
+
+-- key_reset replaces what is known of a key by a text in which all its flows are parked.
+local function key_reset(q, name, text)
+  local function counted(k, n)
+    for _, f in ipairs(k.flows) do
+      if f.shown then redis.call('ZREM', q.heads, f.shown) end
+      share_count(q, 'f' .. f.pair, n * f.n)
+      if f.parked then share_count(q, 'k' .. f.pair, n * f.n) end
+      q.flowing = q.flowing + n * f.n
+    end
+    for pair, held in pairs(k.held) do share_count(q, 'h' .. pair, n * held) end
+  end
+  counted(key_of(q, name), -1)
+  q.keys[name] = nil
+  redis.call('HSET', q.keyed, name, text)
+  counted(key_of(q, name), 1)
+  q.touched[name] = true
+end
+
+-- share_end writes what has changed of all queues, and returns the numbers of the pairs of which something may start now and
+-- could not before.
+local function share_end()
+  local woken = {}
+  for _, q in pairs(shares) do
+    share_flush(q)
+    for pair in pairs(q.news) do woken[#woken + 1] = pair end
+  end
+  return woken
+end
+
+-- key_in returns key and weight of a task's record that has flag keyed: they stand at the end of its envelope.
+local function key_in(task)
+  local expires = HAS(TASK_NUM(task, flags), expires)
+  local last = (expires and LATER_LEN + LATER_NUM(task, envelope)) or TASK_LEN + TASK_NUM(task, envelope)
+  local tail = sub(task, last + 1 - KEYEND_LEN, last)
+  return sub(task, last + 1 - #tail - KEYEND_NUM(tail, length), last - #tail), KEYEND_NUM(tail, weight)
+end
