@@ -92,8 +92,9 @@ func Handle[T any](w *Worker, typ string, fn func(ctx context.Context, t *Task, 
 
 // entry is a registered type.
 type entry struct {
-	run  Handler // with the middleware round it
-	opts HandleOptions
+	run   Handler // with the middleware round it
+	opts  HandleOptions
+	batch *batchEntry // instead of run: see HandleBatch
 }
 
 // HandleFunc registers an untyped handler for a task type. See [Handle].
@@ -101,20 +102,7 @@ func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o := opts.withDefaults(w.opts.Backoff)
-	w.refuse(driver.CheckName("task type", typ, driver.MaxNameLen))
-	for _, err := range o.validate() {
-		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))
-	}
-	switch {
-	case h == nil:
-		w.refuse(driver.Invalidf("the handler of type %q is nil", typ))
-		return
-	case w.entries[typ] != nil:
-		w.refuse(driver.Invalidf("type %q has two handlers", typ))
-		return
-	case w.started:
-		w.refuse(driver.Invalidf("type %q is registered after the worker was started", typ))
-		w.logger.Error("a handler is registered after the worker was started: it is never called", "type", typ)
+	if !w.mayRegister(typ, h == nil, &o) {
 		return
 	}
 	h, err := w.wrap(h)
@@ -122,7 +110,27 @@ func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 		w.refuse(driver.Errorf(ErrInvalid, "type %q: %w", typ, err))
 		return
 	}
-	w.entries[typ] = &entry{h, o}
+	w.entries[typ] = &entry{run: h, opts: o}
+}
+
+// mayRegister looks for mistakes in the registration of a handler. It reports whether there can be one of that type.
+func (w *Worker) mayRegister(typ string, missing bool, o *HandleOptions) bool {
+	w.refuse(driver.CheckName("task type", typ, driver.MaxNameLen))
+	for _, err := range o.validate() {
+		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))
+	}
+	switch {
+	case missing:
+		w.refuse(driver.Invalidf("the handler of type %q is nil", typ))
+	case w.entries[typ] != nil:
+		w.refuse(driver.Invalidf("type %q has two handlers", typ))
+	case w.started:
+		w.refuse(driver.Invalidf("type %q is registered after the worker was started", typ))
+		w.logger.Error("a handler is registered after the worker was started: it is never called", "type", typ)
+	default:
+		return true
+	}
+	return false
 }
 
 // refuse keeps a mistake for Run to report.

@@ -21,7 +21,8 @@ type Task struct {
 	Headers     map[string]string
 	Tags        []string
 	Priority    int
-	Attempt     int // of MaxAttempts, from 1
+	Key         string // see EnqueueOptions.Key
+	Attempt     int    // of MaxAttempts, from 1
 	MaxAttempts int
 	Crashes     int // workers that died with it
 	EnqueuedAt  time.Time
@@ -35,6 +36,9 @@ type Task struct {
 	result Data
 	logger *slog.Logger
 	ended  bool
+	// Of a task of a batch: how its handler has ended it.
+	decided bool
+	verdict error
 }
 
 // taskContext is the handler's context: it leads to the task.
@@ -61,7 +65,7 @@ func TaskFrom(ctx context.Context) (*Task, bool) {
 func newTask(ctx context.Context, w *Worker, j *runner.Job) *Task {
 	t := &Task{
 		ID: j.ID, Type: j.Type, Queue: j.Queue, Payload: j.Payload, Encoding: j.Encoding, Headers: j.Headers, Tags: j.Tags,
-		Priority: j.Priority, Attempt: j.Attempt, MaxAttempts: j.MaxAttempts, Crashes: j.Crashes, EnqueuedAt: j.EnqueuedAt,
+		Priority: j.Priority, Key: j.Key, Attempt: j.Attempt, MaxAttempts: j.MaxAttempts, Crashes: j.Crashes, EnqueuedAt: j.EnqueuedAt,
 		token: int64(j.Token), job: j, w: w,
 	}
 	t.ctx = taskContext{ctx, t}
@@ -123,6 +127,25 @@ func (t *Task) isOver() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.ended
+}
+
+// decide sets how a task of a batch ends. The last call counts.
+func (t *Task) decide(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ended {
+		t.decided, t.verdict = true, err
+	}
+}
+
+// verdictOr returns how the handler of its batch has ended the task, or else the end of the batch.
+func (t *Task) verdictOr(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.decided {
+		return t.verdict
+	}
+	return err
 }
 
 // end closes the task for its handler and returns the result it set.

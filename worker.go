@@ -54,7 +54,7 @@ type WorkerOptions struct {
 	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. The worker never
 	// waits for it: lines that it does not take in time are dropped, and their number is told. Default: slog.Default().
 	Logger *slog.Logger
-	// Middleware wraps every handler, the first outermost.
+	// Middleware wraps every handler of single tasks, the first outermost. Handlers of batches have none: see [HandleBatch].
 	Middleware []Middleware
 	// Client is what [Task.Client] returns, so that tasks which handlers enqueue go through the same middleware as all
 	// others. The worker does not close it. Default: a client of its own, without middleware.
@@ -221,7 +221,7 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 		if err != nil {
 			return nil, failed("new worker", err)
 		}
-		w.anyType = &entry{h, o.AnyTypeOptions.withDefaults(o.Backoff)}
+		w.anyType = &entry{run: h, opts: o.AnyTypeOptions.withDefaults(o.Backoff)}
 	}
 	return w, nil
 }
@@ -311,6 +311,7 @@ func (w *Worker) config() runner.Config {
 	for _, q := range w.opts.Queues {
 		cfg.Queues = append(cfg.Queues, runner.Queue(q))
 	}
+	cfg.Gather = w.gathers()
 	if w.anyType == nil {
 		cfg.Types = slices.Sorted(maps.Keys(w.entries))
 	}

@@ -22,7 +22,7 @@ var engine = drivertest.Engine{Name: "memory", Open: func(t testing.TB) *drivert
 			t.Error(err)
 		}
 	})
-	return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { offset.Add(int64(d)) }}
+	return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { offset.Add(int64(d)) }, Work: s.Looked}
 }}
 
 func TestConformance(t *testing.T) { drivertest.Run(t, engine) }

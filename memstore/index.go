@@ -93,6 +93,7 @@ func (l *list) all() iter.Seq[*task] {
 type journal struct {
 	tasks   []*task
 	removed int
+	looked  int64 // at how many tasks calls have looked so far
 }
 
 func (j *journal) remove(t *task) {
@@ -119,6 +120,7 @@ func (j *journal) after(seq int64) iter.Seq[*task] {
 	return func(yield func(*task) bool) {
 		at, _ := slices.BinarySearchFunc(j.tasks, seq+1, func(t *task, seq int64) int { return cmp.Compare(t.seq, seq) })
 		for _, t := range j.tasks[at:] {
+			j.looked++
 			if !t.removed() && !yield(t) {
 				return
 			}
@@ -131,6 +133,7 @@ func (j *journal) before(seq int64) iter.Seq[*task] {
 	return func(yield func(*task) bool) {
 		end, _ := slices.BinarySearchFunc(j.tasks, seq, func(t *task, seq int64) int { return cmp.Compare(t.seq, seq) })
 		for _, t := range slices.Backward(j.tasks[:end]) {
+			j.looked++
 			if !t.removed() && !yield(t) {
 				return
 			}

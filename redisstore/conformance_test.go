@@ -98,6 +98,7 @@ func fixture(t testing.TB, url string) *drivertest.Fixture {
 		}
 	}
 	f := &drivertest.Fixture{Store: open(t), Advance: advance, Reopen: open}
+	f.Work = redisstore.CountWork(handles[0])
 	if s := handles[0]; redisstore.Shards(s) > 1 {
 		f.Shards, f.Shard = redisstore.Shards(s), func(id string) int { return redisstore.ShardOf(s, id) }
 		f.KeyShard = func(key string) int { return redisstore.ShardOfTaskKey(s, key) }

@@ -3,7 +3,10 @@ package redisstore
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -78,6 +81,37 @@ func ShardOfTaskKey(s *Store, key string) int { return s.shardOfTaskKey(key).num
 
 // Shards returns the number of shards.
 func Shards(s *Store) int { return len(s.shards) }
+
+// countingClient counts what is sent through a client: commands with all their arguments, and entries of replies.
+type countingClient struct {
+	rueidis.Client
+	n *atomic.Int64
+}
+
+func (c *countingClient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	c.n.Add(int64(len(cmd.Commands())))
+	reply := c.Client.Do(ctx, cmd)
+	if list, err := reply.ToArray(); err == nil {
+		c.n.Add(int64(len(list)))
+	}
+	return reply
+}
+
+func (c *countingClient) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+	for _, cmd := range cmds {
+		c.n.Add(int64(len(cmd.Commands())))
+	}
+	return c.Client.DoMulti(ctx, cmds...)
+}
+
+// CountWork has a store count what it sends, from now on. The store must not be in use yet.
+func CountWork(s *Store) (work func() int64) {
+	n := new(atomic.Int64)
+	for _, c := range []*rueidis.Client{&s.control, &s.data, &s.direct} {
+		*c = &countingClient{*c, n}
+	}
+	return n.Load
+}
 
 // Infos returns a section of INFO from each server that the store talks to.
 func Infos(ctx context.Context, s *Store, section string) ([]string, error) {

@@ -144,15 +144,15 @@ func (l *lister) run(ctx context.Context, below int64) (more bool, err error) {
 	} else if ok {
 		return l.runCandidates(ctx, ids, below)
 	}
-	window := max(400, l.size+1)
-	err = l.walk(ctx, below, window, func(list []seqID) (bool, error) {
+	err = l.walk(ctx, below, l.size+1, func(list []seqID) (bool, error) {
 		more, err = l.take(ctx, list)
 		return !more, err
 	})
 	return more, err
 }
 
-// walk yields the entries of the order of enqueueing that are older than below, newest first, window at a time.
+// walk yields the entries of the order of enqueueing that are older than below, newest first, first window of them, then more
+// at a time.
 func (l *lister) walk(ctx context.Context, below int64, window int, yield func([]seqID) (bool, error)) error {
 	for {
 		list, err := l.s.orderBefore(ctx, l.sh, below, window)
@@ -162,7 +162,7 @@ func (l *lister) walk(ctx context.Context, below int64, window int, yield func([
 		if goOn, err := yield(list); err != nil || !goOn {
 			return err
 		}
-		below = list[len(list)-1].seq
+		below, window = list[len(list)-1].seq, min(4*window, 2000)
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *Store) applyFilter(ctx context.Context, c *driver.Change, limit int) (*
 		return &driver.ChangeResult{}, nil
 	}
 	res := &driver.ChangeResult{}
-	scan := newScan(&c.Filter, states, false, s.now())
+	scan := newScan(&c.Filter, states, false, s.now(), limit)
 	from, budget := int64(0), limit
 	if c.Cursor != "" {
 		var err error

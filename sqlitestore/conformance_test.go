@@ -13,14 +13,16 @@ import (
 
 // engine is the SQLite store on a clock that stands still but for Advance.
 var engine = drivertest.Engine{Name: "sqlite", Open: func(t testing.TB) *drivertest.Fixture {
-	var offset atomic.Int64
+	var offset, steps atomic.Int64
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	path := filepath.Join(t.TempDir(), "waggle.db")
 	open := func(t testing.TB) driver.Store {
-		s, err := sqlitestore.Open(t.Context(), path, &sqlitestore.Options{
+		o := &sqlitestore.Options{
 			Clock:         func() time.Time { return start.Add(time.Duration(offset.Load())) },
 			MaxEventBytes: 64 << 10,
-		})
+		}
+		sqlitestore.CountSteps(o, &steps)
+		s, err := sqlitestore.Open(t.Context(), path, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +33,7 @@ var engine = drivertest.Engine{Name: "sqlite", Open: func(t testing.TB) *drivert
 		})
 		return s
 	}
-	return &drivertest.Fixture{Store: open(t), Advance: func(d time.Duration) { offset.Add(int64(d)) }, Reopen: open}
+	return &drivertest.Fixture{Store: open(t), Advance: func(d time.Duration) { offset.Add(int64(d)) }, Reopen: open, Work: steps.Load}
 }}
 
 func TestConformance(t *testing.T) { drivertest.Run(t, engine) }

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/waggleq/waggle/driver"
 	"zombiezen.com/go/sqlite"
@@ -13,7 +14,8 @@ type conn struct {
 	db    *sqlite.Conn
 	stmts map[string]*stmt
 
-	sumFloor int64 // see sumsFrom
+	steps    *atomic.Int64 // counts the steps of statements; nil but in tests
+	sumFloor int64         // see sumsFrom
 }
 
 func newConn(db *sqlite.Conn) *conn { return &conn{db: db, stmts: make(map[string]*stmt)} }
@@ -29,9 +31,10 @@ func (c *conn) close() error {
 // stmt is a prepared statement. Its parameters are bound in their order; a failure on the way is kept and returned by
 // the call that runs it.
 type stmt struct {
-	s   *sqlite.Stmt
-	n   int
-	err error
+	s     *sqlite.Stmt
+	n     int
+	err   error
+	steps *atomic.Int64
 }
 
 // stmt returns the named statement, ready to be bound.
@@ -46,7 +49,7 @@ func (c *conn) stmt(name string) *stmt {
 		if err != nil {
 			return &stmt{err: dbErr(err)}
 		}
-		q = &stmt{s: s}
+		q = &stmt{s: s, steps: c.steps}
 		c.stmts[name] = q
 	}
 	q.n, q.err = 0, nil
@@ -59,7 +62,7 @@ func (c *conn) another(name string) *stmt {
 	if err != nil {
 		return &stmt{err: dbErr(err)}
 	}
-	return &stmt{s: s}
+	return &stmt{s: s, steps: c.steps}
 }
 
 func (q *stmt) ints(values ...int64) *stmt {
@@ -146,6 +149,9 @@ func (q *stmt) rows(scan func(*sqlite.Stmt) error) error {
 func (q *stmt) step() (bool, error) {
 	if q.err != nil {
 		return false, q.err
+	}
+	if q.steps != nil {
+		q.steps.Add(1)
 	}
 	found, err := q.s.Step()
 	if err != nil {

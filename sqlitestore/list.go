@@ -105,7 +105,7 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 	}
 	res := &driver.RecordPage{}
 	last := from
-	scan := newScan(&f, f.States, true, s.now())
+	scan := newScan(&f, f.States, true, s.now(), size)
 	for more := true; more; {
 		// Each part is a snapshot of its own, so that a long search does not keep the log from being written back.
 		err := s.read(ctx, func(c *conn) error {
@@ -150,7 +150,7 @@ func (s *Store) parseCursor(of, cursor string) (int64, error) {
 	return 0, driver.Invalidf("the cursor %q is not one that this store gave out for a list like this", driver.CutText(cursor, 64))
 }
 
-// scanPart is how many candidates a scan looks at in one snapshot.
+// scanPart is up to how many candidates a scan looks at in one snapshot. It begins with about as many as are wanted.
 const scanPart = 2000
 
 // scan finds the tasks that may match a filter, in the order of their seqs, part by part.
@@ -160,11 +160,12 @@ type scan struct {
 	states  []driver.State
 	lanes   map[int64]bool // nil: any
 	now     int64
+	part    int64 // candidates of the next part
 	reached int64 // where the last part ended
 }
 
-func newScan(f *driver.Filter, states []driver.State, newest bool, now int64) *scan {
-	return &scan{f: f, states: states, newest: newest, now: now}
+func newScan(f *driver.Filter, states []driver.State, newest bool, now int64, wanted int) *scan {
+	return &scan{f: f, states: states, newest: newest, now: now, part: min(int64(wanted)+1, scanPart)}
 }
 
 // next returns the candidates beyond a seq, and whether there may be more.
@@ -179,6 +180,8 @@ func (sc *scan) next(c *conn, from int64) (seqs []int64, more bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	part := sc.part
+	sc.part = min(4*part, scanPart)
 	type entry struct{ seq, lane int64 }
 	var entries []entry
 	// A table that gave a full part may have more beyond its last entry: no table is trusted further than that.
@@ -188,7 +191,7 @@ func (sc *scan) next(c *conn, from int64) (seqs []int64, more bool, err error) {
 	}
 	for _, table := range tables {
 		n, last := 0, int64(0)
-		st := c.stmt(sc.prefix()+table).ints(from, scanPart)
+		st := c.stmt(sc.prefix()+table).ints(from, part)
 		if table == "overdue" || table == "lapsed" {
 			st.ints(sc.now)
 		}
@@ -200,7 +203,7 @@ func (sc *scan) next(c *conn, from int64) (seqs []int64, more bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		if n == scanPart {
+		if n == int(part) {
 			more = true
 			if sc.newest {
 				limit = max(limit, last)

@@ -51,6 +51,7 @@ type Options struct {
 	MustExist bool
 
 	statfs func(path string) (fsInfo, error) // for tests
+	steps  *atomic.Int64                     // for tests: counts the steps of statements
 }
 
 // settings are Options with their defaults.
@@ -221,6 +222,7 @@ func (s *Store) connect(reader bool) (*conn, error) {
 		return nil, dbErr(err)
 	}
 	c := newConn(db)
+	c.steps = s.opts.steps
 	cache := "-16000"
 	if reader {
 		cache = "-2000"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,33 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%d runs, want 3", n)
 	}
 	waggletest.RequireEnqueued(t, env.Client, "order.ship", waggletest.InState(waggle.Completed))
+}
+
+func TestDrainRunsBatches(t *testing.T) {
+	t.Parallel()
+	env := waggletest.New(t)
+	w := env.Worker(nil)
+	var sizes []int
+	waggle.HandleBatch(w, "mail", func(_ context.Context, batch []waggle.BatchItem[string]) error {
+		sizes = append(sizes, len(batch))
+		batch[0].End(waggle.Discard(errors.New("no such address")))
+		return nil
+	}, &waggle.BatchOptions{Max: 3, Wait: time.Hour})
+	for _, key := range []string{"", "", "", "", "tenant"} {
+		if _, err := env.Client.Enqueue(t.Context(), "mail", "m", &waggle.EnqueueOptions{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := waggletest.Drain(t, env, w); n != 5 {
+		t.Errorf("%d runs, want 5", n)
+	}
+	slices.Sort(sizes)
+	if want := []int{1, 1, 3}; !slices.Equal(sizes, want) {
+		t.Errorf("batches of %v, want %v", sizes, want)
+	}
+	if info := waggletest.RunTask(t, w, "mail", "m", nil); info.State != waggle.Discarded {
+		t.Errorf("the task is %s", info.State)
+	}
 }
 
 func TestWorkInBubble(t *testing.T) {

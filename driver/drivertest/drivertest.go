@@ -44,6 +44,9 @@ type Fixture struct {
 	// Capabilities.Ordered is. What the contract promises within a shard is tested in one of them.
 	Shards int
 	Shard  func(id string) int
+	// Work returns a count of what the store has done so far, in any unit that grows with what a call looks at and changes:
+	// commands and their arguments, statements and rows. Benchmarks don't need it.
+	Work func() int64
 	// KeyShard is the shard in which all tasks with this key live; unset where Shard is, or Capabilities.Keys is not.
 	KeyShard func(key string) int
 }
@@ -89,6 +92,7 @@ var topics = []topic{
 	{"held", heldCases},
 	{"await", awaitCases},
 	{"apply", applyCases},
+	{"bulk", bulkCases},
 	{"queues", queueCases},
 	{"fair share", fairCases},
 	{"limits", limitCases},

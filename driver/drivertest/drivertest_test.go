@@ -21,7 +21,7 @@ var memory = drivertest.Engine{Name: "memory", Open: func(t testing.TB) *drivert
 			t.Error(err)
 		}
 	})
-	return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { moved.Add(int64(d)) }}
+	return &drivertest.Fixture{Store: s, Advance: func(d time.Duration) { moved.Add(int64(d)) }, Work: s.Looked}
 }}
 
 // The engines' own tests run the suite on clocks that stand still.

@@ -59,6 +59,7 @@ type role struct {
 	Lease      time.Duration
 	Drain      time.Duration
 	Slots      int
+	Gather     int // run tasks in batches of this size; 0: one at a time
 	UntilEmpty bool
 	LogStdout  bool // log to standard output instead of standard error
 	// Of producers.

@@ -7,10 +7,12 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
 )
 
 // taskType is the type of all tasks here: what a handler does is in the payload.
@@ -57,12 +59,31 @@ func (p *proc) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waggle.Handle(w, taskType, p.handle, &waggle.HandleOptions{Backoff: &waggle.Backoff{
-		Base: 50 * time.Millisecond, Cap: 200 * time.Millisecond,
-	}})
+	opts := waggle.HandleOptions{Backoff: &waggle.Backoff{Base: 50 * time.Millisecond, Cap: 200 * time.Millisecond}}
+	if p.role.Gather > 0 {
+		waggle.HandleBatch(w, taskType, p.handleBatch, &waggle.BatchOptions{Max: p.role.Gather, Wait: 100 * time.Millisecond, HandleOptions: opts})
+	} else {
+		waggle.Handle(w, taskType, p.handle, &opts)
+	}
 	err = w.Run(ctx)
 	p.tell(line{Kind: lineDone})
 	return err
+}
+
+// handleBatch runs the tasks of a batch side by side.
+func (p *proc) handleBatch(_ context.Context, batch []waggle.BatchItem[act]) error {
+	var wg sync.WaitGroup
+	for _, item := range batch {
+		wg.Go(func() {
+			var err error
+			if fault := guard.Apart(func() { err = p.handle(item.Context(), item.Task, item.In) }); fault != nil {
+				err = fault
+			}
+			item.End(err)
+		})
+	}
+	wg.Wait()
+	return errors.New("a task of the batch was not ended")
 }
 
 // handle runs a task, and writes down and tells when and how.

@@ -94,7 +94,7 @@ func newChaos(t *testing.T, e engine, seed uint64) *chaos {
 	}
 	for i := range 4 {
 		c.posts = append(c.posts, &post{role: role{Role: roleWorker, Name: fmt.Sprintf("worker%d", i),
-			Lease: time.Second, Drain: waggle.NoDrain, Slots: 8}})
+			Lease: time.Second, Drain: waggle.NoDrain, Slots: 8, Gather: i % 2 * 4}})
 	}
 	c.posts = append(c.posts, &post{role: role{Role: roleMaintainer, Name: "maintainer", Meddle: true}},
 		&post{role: role{Role: roleReader, Name: "reader"}})

@@ -45,6 +45,11 @@ type desk struct {
 	empty     chan struct{} // closed when nothing is held any more, if somebody waits for it
 	ahead     int           // how many jobs may wait for a slot
 
+	rules     map[string]Gather // by type: those that are run in batches
+	gathering map[crowd]*batch  // batches that wait for more
+	waitFor   int               // jobs in them
+	batched   int               // jobs in batches that have not ended
+
 	done    int64 // handlers that have returned
 	ranFor  time.Duration
 	payload int64 // bytes that came in
@@ -62,7 +67,7 @@ type Stats struct {
 
 func newDesk(cfg *Config) *desk {
 	d := &desk{
-		log: cfg.Logger, handler: cfg.Handler, slots: cfg.Slots, lease: cfg.Lease,
+		log: cfg.Logger, handler: cfg.Handler, slots: cfg.Slots, lease: cfg.Lease, rules: cfg.Gather, gathering: make(map[crowd]*batch),
 		held: make(map[string]*Job), room: make(chan struct{}, 1), quit: make(chan struct{}), stale: minStale,
 	}
 	d.work.L = &d.mu
@@ -147,12 +152,20 @@ func (d *desk) admit(j *Job) {
 		d.settle(j, driver.Settlement{Outcome: driver.CancelOutcome, Error: ErrCancelled.Error()})
 		return
 	}
+	if rule, ok := d.rules[j.Type]; ok {
+		if j.Crashes < probationCrashes {
+			d.gather(j, rule)
+			return
+		}
+		j.batch = &batch{crowd: crowdOf(j), jobs: []*Job{j}}
+	}
 	d.queue.push(j)
 }
 
 // settle hands a job's outcome to the settler of its session, or drops it with a session that is over.
 func (d *desk) settle(j *Job, st driver.Settlement) {
 	j.unload()
+	d.unbatch(j)
 	if j.s.over {
 		d.remove(j)
 		return
@@ -162,7 +175,22 @@ func (d *desk) settle(j *Job, st driver.Settlement) {
 	j.s.settler.put(j, st)
 }
 
+// giveBack hands back jobs that have not started.
+func (d *desk) giveBack(jobs []*Job) {
+	for _, j := range jobs {
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
+	}
+}
+
+func (d *desk) unbatch(j *Job) {
+	if j.batched {
+		j.batched = false
+		d.batched--
+	}
+}
+
 func (d *desk) remove(j *Job) {
+	d.unbatch(j)
 	if d.held[j.ID] == j {
 		delete(d.held, j.ID)
 	}
@@ -214,7 +242,7 @@ func (d *desk) cancel(s *session, refs []driver.Ref) {
 		}
 		switch j.state {
 		case waiting:
-			d.queue.remove(j)
+			d.leave(j)
 			d.settle(j, driver.Settlement{Outcome: driver.CancelOutcome, Error: ErrCancelled.Error()})
 		case running:
 			d.interrupt(j, ErrCancelled)
@@ -226,6 +254,15 @@ func (d *desk) cancel(s *session, refs []driver.Ref) {
 // interrupt cancels a running job's context and has it watched.
 func (d *desk) interrupt(j *Job, cause error) {
 	j.cancel(cause)
+	if b := j.batch; b != nil {
+		if b.goesOn(cause) {
+			return
+		}
+		if b.cancel != nil {
+			b.cancel(cause)
+		}
+		j = b.jobs[0] // the slot is its
+	}
 	d.watch(j)
 }
 
@@ -292,7 +329,7 @@ func (d *desk) abandon(s *session) {
 		return
 	}
 	s.over = true
-	for _, j := range d.queue.take(func(j *Job) bool { return j.s == s }) {
+	for _, j := range d.takeWaiting(s) {
 		d.remove(j)
 	}
 	for _, j := range d.held {

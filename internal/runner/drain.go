@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/logkey"
 )
 
@@ -63,9 +62,7 @@ func (t *settler) finish(limit time.Duration) {
 func (d *desk) releaseWaiting(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, j := range d.queue.take(func(j *Job) bool { return j.s == s }) {
-		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
-	}
+	d.giveBack(d.takeWaiting(s))
 }
 
 func (d *desk) activeOf(s *session) int {

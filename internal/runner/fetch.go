@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -41,6 +42,8 @@ type fetcher struct {
 	told   bool            // with UntilEmpty: what it waits for was told
 	empty  int             // rounds in a row that found nothing although a wait was cut short
 	until  time.Time       // how long the next fetch waits for work; zero: not at all
+	batchy []string        // the types that are run in batches
+	fill   bool            // the next fetch is for those alone: there were as many as there are slots
 	plans  time.Time       // until then plans may be reserved for this worker of which it was not told
 }
 
@@ -54,6 +57,7 @@ func newFetcher(s *session) *fetcher {
 	if n := len(f.served); n > 1 && n <= mostShares && !s.cfg.Strict {
 		f.shares = newShares(s.cfg.Queues, s.cfg.Slots)
 	}
+	f.batchy = slices.Sorted(maps.Keys(s.cfg.Gather))
 	f.looked = time.Now()
 	f.lookLater()
 	return f
@@ -110,24 +114,31 @@ func (f *fetcher) run(stop context.Context) error {
 		if !room { // it is for plans alone
 			wait = 0
 		}
+		types, fill := f.s.cfg.Types, false
+		if f.fill && room {
+			if more := f.d.gatherRoom(); more > 0 {
+				types, fill, n, wait = f.batchy, true, more, 0
+			}
+		}
 		var order []string
-		if f.shares != nil && room {
+		if f.shares != nil && room && !fill {
 			order, n = f.shares.next(n, f.d.heldByQueue())
 		} else {
 			order = f.order()
 		}
-		res, err := f.fetch(idle, order, n, wait)
+		res, err := f.fetch(idle, order, types, n, wait)
 		if err != nil {
 			f.failed(idle, err)
 			continue
 		}
 		f.tr.over()
+		f.fill = !fill && (len(res.Claims) == n || res.More) && f.gathers(res.Claims)
 		switch {
-		case !room:
+		case !room || fill:
 			f.empty, f.until = 0, time.Time{}
 		case len(res.Claims) == n || res.More && len(res.Claims) > 0:
 			f.empty, f.until = 0, time.Time{}
-		case len(res.Claims) == 0 && len(res.Plans) == 0 && f.s.cfg.UntilEmpty && f.finished(idle):
+		case len(res.Claims) == 0 && len(res.Plans) == 0 && f.s.cfg.UntilEmpty && f.d.readyAll() == 0 && f.finished(idle):
 			return nil
 		default:
 			f.waitAfter(res)
@@ -135,9 +146,14 @@ func (f *fetcher) run(stop context.Context) error {
 	}
 }
 
-// fetch claims up to n tasks, of the queues in that order, and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
+// gathers reports whether one of the claims is run in a batch.
+func (f *fetcher) gathers(claims []driver.Claim) bool {
+	return len(f.batchy) > 0 && slices.ContainsFunc(claims, func(c driver.Claim) bool { return slices.Contains(f.batchy, c.Type) })
+}
+
+// fetch claims up to n tasks of these types, of the queues in that order, and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
 // hands until the worker has gone. Only where it waits for work first it does, and then run asks what was claimed.
-func (f *fetcher) fetch(idle context.Context, order []string, n int, wait time.Duration) (*driver.FetchResult, error) {
+func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait time.Duration) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
 	base := f.s.ctx
 	if wait > 0 {
@@ -151,7 +167,7 @@ func (f *fetcher) fetch(idle context.Context, order []string, n int, wait time.D
 	defer f.d.fetched()
 	sent := time.Now()
 	res, err := cfg.Store.Fetch(call, driver.FetchRequest{
-		Worker: f.s.id, Lease: cfg.Lease, Queues: order, Types: cfg.Types, Max: n, Wait: wait, Plans: f.s.planner.want(),
+		Worker: f.s.id, Lease: cfg.Lease, Queues: order, Types: types, Max: n, Wait: wait, Plans: f.s.planner.want(),
 	})
 	if err != nil {
 		return nil, err

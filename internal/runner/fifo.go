@@ -41,6 +41,13 @@ func (q *fifo) remove(j *Job) {
 	}
 }
 
+// replace puts a job in the place of another.
+func (q *fifo) replace(old, j *Job) {
+	if i := slices.Index(q.jobs, old); i >= q.head {
+		q.jobs[i] = j
+	}
+}
+
 // take removes and returns the jobs for which fn is true.
 func (q *fifo) take(fn func(*Job) bool) []*Job {
 	var out []*Job

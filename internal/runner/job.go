@@ -27,6 +27,9 @@ type Job struct {
 	state jobState
 	stuck *time.Timer // runs since the handler's context was cancelled
 	mute  bool        // it was reported as stuck
+	// batch is what it is run with, if its handler takes many tasks at once; batched: it is counted in desk.batched.
+	batch   *batch
+	batched bool
 }
 
 type jobState int8
@@ -49,6 +52,16 @@ func newJobs(s *session, claims []driver.Claim, now time.Time) []Job {
 		}
 	}
 	return jobs
+}
+
+// free frees what handlers may have hung on the contexts of a job and those that ran with it.
+func (j *Job) free() {
+	j.cancel(nil)
+	if j.batch != nil {
+		for _, mate := range j.batch.jobs {
+			mate.cancel(nil)
+		}
+	}
 }
 
 // unload lets go of what is large, so that one job of a batch that runs for long does not keep the payloads of all.

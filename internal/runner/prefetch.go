@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 	"time"
-
-	"github.com/waggleq/waggle/driver"
 )
 
 // pace decides how many jobs may wait for a slot, so that slots need not wait for the store.
@@ -97,7 +95,7 @@ const maxUnsettled = 4 * maxFetch
 
 // want returns how many jobs to fetch now; 0: none yet.
 func (d *desk) want() int {
-	if d.heldUp() || len(d.held) > d.slots+maxUnsettled {
+	if d.heldUp() || len(d.held)-d.batched > d.slots+maxUnsettled {
 		return 0
 	}
 	taken, ahead := d.running+d.resting, d.ahead
@@ -196,13 +194,18 @@ func (d *desk) sweep() {
 	d.sweeper = nil
 	before := time.Now().Add(-d.stale)
 	first := d.queue.first()
+	late := time.Now().Add(-max(d.stale, batchStale))
 	for _, j := range d.queue.take(func(j *Job) bool {
+		limit := before
+		if j.batch != nil {
+			limit = late
+		}
 		// One on probation that is first in line has its turn next, however long that takes.
-		return j.offered.Before(before) && !(j == first && j.Crashes >= probationCrashes)
+		return j.offered.Before(limit) && !(j == first && j.Crashes >= probationCrashes)
 	}) {
 		d.stalled = true
 		d.ahead = 0
-		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
+		d.giveBack(j.all())
 	}
 	d.wantRoom()
 	d.armSweeper()

@@ -2,8 +2,6 @@ package runner
 
 import (
 	"time"
-
-	"github.com/waggleq/waggle/driver"
 )
 
 // A task that has crashed its workers twice is on probation: it runs alone in its process, so that if it kills that one
@@ -52,8 +50,9 @@ func (d *desk) clearLine() {
 		keep = nil
 	}
 	for _, j := range d.queue.take(func(j *Job) bool { return j != keep }) {
-		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
+		d.giveBack(j.all())
 	}
+	d.giveBack(d.takeGathering(nil))
 }
 
 // heldUp reports whether the line stands still for a job on probation.

@@ -34,6 +34,8 @@ type Handler interface {
 	Run(ctx context.Context, j *Job) driver.Settlement
 	// Exited says how a job ended whose handler ended its goroutine (runtime.Goexit).
 	Exited(j *Job) driver.Settlement
+	// RunBatch runs jobs of one type that Config.Gather names, and says how each ended. It neither panics nor ends its goroutine.
+	RunBatch(ctx context.Context, jobs []*Job) []driver.Settlement
 	// Timeout is how long the job may run; 0: no limit.
 	Timeout(j *Job) time.Duration
 }
@@ -55,8 +57,9 @@ type Config struct {
 	PID         int
 
 	Queues     []Queue
-	Strict     bool     // serve queues in the given order instead of by weight
-	Types      []string // nil: all
+	Strict     bool              // serve queues in the given order instead of by weight
+	Types      []string          // nil: all
+	Gather     map[string]Gather // types that are run in batches
 	Slots      int
 	Lease      time.Duration
 	Drain      time.Duration // 0: don't wait for handlers before cancelling them

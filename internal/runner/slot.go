@@ -17,7 +17,7 @@ func (d *desk) slot() {
 			return
 		}
 		// The handler has ended its goroutine: the job ends here, and a new goroutine takes over the slot.
-		j.cancel(nil)
+		j.free()
 		d.finish(j, d.handler.Exited(j), time.Since(began))
 		go d.slot()
 	}()
@@ -40,6 +40,9 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 		// The process was held up since the claim; the store may have given the task to another worker by now.
 		d.abandonBecause(j.s, errNotRenewed)
 	}
+	if j.batch != nil {
+		return d.runBatch(j)
+	}
 	ctx := j.ctx
 	if timeout := d.handler.Timeout(j); timeout > 0 {
 		var cancel context.CancelFunc
@@ -57,7 +60,7 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 // there will be none. A job that was waiting starts when the one before has ended, so that the clock is read once a job.
 func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*Job, time.Time) {
 	if done != nil {
-		done.cancel(nil) // frees what the handler may have hung on its context
+		done.free()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,6 +87,9 @@ func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*J
 	if start.IsZero() { // it has waited
 		start = time.Now()
 	}
+	for _, mate := range j.mates() {
+		mate.state = running
+	}
 	j.state = running
 	j.s.active++
 	d.running++
@@ -94,7 +100,7 @@ func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*J
 
 // rest ends a slot's job and has the slot pause, unless the desk closes.
 func (d *desk) rest(done *Job, st driver.Settlement, ran time.Duration) {
-	done.cancel(nil)
+	done.free()
 	pause := done.Rest
 	d.mu.Lock()
 	d.resting++
@@ -132,6 +138,11 @@ func (d *desk) end(j *Job, st driver.Settlement, ran time.Duration) {
 		d.log.Info("a stuck handler has returned", jobAttrs(j)...)
 	}
 	d.settle(j, st)
+	for i, mate := range j.mates() {
+		st := j.batch.ends[i+1]
+		st.Ran = ran
+		d.settle(mate, st)
+	}
 	s := j.s
 	s.active--
 	if s.active == 0 && s.quiet != nil {

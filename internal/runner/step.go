@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
@@ -29,17 +30,18 @@ func Step(ctx context.Context, cfg Config, limit int) (int, error) {
 		s.halt(ErrShutdown)
 		_ = cfg.Store.Unregister(context.WithoutCancel(ctx), id) // the lease runs out otherwise
 	}()
-	for n := range limit {
-		ran, err := step(ctx, newFetcher(s))
-		if !ran || err != nil {
+	for n := 0; n < limit; {
+		ran, err := step(ctx, newFetcher(s), limit-n)
+		n += ran
+		if ran == 0 || err != nil {
 			return n, err
 		}
 	}
 	return limit, nil
 }
 
-// step runs one task. It reports whether there was one.
-func step(ctx context.Context, f *fetcher) (bool, error) {
+// step runs one task, or one batch of at most limit. It returns how many there were.
+func step(ctx context.Context, f *fetcher, limit int) (int, error) {
 	s := f.s
 	sent := time.Now()
 	res, err := s.cfg.Store.Fetch(ctx, driver.FetchRequest{
@@ -50,28 +52,78 @@ func step(ctx context.Context, f *fetcher) (bool, error) {
 		s.planner.offer(res.Plans)
 		s.planner.work()
 		if len(res.Claims) == 0 { // there may be some now
-			return step(ctx, f)
+			return step(ctx, f, limit)
 		}
 	}
 	if err != nil || len(res.Claims) == 0 {
-		return false, err
+		return 0, err
 	}
 	s.renew(sent)
 	began := time.Now()
 	j := &newJobs(s, res.Claims, began)[0]
-	defer j.cancel(nil)
-	st := s.desk.run(j, began)
-	st.ID, st.Token, st.Ran = j.ID, j.Token, time.Since(began)
-	if err := s.reporter.send(ctx, []*Job{j}); err != nil {
-		return true, err
+	if rule, ok := s.cfg.Gather[j.Type]; ok {
+		if err := stepGather(ctx, j, rule, limit); err != nil {
+			return 0, err
+		}
 	}
-	errs, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, []driver.Settlement{st})
+	defer j.free()
+	st := s.desk.run(j, began)
+	sts := []driver.Settlement{st}
+	if j.batch != nil {
+		sts = j.batch.ends
+	}
+	jobs := j.all()
+	for i := range sts {
+		sts[i].ID, sts[i].Token, sts[i].Ran = jobs[i].ID, jobs[i].Token, time.Since(began)
+	}
+	return len(jobs), stepSettle(ctx, s, sts, jobs)
+}
+
+// stepGather makes a batch of a job and those that go with it.
+func stepGather(ctx context.Context, j *Job, rule Gather, limit int) error {
+	s := j.s
+	j.batch = &batch{crowd: crowdOf(j), rule: rule, jobs: []*Job{j}}
+	var back []driver.Settlement
+	for most := min(rule.Max, limit); len(j.batch.jobs) < most; {
+		res, err := s.cfg.Store.Fetch(ctx, driver.FetchRequest{
+			Worker: s.id, Lease: s.cfg.Lease, Queues: []string{j.Queue}, Types: []string{j.Type}, Max: most - len(j.batch.jobs),
+		})
+		if err != nil {
+			return err
+		}
+		if len(res.Claims) == 0 {
+			break
+		}
+		more := newJobs(s, res.Claims, j.offered)
+		for i := range more {
+			m := &more[i]
+			if crowdOf(m) != j.batch.crowd {
+				m.cancel(nil)
+				back = append(back, driver.Settlement{ID: m.ID, Token: m.Token, Outcome: driver.Release, Unbegun: true})
+				continue
+			}
+			m.batch = j.batch
+			j.batch.jobs = append(j.batch.jobs, m)
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	_, err := s.cfg.Store.Settle(ctx, s.id, back)
+	return err
+}
+
+func stepSettle(ctx context.Context, s *session, sts []driver.Settlement, jobs []*Job) error {
+	if err := s.reporter.send(ctx, jobs); err != nil {
+		return err
+	}
+	errs, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, sts)
 	if err == nil {
-		err = errs[0]
+		err = errors.Join(errs...)
 	}
 	if err == nil && s.planner != nil {
-		s.planner.settled([]driver.Settlement{st}, []*Job{j})
+		s.planner.settled(sts, jobs)
 		s.planner.work()
 	}
-	return true, err
+	return err
 }
