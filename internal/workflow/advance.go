@@ -22,15 +22,12 @@ func Start(g *Graph, now time.Time) (*driver.PlanStep, error) {
 	if err := g.Validate(); err != nil {
 		return nil, err
 	}
-	f := &flow{ref: Ref(g.ID), graph: g, now: now, parts: map[string]results{}, changed: map[string]bool{}, touched: map[int]bool{},
+	f := &flow{ref: Ref(g.ID), graph: g, now: now, parts: map[string]results{}, changed: map[string]bool{}, all: true,
 		plan: &driver.Plan{PlanRef: Ref(g.ID)}, whole: true, links: g.link(), regraphed: true}
 	f.steps = []byte(strings.Repeat(string(rune(StepPending)), len(g.Steps)))
 	f.State, f.Started = Running, now
 	if g.Deadline > 0 {
 		f.Deadline = now.Add(time.Duration(g.Deadline))
-	}
-	for i := range g.Steps {
-		f.touched[i] = true
 	}
 	step, _, err := f.advance()
 	return step, err
@@ -162,7 +159,7 @@ func (f *flow) hearSignal(n *driver.News) error {
 
 func (f *flow) complete(i int, result json.RawMessage) error {
 	f.set(i, StepCompleted)
-	f.touched[i] = true
+	f.touched = append(f.touched, i)
 	delete(f.Wakes, i)
 	if f.graph.Steps[i].Compensate != nil {
 		f.Order = append(f.Order, i)
@@ -181,7 +178,7 @@ func (f *flow) fail(i int, why string, cancelled bool) {
 		status = StepCancelled
 	}
 	f.set(i, status)
-	f.touched[i] = true
+	f.touched = append(f.touched, i)
 	delete(f.Wakes, i)
 	f.note(i, why)
 	if f.policy(s) != Continue {
@@ -242,27 +239,37 @@ func (f *flow) ready(i int) bool {
 	return true
 }
 
-// release begins the steps that wait for nothing any more.
+// release begins the steps that wait for nothing any more, as many as fit into one step of the plan.
 func (f *flow) release() error {
-	for len(f.touched) > 0 {
-		candidates := map[int]bool{}
-		for i := range f.touched {
-			candidates[i] = true
-			for _, then := range f.links.before[i] {
-				candidates[then] = true
-			}
-		}
-		clear(f.touched)
-		for _, i := range slices.Sorted(maps.Keys(candidates)) {
-			if !f.ready(i) {
+	for (f.all || len(f.touched) > 0) && !f.More {
+		for i, is := range f.candidates() {
+			if !is || !f.ready(i) {
 				continue
 			}
 			if err := f.begin(i); err != nil {
 				return err
 			}
+			if f.More {
+				break
+			}
 		}
 	}
 	return nil
+}
+
+// candidates marks the steps that may be ready: all, or those that come after one that was touched.
+func (f *flow) candidates() []bool {
+	marks := make([]bool, len(f.steps))
+	for i := range marks {
+		marks[i] = f.all
+	}
+	for _, i := range f.touched {
+		for _, then := range f.links.before[i] {
+			marks[then] = true
+		}
+	}
+	f.all, f.touched = false, nil
+	return marks
 }
 
 // begin starts a step.

@@ -57,9 +57,7 @@ func Retry(p *driver.Plan, from string, now time.Time) (*driver.PlanStep, error)
 	if f.graph.Deadline > 0 {
 		f.Deadline = now.Add(time.Duration(f.graph.Deadline))
 	}
-	for i := range f.steps {
-		f.touched[i] = true
-	}
+	f.all = true
 	step, _, err := f.advance()
 	return step, err
 }
@@ -139,16 +137,13 @@ func Add(p *driver.Plan, steps []Step, now time.Time) (*driver.PlanStep, error) 
 			}
 		}
 	}
-	old := len(f.graph.Steps)
 	f.graph.Steps = append(f.graph.Steps, fresh...)
 	if err := f.graph.Validate(); err != nil {
 		return nil, err
 	}
 	f.links, f.regraphed = f.graph.link(), true
 	f.steps = append(f.steps, strings.Repeat(string(rune(StepPending)), len(fresh))...)
-	for i := old; i < len(f.steps); i++ {
-		f.touched[i] = true
-	}
+	f.all = true
 	step, _, err := f.advance()
 	return step, err
 }

@@ -183,7 +183,8 @@ type flow struct {
 	bytes     int      // of the payloads of tasks
 	tasks     []*driver.Task
 	cancel    []string
-	touched   map[int]bool // steps whose dependents are to be looked at
+	touched   []int // steps whose dependents are to be looked at
+	all       bool  // every step is
 }
 
 // open reads a plan. All its parts must be there.
@@ -200,7 +201,7 @@ func open(p *driver.Plan, now time.Time) (*flow, error) {
 
 // openWith reads a plan of which only some parts may be there. nil: its graph has to be read first.
 func openWith(c *Cache, p *driver.Plan, now time.Time) (*flow, error) {
-	f := &flow{ref: p.PlanRef, plan: p, now: now, parts: map[string]results{}, changed: map[string]bool{}, touched: map[int]bool{}, missing: map[string]bool{}}
+	f := &flow{ref: p.PlanRef, plan: p, now: now, parts: map[string]results{}, changed: map[string]bool{}, missing: map[string]bool{}}
 	if err := json.Unmarshal(p.Body, &f.state); err != nil {
 		return nil, driver.Errorf(driver.ErrCorrupt, "workflow %s can't be read: %w", p.Name, err)
 	}
@@ -214,10 +215,7 @@ func openWith(c *Cache, p *driver.Plan, now time.Time) (*flow, error) {
 	}
 	f.steps = []byte(f.Status)
 	if f.More {
-		f.More = false
-		for i := range f.steps {
-			f.touched[i] = true
-		}
+		f.More, f.all = false, true
 	}
 	return f, nil
 }
