@@ -52,6 +52,7 @@ type board struct {
 	samples map[string][][]float64 // by figure, by round
 	tasks   int                    // that were counted
 	backlog int
+	due     int
 	notes   []string // sentences for the report
 }
 
@@ -93,8 +94,11 @@ func (b *board) row(f *figure) row {
 	rounds := b.samples[f.id]
 	all, values := slices.Concat(rounds...), f.perRound(rounds)
 	r := row{ID: f.id, What: f.what, Unit: f.unit, Goal: f.goal.String(), Low: slices.Min(values), High: slices.Max(values), Samples: len(all)}
-	if f.id == deep {
+	switch f.id {
+	case deep:
 		r.What = fmt.Sprintf(f.what, number(float64(b.backlog)))
+	case dueAll:
+		r.What = fmt.Sprintf(f.what, number(float64(b.due)))
 	}
 	switch {
 	case f.worst:

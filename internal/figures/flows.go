@@ -28,6 +28,14 @@ var flowFigures = []figure{
 	{id: flowHop, what: "workflow that is a chain, from one step to the next, p50, against that", unit: "ms", pool: 0.5, of: flowPickup, ratio: atMost(3)},
 }
 
+// flowMethod says how workflows and schedules are measured; it wants the numbers of steps, hops, schedules and seconds.
+const flowMethod = `- **Workflows**: %s steps of which all but two come after the first and before the last, from the call that starts the workflow
+  to the last step, beside as many plain tasks in batches of 500 while the worker runs; and a chain of %s steps, from the start
+  of one handler to the start of the next, beside the pick-up of single tasks in the same store.
+- **Schedules**: %s in a store, of which 100 fire each second for %d s; from the tick to the first line of the handler.
+  Every tick ran once. The worker that has nothing to do is watched for up to 4 s before the first schedule is stored and
+  when none of them fires.`
+
 // flows measures workflows beside plain tasks. Each round has a store of its own.
 type flows struct {
 	*lab

@@ -88,6 +88,9 @@ type sizes struct {
 	failovers int
 	steps     int // of a workflow that fans out and in
 	hops      int // of a workflow that is a chain
+	schedules int // in a store
+	seconds   int // for which some of them fire, a round
+	atOnce    int // tasks that are due in the same second
 }
 
 func parse(args []string) (*settings, error) {

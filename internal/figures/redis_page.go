@@ -16,7 +16,8 @@ func redisPage(r *report, s *settings) string {
 	return fmt.Sprintf(redisIntroduction, server, how.Redis, how.Valkey, machine, r.Machine.alone(), r.Seconds) + "\n" + r.table() + extrapolate(r) +
 		fmt.Sprintf(redisMethod, s.rounds, number(float64(s.rate)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
 			number(float64(s.sizes.queues)), number(float64(s.spread)), s.sizes.idle.Seconds(), s.watches, s.rounds*s.wakes, number(float64(shardRounds*s.rate)),
-			s.rounds*s.sizes.alone, s.long, s.failovers)
+			s.rounds*s.sizes.alone, s.long, s.failovers, number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds,
+			number(float64(s.atOnce)))
 }
 
 // extrapolate says what the measured processor times come to on more machines, and what they don't tell.
@@ -122,6 +123,9 @@ measurement with an error.
 - **Recovery of a master**: of a Cluster with three masters and three replicas, and 16 shards, the master that has the hub
   gets SIGKILL while a worker runs tasks of all shards; until the first line of a handler of a task that was in a shard of
   that master. %d times. Then all tasks must run; some may twice, whose settlement the replica had not received.
+` + flowMethod + `
+- **Due at once**: %s tasks for the same second, stored before it. Until the last has started, in one worker with 100 slots; and
+  the longest command in the slow log of the server (1 ms), by the clock on the wall.
 
 ## Do it again
 

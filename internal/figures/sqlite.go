@@ -13,10 +13,10 @@ var sqliteSuite = &suite{
 	groups: []group{
 		{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
 		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"shares", startShares},
-		{"flows", startFlows},
+		{"flows", startFlows}, {"ticks", startTicks},
 	},
-	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, steps: 10_000, hops: 1000},
-	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, steps: 2000, hops: 100},
+	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4},
+	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, steps: 2000, hops: 100, schedules: 1000, seconds: 2},
 	describe: describe,
 	page:     sqlitePage,
 }
@@ -83,7 +83,7 @@ var sqliteFigures = slices.Concat([]figure{
 	{id: shareAccuracy, what: "a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
 	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
 	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
-}, flowFigures)
+}, flowFigures, tickFigures)
 
 // sizing says how much was measured.
 type sizing struct {
@@ -109,7 +109,7 @@ func sqlitePage(r *report, s *settings) string {
 		m.text(), m.Go, m.SQLite, m.Driver, number(m.FsyncMS))
 	return fmt.Sprintf(introduction, machine, r.Seconds) + "\n" + r.table() +
 		fmt.Sprintf(method, s.rounds, number(float64(s.rate)), number(float64(s.rate/2)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
-			s.rounds*s.pickups, s.rounds*s.scheduled, s.rounds, s.sizes.idle.Seconds(), number(float64(s.sizes.memory)))
+			s.rounds*s.pickups, s.rounds*s.scheduled, s.rounds, s.sizes.idle.Seconds(), number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds, number(float64(s.sizes.memory)))
 }
 
 const introduction = `# Figures
@@ -152,13 +152,14 @@ run, or ran twice, makes the measurement fail.
   that always have more; single tasks of a key beside a backlog of another, one at a time, in a worker with 10 slots; a worker
   that serves two queues, in one of which every task waits for the limit of its key. The limits of concurrency and rate are
   shared by 8 workers, each with the file opened for itself.
+` + flowMethod + `
 - **In memory**: %s tasks a round through memstore's calls one after another, in batches of 500, and as many enqueued by
   a client in batches of 500 while a worker with 100 slots runs them, until the last is settled.
 
 ## Do it again
 
 ` + "```sh" + `
-make bench              # all of it, about eight minutes; a machine with nothing else to do
+make bench              # all of it, about ten minutes; a machine with nothing else to do
 make bench-quick        # less of everything, in about two minutes
 go run ./internal/figures -only pickup,recovery -o json
 make figures            # all of it, and writes this page
