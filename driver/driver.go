@@ -72,7 +72,10 @@ type Enqueuer interface {
 	// with an empty State.
 	//
 	// Per task: [ErrInvalid], [ErrDuplicate] (unique key taken, OnConflict reject), [ErrQueueClosed] (the queue is
-	// draining), [ErrUnsupported] (a field that needs a capability this engine lacks). A task that its queue's
+	// draining), [ErrQueueFull] as a [QueueFullError] (the queue's bound, see [Bound]), [ErrUnsupported] (a field that needs a
+	// capability this engine lacks). No task of a call is stored above its queue's bound; engines with several shards read the
+	// length of a bounded queue before they store, so that calls that are under way at the same time can exceed the bound by what they bring,
+	// each by at most its own tasks. A task that its queue's
 	// configuration can't take (see [QueueConfig.Admits]) is ErrInvalid. For the call: [ErrInvalid]
 	// (more than Limits.MaxBatch tasks or MaxBatchBytes), [ErrUnsupported] (the durability level), [ErrStoreFull],
 	// [ErrUnavailable], [ErrNotDurable].

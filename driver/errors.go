@@ -12,6 +12,7 @@ var (
 	ErrDuplicate   = errors.New("unique key is taken")
 	ErrState       = errors.New("not possible in this state")
 	ErrQueueClosed = errors.New("queue is draining and takes no tasks")
+	ErrQueueFull   = errors.New("queue is full")
 	ErrLeaseLost   = errors.New("lease lost")
 	ErrNotDurable  = errors.New("durability level not reached")
 	ErrStoreFull   = errors.New("store is full")
@@ -37,6 +38,7 @@ var ErrorClasses = []ErrorClass{
 	{ErrDuplicate, "duplicate", 409, 4},
 	{ErrState, "state", 409, 4},
 	{ErrQueueClosed, "queue_closed", 409, 4},
+	{ErrQueueFull, "queue_full", 429, 5},
 	{ErrLeaseLost, "lease_lost", 409, 4},
 	{ErrNotDurable, "not_durable", 503, 1},
 	{ErrStoreFull, "store_full", 507, 1},

@@ -13,6 +13,8 @@ type QueueConfig struct {
 	Keys KeyMode `json:"keys,omitzero"`
 	// Limits need Capabilities.Limits. No two are for the same: see [Limit.Scope].
 	Limits []Limit `json:"limits,omitzero"`
+	// Bound says how many tasks may wait in the queue; zero: any number.
+	Bound Bound `json:"bound,omitzero"`
 }
 
 // QueuePatch changes a QueueConfig; nil fields stay as they are.
@@ -23,6 +25,7 @@ type QueuePatch struct {
 	Order     *Order
 	Keys      *KeyMode
 	Limits    *[]Limit // replaces all of them
+	Bound     *Bound   // the zero Bound takes it away
 }
 
 // Order says which of a queue's waiting tasks of one priority comes first.
@@ -70,6 +73,13 @@ func (c QueueConfig) Apply(p QueuePatch, caps Capabilities) (QueueConfig, error)
 	}
 	if err := n.checkOrder(caps); err != nil {
 		return c, err
+	}
+	if p.Bound != nil {
+		bound, err := p.Bound.WithDefaults()
+		if err != nil {
+			return c, err
+		}
+		n.Bound = bound
 	}
 	if p.Limits == nil {
 		return n, nil

@@ -49,7 +49,7 @@ var Moves = []Move{
 
 	{Available, Active, "claimed"},
 	{Available, Cancelled, "cancelled"},
-	{Available, Discarded, "expired"},
+	{Available, Discarded, "expired, or dropped from a full queue"},
 
 	{Active, Completed, "completed"},
 	{Active, Retryable, "failed"},
@@ -68,6 +68,11 @@ func CanMove(from, to State) bool {
 	return slices.ContainsFunc(Moves, func(m Move) bool { return m.From == from && m.To == to })
 }
 
+// Waits reports whether a task in state s counts against its queue's [Bound].
+func (s State) Waits() bool {
+	return s == Scheduled || s == Pending || s == Available || s == Retryable
+}
+
 // Reason says why a task ended as discarded or cancelled.
 type Reason string
 
@@ -79,6 +84,7 @@ const (
 	ReasonExpired     Reason = "expired"     // it was not claimed before its expiry
 	ReasonRequested   Reason = "requested"   // somebody cancelled it
 	ReasonReplaced    Reason = "replaced"    // a task with the same unique key took its place
+	ReasonDropped     Reason = "dropped"     // its queue was full, and a newer task took its place
 	ReasonUndecodable Reason = "undecodable" // its stored record can't be read
 	ReasonDependency  Reason = "dependency"  // a task it depended on did not complete
 	ReasonRefused     Reason = "refused"     // only in [News]: a plan's step could not store it

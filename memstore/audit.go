@@ -157,7 +157,7 @@ func (s *Store) checkQueue(a *audit, q *queue, places map[any]int, counts map[*l
 func (s *Store) rebuild() {
 	s.journal = journal{tasks: slices.SortedFunc(maps.Values(s.tasks), func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })}
 	for _, q := range s.queues {
-		q.lines, q.kept = map[string]*line{}, byState[kept]{}
+		q.lines, q.kept, q.ages = map[string]*line{}, byState[kept]{}, ages{}
 		q.keys, q.flowing, q.openings = map[string]*key{}, 0, nil // tags and rates begin anew
 	}
 	for _, w := range s.workers {

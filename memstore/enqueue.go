@@ -60,9 +60,15 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 		}
 	}
 	if t.Unique != nil {
-		if taken := s.claimKey(t); taken != nil {
+		if taken := s.taken(t); taken != nil {
 			return *taken
 		}
+	}
+	if err := s.makeRoom(t); err != nil {
+		return driver.EnqueueResult{ID: t.ID, Err: err}
+	}
+	if t.Unique != nil {
+		s.claimKey(t)
 	}
 	q := s.queue(t.Queue)
 	t.line = q.line(t.Type)
@@ -80,24 +86,32 @@ func (s *Store) accept(t *task) driver.EnqueueResult {
 	return driver.EnqueueResult{ID: t.ID, State: t.State}
 }
 
-// claimKey makes a new task the owner of its unique key, or returns what its policy says of the conflict.
-func (s *Store) claimKey(t *task) *driver.EnqueueResult {
+// taken returns what the policy of a new task says of the conflict with the owner of its unique key, nil if it may have the key.
+func (s *Store) taken(t *task) *driver.EnqueueResult {
+	owner := s.owner(t.Unique.Key)
+	if owner == nil {
+		return nil
+	}
+	state := owner.stateAt(s.now)
+	switch policy := t.Unique.OnConflict; {
+	case policy == driver.ConflictReturn:
+		return &driver.EnqueueResult{ID: owner.ID, State: state, Existing: true}
+	case policy == driver.ConflictReject, owner.State == driver.Active:
+		err := driver.Errorf(driver.ErrDuplicate, "the unique key %q is taken by task %s", t.Unique.Key, owner.ID)
+		return &driver.EnqueueResult{ID: owner.ID, State: state, Err: err}
+	}
+	return nil
+}
+
+// claimKey makes a new task the owner of its unique key, which it may have.
+func (s *Store) claimKey(t *task) {
 	if owner := s.owner(t.Unique.Key); owner != nil {
-		state := owner.stateAt(s.now)
-		live := !owner.removed() && !state.Ended()
-		switch policy := t.Unique.OnConflict; {
-		case policy == driver.ConflictReturn:
-			return &driver.EnqueueResult{ID: owner.ID, State: state, Existing: true}
-		case policy == driver.ConflictReject, owner.State == driver.Active:
-			err := driver.Errorf(driver.ErrDuplicate, "the unique key %q is taken by task %s", t.Unique.Key, owner.ID)
-			return &driver.EnqueueResult{ID: owner.ID, State: state, Err: err}
-		case live:
+		if !owner.removed() && !owner.stateAt(s.now).Ended() {
 			s.move(owner, driver.Cancelled, driver.ReasonReplaced)
 		}
 		s.freeKey(owner, owner.Unique.Until)
 	}
 	s.takeKey(t)
-	return nil
 }
 
 // owner returns the owner of a unique key, nil if it is free.

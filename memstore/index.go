@@ -160,6 +160,7 @@ type queue struct {
 	keysKept          int // when it was last looked which keys are idle
 	arrivals          arrivals
 	openings          openings
+	ages              ages
 }
 
 // line is where the tasks of one type wait in a queue.
@@ -207,6 +208,7 @@ func (s *Store) link(t *task) {
 		if !t.ExpiresAt.IsZero() {
 			t.line.heaps[byExpiry].push(t)
 		}
+		t.line.queue.ages.add(t)
 	case driver.Scheduled, driver.Retryable:
 		t.line.heaps[byDue].push(t)
 	case driver.Active:

@@ -24,7 +24,7 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 	}
 	q := s.queue(name)
 	roused := q.config.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
-	q.config = *config
+	q.config, q.ages = *config, ages{}
 	for name := range q.keys {
 		s.regate(q, name, false)
 	}

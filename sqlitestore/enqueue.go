@@ -30,6 +30,7 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 	items, bytes := s.prepare(tasks)
 	results := make([]driver.EnqueueResult, len(tasks))
 	err = s.submit(&op{ctx: ctx, adds: true, bytes: bytes, run: func(t *tx) error {
+		t.drops = nil // others of the transaction may have given tasks back
 		for i := range items {
 			if err := t.accept(&items[i], &results[i]); err != nil {
 				return err
@@ -80,7 +81,7 @@ func (t *tx) accept(n *newTask, res *driver.EnqueueResult) error {
 		return nil
 	}
 	q := t.st.queues[n.Queue]
-	if q == nil || q.config.Draining || q.config.Keys.Ordered() || n.Unique != nil || q.lanes[n.Type] == nil {
+	if q == nil || q.config.Draining || q.config.Keys.Ordered() || q.config.Bound.Max > 0 || n.Unique != nil || q.lanes[n.Type] == nil {
 		if done, err := t.examine(n, q, res); done || err != nil {
 			return err
 		}
@@ -113,8 +114,17 @@ func (t *tx) examine(n *newTask, q *queue, res *driver.EnqueueResult) (done bool
 			return true, nil
 		}
 	}
+	var o *owner
 	if n.Unique != nil {
-		return t.claimKey(n, res)
+		if o, done, err = t.taken(n, res); done || err != nil {
+			return done, err
+		}
+	}
+	if res.Err, err = t.makeRoom(q, n, o); res.Err != nil || err != nil {
+		return true, err
+	}
+	if o != nil && o.row != nil && !o.standing.ended() {
+		return false, t.move(o.row, cancelled, driver.ReasonReplaced)
 	}
 	return false, nil
 }
@@ -240,15 +250,14 @@ func (t *tx) owner(key string) (*owner, error) {
 	return o, nil
 }
 
-// claimKey finds out whether a new task may have its unique key. done says that res tells what its policy says of the
-// conflict.
-func (t *tx) claimKey(n *newTask, res *driver.EnqueueResult) (done bool, err error) {
-	o, err := t.owner(n.Unique.Key)
-	if err != nil || o == nil {
-		return false, err
+// taken finds out whether a new task may have its unique key, and returns the owner that it is to replace, nil if there is
+// none. done says that res tells what its policy says of the conflict.
+func (t *tx) taken(n *newTask, res *driver.EnqueueResult) (o *owner, done bool, err error) {
+	if o, err = t.owner(n.Unique.Key); err != nil || o == nil {
+		return nil, false, err
 	}
 	if o.lapsed(t.now) {
-		return false, t.expire(o.row)
+		return nil, false, t.expire(o.row)
 	}
 	state := driver.State("")
 	if o.standing >= 0 {
@@ -257,15 +266,13 @@ func (t *tx) claimKey(n *newTask, res *driver.EnqueueResult) (done bool, err err
 	switch policy := n.Unique.OnConflict; {
 	case policy == driver.ConflictReturn:
 		*res = driver.EnqueueResult{ID: o.id, State: state, Existing: true}
-		return true, nil
+		return nil, true, nil
 	case policy == driver.ConflictReject, o.standing == active:
 		err := driver.Errorf(driver.ErrDuplicate, "the unique key %q is taken by task %s", n.Unique.Key, o.id)
 		*res = driver.EnqueueResult{ID: o.id, State: state, Err: err}
-		return true, nil
-	case o.row != nil && !o.standing.ended():
-		return false, t.move(o.row, cancelled, driver.ReasonReplaced)
+		return nil, true, nil
 	}
-	return false, nil
+	return o, false, nil
 }
 
 // takeKey makes a task the owner of its unique key.

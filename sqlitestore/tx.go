@@ -26,6 +26,7 @@ type tx struct {
 
 	// Tasks from freshFrom on are available but not in ready yet: they go there together, see settleFresh.
 	freshFrom int64
+	drops     []standingTask // the oldest available tasks of a queue, see oldest
 	after     aftermath
 }
 

@@ -96,6 +96,7 @@ var topics = []topic{
 	{"queues", queueCases},
 	{"fair share", fairCases},
 	{"limits", limitCases},
+	{"bounded queues", boundCases},
 	{"ordered keys", keyOrderCases},
 	{"lists", listCases},
 	{"events", eventCases},

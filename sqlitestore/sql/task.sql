@@ -102,6 +102,15 @@ ON CONFLICT (seq) DO UPDATE SET progress = excluded.progress, logs = excluded.lo
 -- name: report_delete
 DELETE FROM report WHERE seq = ?
 
+-- name: ready_next
+SELECT prio FROM ready WHERE lane = ? AND prio > ? ORDER BY prio LIMIT 1
+
+-- name: ready_oldest
+SELECT ord, seq FROM ready WHERE lane = ? AND prio = ? ORDER BY ord LIMIT ?
+
+-- name: queued_oldest
+SELECT ord, seq FROM queued WHERE lane = ? ORDER BY ord LIMIT ?
+
 -- name: uniq_get
 SELECT seq, id, until, expires FROM uniq WHERE key = ?
 
