@@ -22,6 +22,10 @@ type Intaker interface {
 	// A task's payload is the element as a JSON string if it is valid UTF-8, else its bytes ([EncodingRaw]). An element
 	// that can't be a task is kept in a list of refused ones.
 	//
+	// Of a bounded queue the length is read before: it takes as many elements as there is room for, after dropping the oldest
+	// tasks for them where the queue's policy says so, and returns [ErrQueueFull] where there is no room. A batch that a dead caller left is
+	// stored in any case, so a queue can hold more than its bound by one batch a list.
+	//
 	// A list that does not exist is an empty one. Returns [ErrInvalid] for an Intake that can't be or a key that is no
 	// list, [ErrQueueClosed] while the queue is draining, and what Enqueue returns for a call. After any error the
 	// elements are still there, and calling again is safe.

@@ -21,6 +21,8 @@ type newTask struct {
 	made bool         // its id was made for this call: it can't be known
 
 	unique   *driver.Unique // of a task that has reserved its key in another shard
+	rooms    rooms          // of bounded queues, as far as they were asked for
+	must     bool           // no bound refuses it
 	replaced []replaced     // by this task
 }
 
@@ -42,28 +44,44 @@ func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.E
 		return nil, err
 	}
 	results := make([]driver.EnqueueResult, len(tasks))
-	batches, err := s.prepareTasks(ctx, tasks, opts.NewIDs, results)
-	if err != nil {
+	if err := s.enqueueTasks(ctx, tasks, opts.NewIDs, level, nil, results); err != nil {
 		return nil, err
+	}
+	if err := s.enqueueRefused(ctx, tasks, level, results); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// enqueueTasks stores tasks that may find room in bounded queues as rooms says.
+func (s *Store) enqueueTasks(ctx context.Context, tasks []*driver.Task, newIDs bool, level driver.Durability, r rooms, results []driver.EnqueueResult) error {
+	batches, err := s.prepareTasks(ctx, tasks, newIDs, results)
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		for _, t := range slices.Concat(batches...) {
+			t.rooms = r
+		}
 	}
 	remote := s.takeRemote(batches)
 	all := append(slices.Clone(batches), remote)
 	for _, t := range remote {
 		if err := s.enqueueBefore(ctx, t, batches, level, results); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.enqueueRemote(ctx, t, level, results); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	err = s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		return s.enqueueBatch(ctx, sh, batches[sh.number], level, results)
 	}, func(sh *shard) bool { return len(batches[sh.number]) > 0 })
 	if err != nil {
-		return nil, err
+		return err
 	}
 	inCallOrder(results, all)
-	return results, nil
+	return nil
 }
 
 // enqueueBefore stores what comes before a remote task in its shard, if the two are in line behind each other.
@@ -112,7 +130,7 @@ func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, newIDs b
 			results[i] = driver.EnqueueResult{ID: t.ID, Err: err}
 			continue
 		}
-		list[i] = newTask{task: &copies[i], id: string(driver.PackID(nil, t.ID)), at: i, made: made}
+		list[i] = newTask{task: &copies[i], id: string(driver.PackID(nil, t.ID)), at: i, made: made, must: !t.Bounded()}
 		sh := s.shardOf(t.ID)
 		batches[sh.number] = append(batches[sh.number], &list[i])
 	}
@@ -256,7 +274,7 @@ func (s *Store) enqueueShard(ctx context.Context, sh *shard, batch []*newTask, l
 			}
 			return errRetry
 		}
-		ev.note()
+		ev.note(batch, reply)
 		if ev.told {
 			s.signalPlanners(ctx, sh)
 		}
@@ -298,7 +316,8 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		}
 	}
 	kind := anyTasks
-	if len(c.pairs) == 1 && len(ev.items) == 0 {
+	bounds := s.boundsOf(sh, c.pairs, batch, ev)
+	if len(c.pairs) == 1 && len(ev.items) == 0 && bounds == nil {
 		kind = s.kindOf(sh, batch)
 	}
 	c.args = make([]string, 0, 16+4*len(batch))
@@ -313,7 +332,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	for _, p := range c.pairs {
 		c.args = append(c.args, p.digits, p.subject)
 	}
-	c.args = append(append(c.args, kind), shared...)
+	c.args = append(append(append(c.args, bounds...), kind), shared...)
 	size := 0
 	for _, t := range batch {
 		size += len(t.task.Payload) + 48
@@ -326,7 +345,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		buf = appendBody(buf, t.task, of[i].number, envelope)
 		body := rueidis.BinaryString(buf[from:len(buf):len(buf)])
 		if kind == anyTasks || kind == sharedTasks {
-			c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t.task), body)
+			c.args = append(c.args, index[of[i]], t.id, s.enqueueOptions(sh, t), body)
 		} else {
 			c.args = append(c.args, t.id, body)
 		}
@@ -408,13 +427,15 @@ const (
 	plainTasks  = "plain" // to be put in line, and no more
 	sharedTasks = "share" // some are of a queue that is shared out
 	freshTasks  = "fresh" // plain, and their ids were made for this call: they can't be known
+	// boundedTasks comes before any or share where a queue of the batch has a bound.
+	boundedTasks = "bounded"
 )
 
 // kindOf returns the kind of a batch of tasks of one pair.
 func (s *Store) kindOf(sh *shard, batch []*newTask) string {
 	made := true
 	for _, t := range batch {
-		if t.task.Priority != 0 || t.task.Key != "" || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t.task) != "" {
+		if t.task.Priority != 0 || t.task.Key != "" || !t.task.ExpiresAt.IsZero() || s.enqueueOptions(sh, t) != "" {
 			return anyTasks
 		}
 		made = made && t.made
@@ -433,20 +454,24 @@ func (s *Store) kindOf(sh *shard, batch []*newTask) string {
 }
 
 // enqueueOptions packs what the script must know of a task that is not simply to be put in line.
-func (s *Store) enqueueOptions(sh *shard, t *driver.Task) string {
-	flags := byte(0)
+func (s *Store) enqueueOptions(sh *shard, n *newTask) string {
+	t, flags := n.task, byte(0)
 	if t.Hold {
 		flags |= 1
 	}
 	if !t.At.IsZero() {
 		flags |= 2
 	}
-	if sh.known.config(t.Queue).Draining {
+	config := sh.known.config(t.Queue)
+	if config.Draining {
 		flags |= 4
 	}
 	u := t.Unique
 	if u != nil {
 		flags |= 8
+	}
+	if n.must && config.Bound.Max > 0 {
+		flags |= 16
 	}
 	if flags == 0 {
 		return ""
@@ -480,6 +505,9 @@ func (s *Store) enqueueResults(ctx context.Context, sh *shard, batch []*newTask,
 		if letters[i] == 'Q' {
 			r = driver.EnqueueResult{ID: t.task.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", t.task.Queue)}
 		}
+		if letters[i] == 'F' {
+			r = driver.EnqueueResult{ID: t.task.ID, Err: &driver.QueueFullError{Queue: t.task.Queue, Bound: sh.known.config(t.task.Queue).Bound}}
+		}
 		results[t.at] = r
 	}
 	for i := 0; i+2 < len(there); i += 3 {
@@ -510,12 +538,20 @@ type evictions struct {
 	items  []*item
 	by     []*newTask
 	states []driver.State // that the owners have until then
+	queues []string       // of the owners
 	told   bool           // plans of owners hear of it
 }
 
-// note notes what was done with the tasks that did it.
-func (ev *evictions) note() {
+// note notes what was done with the tasks that did it, those of the batch that were accepted.
+func (ev *evictions) note(batch []*newTask, reply rueidis.RedisMessage) {
+	letters := ""
+	if parts, err := reply.ToArray(); err == nil && len(parts) > 0 {
+		letters, _ = parts[0].ToString()
+	}
 	for i, t := range ev.by {
+		if k := slices.Index(batch, t); k < len(letters) && letters[k] == 'F' {
+			continue
+		}
 		t.replaced = append(t.replaced, replaced{id: driver.UnpackID([]byte(ev.owners[i])), state: ev.states[i]})
 	}
 }
@@ -571,7 +607,7 @@ func (s *Store) evictions(ctx context.Context, sh *shard, batch []*newTask) (evi
 			it.expect(sh.key("uniq"), t.task.Unique.Key, owners[i], true)
 			m.move(it, owner, p, letterCancelled, driver.ReasonReplaced)
 			ev.told = m.told
-			ev.items, ev.owners = append(ev.items, it), append(ev.owners, owner.id)
+			ev.items, ev.owners, ev.queues = append(ev.items, it), append(ev.owners, owner.id), append(ev.queues, p.queue)
 		}
 	}
 	return ev, nil

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"slices"
@@ -87,6 +88,9 @@ func (s *Store) MoveIntake(ctx context.Context, in driver.Intake, most int) (*dr
 	if most <= 0 || most > s.caps.Limit.MaxBatch {
 		most = s.caps.Limit.MaxBatch
 	}
+	if most, err = s.intakeRoom(ctx, keys.list, cmp.Or(in.Queue, driver.DefaultQueue), most); err != nil {
+		return nil, err
+	}
 	for range intakeTries {
 		b, err := s.takeIntake(ctx, in.List, keys, most)
 		if err != nil {
@@ -156,7 +160,7 @@ func (s *Store) intakeTasks(in driver.Intake, b *intakeBatch) (tasks []*newTask,
 			refused = append(refused, strconv.Itoa(i+1))
 			continue
 		}
-		tasks = append(tasks, &newTask{task: t, id: string(id), at: len(tasks)})
+		tasks = append(tasks, &newTask{task: t, id: string(id), at: len(tasks), must: true})
 	}
 	return tasks, refused
 }
@@ -246,7 +250,7 @@ func (s *Store) enqueueIntake(ctx context.Context, sh *shard, tasks []*newTask, 
 	}
 	call := s.enqueueCall(sh, tasks, evictions{items: []*item{mark}})
 	for i := len(call.args) - 4*len(tasks); i < len(call.args); i += 4 {
-		if call.args[i+2] != "" { // the only option such a task can have: its queue takes none
+		if options := call.args[i+2]; options != "" && options[0]&4 != 0 { // its queue takes none
 			return s.intakeClosed(ctx, sh, tasks[0].task.Queue)
 		}
 	}

@@ -102,13 +102,14 @@ type Store struct {
 	shards        []*shard
 	server        serverInfo
 
-	offset  atomic.Int64 // ms added to the clock, by tests only
-	next    atomic.Uint32
-	workers sync.Map // worker id → driver.WorkerInfo, of those registered here
-	rounds  sync.Map // worker id → *rounds, of those that fetch from several shards
-	awoken  sync.Map // ids of workers whose last wait was ended by a token
-	dues    sync.Map // worker id → time.Time, when the next task that it could claim is due
-	watches eventWatches
+	offset   atomic.Int64 // ms added to the clock, by tests only
+	next     atomic.Uint32
+	workers  sync.Map // worker id → driver.WorkerInfo, of those registered here
+	rounds   sync.Map // worker id → *rounds, of those that fetch from several shards
+	awoken   sync.Map // ids of workers whose last wait was ended by a token
+	dues     sync.Map // worker id → time.Time, when the next task that it could claim is due
+	watches  eventWatches
+	dropping sync.Mutex // one call of this program at a time drops tasks of full queues: they are the same ones
 
 	life     context.Context // ends with Close
 	end      context.CancelFunc

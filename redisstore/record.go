@@ -30,7 +30,7 @@ var stateOf = func() map[byte]driver.State {
 
 // reasons are stored by their place in this list, which only grows.
 var reasons = []driver.Reason{"", driver.ReasonAttempts, driver.ReasonCrashes, driver.ReasonHandler, driver.ReasonExpired,
-	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency}
+	driver.ReasonRequested, driver.ReasonReplaced, driver.ReasonUndecodable, driver.ReasonDependency, driver.ReasonDropped}
 
 const (
 	flagsImmutable = flagExpires | flagUniqueDone | flagUniqueStart | flagPlan | flagKeyed

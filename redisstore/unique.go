@@ -99,7 +99,7 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 	}
 	free := *t.task
 	free.Unique = nil
-	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique}}, level, results)
+	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique, rooms: t.rooms, must: t.must}}, level, results)
 	if err != nil || t.task.Unique.Until == driver.UntilTTL {
 		return err
 	}

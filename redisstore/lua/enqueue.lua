@@ -12,11 +12,12 @@
 --      'plain' if all tasks are of one pair, with different ids, no options, priority 0 and no expiry, 'fresh' if their ids
 --      were moreover made for this very call, else 'any', or 'share', after which for each pair comes how many keys there are
 --      before those of its queue (see include/share.lua), '' if it has none; for each task: packed id and body, with 'any' before the id the
---      index of its pair and after it options.
---      options: '' or OPTIONS of LAYOUT.md: flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique), at, conflict
+--      index of its pair and after it options. Before 'any' or 'share' may come 'bounded' and what include/bound.lua reads.
+--      options: '' or OPTIONS of LAYOUT.md: flags (1 hold, 2 not before at, 4 the queue takes no tasks, 8 unique, 16 not to be
+--      refused by a bound), at, conflict
 --      (1 return, 2 reject, 3 replace), until (1 done, 2 started, 3 ttl), ttl in ms, then the unique key.
 --      body: the record from its flags on, BODY or LATERBODY of LAYOUT.md.
--- RETURNS one letter a task (state of a new task; E known id, U unique key taken, D duplicate, Q queue closed);
+-- RETURNS one letter a task (state of a new task; E known id, U unique key taken, D duplicate, Q queue closed, F queue full);
 --      a flat list for E, U and D: index, packed id and state of the task that is there;
 --      the indices of the pairs to be woken, if the tokens live elsewhere. Or 'lapsed' and the owners of unique keys that
 --      have expired: the caller records that first. Or WAGGLERETRY: an owner to be evicted moved.
@@ -30,6 +31,7 @@
 --@include guarded
 
 local TASK, RUN, UNIQ, OWN, HOLD, ORD, STAT, EVENTS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+--@include bound
 local at = 6
 local function arg()
   at = at + 1
@@ -37,9 +39,10 @@ local function arg()
 end
 
 local wake_here = ARGV[6] == '1'
-local evicted = {}
-for _ = 1, tonumber(arg()) do
-  evicted[arg()] = true
+local evicted, evictees, spared = {}, {}, {}
+for o = 1, tonumber(arg()) do
+  evictees[o] = arg()
+  evicted[evictees[o]] = o
 end
 local guards
 guards, at = read_guarded(at)
@@ -49,6 +52,10 @@ for p = 1, pair_count do
   numbers[p], subjects[p] = arg(), arg()
 end
 local kind, share_of = arg(), {}
+if kind == 'bounded' then
+  at = read_bounds(at, pair_count, evictees)
+  kind = arg()
+end
 if kind == 'share' then
   kind = 'any'
   for p = 1, pair_count do
@@ -206,6 +213,9 @@ for i = 1, n do
     end
     if taken then
       refuse(i, 'D', owner)
+    elseif not has_room(bound_of[index_of(i)], owner and evicted[owner] and owner, flags % 32 >= 16) then
+      letters[i] = 'F'
+      if owner and evicted[owner] then spared[evicted[owner]] = true end
     else
       local state = 'A'
       if flags % 2 == 1 then state = 'P' elseif flags % 4 >= 2 and start > NOW then state = 'S' end
@@ -220,6 +230,13 @@ if #lapsed > 0 then return {'lapsed', lapsed, {}} end
 if retry or not guarded_hold(guards) then return redis.error_reply('WAGGLERETRY an owner has moved') end
 
 -- Now write.
+if next(spared) then
+  local left = {}
+  for o, item in ipairs(guards) do
+    if not spared[o] then left[#left + 1] = item end
+  end
+  guards = left
+end
 guarded_write(guards)
 guarded_end()
 local woken = {}
