@@ -73,6 +73,12 @@ func (c *Client) SetKeyMode(ctx context.Context, queue string, mode KeyMode) err
 	return c.setQueue(ctx, "set keys of", queue, QueuePatch{Keys: &mode})
 }
 
+// SetBound says how many tasks may wait in a queue, and what becomes of new ones when it is full; the zero Bound takes the bound
+// away. It holds at once, for new tasks. Errors: [ErrInvalid].
+func (c *Client) SetBound(ctx context.Context, queue string, bound Bound) error {
+	return c.setQueue(ctx, "set bound of", queue, QueuePatch{Bound: &bound})
+}
+
 func (c *Client) setQueue(ctx context.Context, what, queue string, patch QueuePatch) error {
 	_, err := c.store.SetQueue(ctx, queue, patch)
 	return failed(what+" queue "+queue, err)

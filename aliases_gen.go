@@ -23,6 +23,7 @@ type (
 	//
 	//	func (s State) Ended() bool
 	//	func (s State) Valid() bool
+	//	func (s State) Waits() bool
 	State = driver.State
 
 	// Reason says why a task ended as discarded or cancelled.
@@ -36,6 +37,7 @@ type (
 	//		ReasonExpired     Reason = "expired"     // it was not claimed before its expiry
 	//		ReasonRequested   Reason = "requested"   // somebody cancelled it
 	//		ReasonReplaced    Reason = "replaced"    // a task with the same unique key took its place
+	//		ReasonDropped     Reason = "dropped"     // its queue was full, and a newer task took its place
 	//		ReasonUndecodable Reason = "undecodable" // its stored record can't be read
 	//		ReasonDependency  Reason = "dependency"  // a task it depended on did not complete
 	//		ReasonRefused     Reason = "refused"     // only in News: a plan's step could not store it
@@ -221,6 +223,8 @@ type (
 	//		Keys KeyMode
 	//		// Limits need Capabilities.Limits. No two are for the same: see Limit.Scope.
 	//		Limits []Limit
+	//		// Bound says how many tasks may wait in the queue; zero: any number.
+	//		Bound Bound
 	//	}
 	//
 	//	func (c *QueueConfig) Admits(t *Task) error
@@ -238,6 +242,7 @@ type (
 	//		Order     *Order
 	//		Keys      *KeyMode
 	//		Limits    *[]Limit // replaces all of them
+	//		Bound     *Bound   // the zero Bound takes it away
 	//	}
 	QueuePatch = driver.QueuePatch
 
@@ -311,6 +316,51 @@ type (
 	//
 	//	func (m KeyMode) Ordered() bool
 	KeyMode = driver.KeyMode
+
+	// Bound limits how many tasks of a queue wait. Waiting are those that are scheduled, pending, available or retryable at the
+	// store's present, also those that a limit keeps from starting; active and ended tasks don't count. The zero Bound is none.
+	//
+	// It is the last that Enqueue asks: a task whose id is known, that a draining queue refuses or whose unique key is taken is
+	// answered as without it, and one that replaces the owner of its key takes the owner's place where that waits in the same queue.
+	//
+	// Only new tasks are refused. What the store has accepted comes back as ever: retries, snoozed and released tasks, those
+	// of a worker that died, those that a person runs again, and the tasks of a plan's step. They count, so a queue may hold more than
+	// Max by them, or after Max was lowered; then nothing new comes in, or only in the place of others, until it is below it again.
+	//
+	//	type Bound struct {
+	//		Max  int        // waiting tasks, 1…MaxBound
+	//		Full FullPolicy // what becomes of a task for which there is no room; empty: FullRefuse
+	//	}
+	//
+	//	func (b Bound) WithDefaults() (Bound, error)
+	Bound = driver.Bound
+
+	// FullPolicy says what becomes of a new task whose queue is full.
+	//
+	//	type FullPolicy string
+	//
+	//	const (
+	//		// FullRefuse refuses it with ErrQueueFull.
+	//		FullRefuse FullPolicy = "refuse"
+	//		// FullDropOldest makes room: of the available tasks the one that has stood in line longest, whatever its priority and
+	//		// key, ends as discarded with ReasonDropped; more than one where the queue is above its bound, at most MaxDrops for one
+	//		// new task. Where too few are available, because the others wait for their time or a go, the new task is refused.
+	//		FullDropOldest FullPolicy = "drop-oldest"
+	//		// FullWait refuses it like FullRefuse, and asks the caller to come again when there is room.
+	//		FullWait FullPolicy = "wait"
+	//	)
+	FullPolicy = driver.FullPolicy
+
+	// QueueFullError is the [ErrQueueFull] of a task for which its queue has no room.
+	//
+	//	type QueueFullError struct {
+	//		Queue string
+	//		Bound Bound
+	//	}
+	//
+	//	func (e *QueueFullError) Error() string
+	//	func (e *QueueFullError) Unwrap() error
+	QueueFullError = driver.QueueFullError
 
 	// Totals are counts over a queue's life.
 	//

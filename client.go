@@ -24,6 +24,7 @@ type Client struct {
 	enqueue EnqueueFunc // the middleware round store
 	lanes   lanes
 	waits   waits
+	rooms   roomWaits
 	told    atomic.Bool // that tasks are in memory only
 }
 
@@ -37,6 +38,9 @@ type ClientOptions struct {
 	DefaultDurability Durability
 	// MaxAttempts is how often tasks may fail whose options don't say. Default: 25.
 	MaxAttempts int
+	// QueueWait, if not nil, is called when an enqueue begins to wait for room in a queue: see [FullWait]. It may be called
+	// concurrently and must not block.
+	QueueWait func(queue string)
 	// Timeout bounds one call to the store on behalf of several callers of Enqueue, each of whom may give up earlier.
 	// Default: 30s.
 	Timeout time.Duration
@@ -92,6 +96,7 @@ func NewClient(store driver.Store, opts *ClientOptions) (*Client, error) {
 	c := &Client{store: store, opts: o, limits: limits, side: side, logger: slog.New(side)}
 	c.lanes.init(c)
 	c.waits.init(c)
+	c.rooms.init(c)
 	if len(o.Middleware) > 0 {
 		c.enqueue = c.enqueueTasks
 		for i := len(o.Middleware) - 1; i >= 0; i-- {

@@ -57,7 +57,9 @@ type EnqueueMiddleware func(next EnqueueFunc) EnqueueFunc
 // times when the store is unavailable. A ctx that ends makes this call return, and nothing else: the other calls of its
 // batch are not affected, and the task may or may not have been stored.
 //
-// Errors: [ErrInvalid], [ErrDuplicate], [ErrQueueClosed], [ErrStoreFull], [ErrNotDurable], [ErrUnavailable],
+// A full queue refuses the task with [ErrQueueFull], or has the call wait until there is room or ctx ends, as its [Bound] says.
+//
+// Errors: [ErrInvalid], [ErrDuplicate], [ErrQueueClosed], [ErrQueueFull], [ErrStoreFull], [ErrNotDurable], [ErrUnavailable],
 // [ErrUnsupported], [ErrClosed], or why ctx ended.
 func (c *Client) Enqueue(ctx context.Context, typ string, payload any, opts *EnqueueOptions) (Receipt, error) {
 	if c.enqueue == nil {
@@ -105,17 +107,42 @@ func (c *Client) enqueueOne(ctx context.Context, typ string, payload any, opts *
 	if ctx.Err() != nil {
 		return Receipt{ID: t.ID}, causeOf(ctx)
 	}
-	lane, err := c.lanes.of(c.level(opts))
-	if err != nil {
-		return Receipt{ID: t.ID}, err
+	r := c.throughLane(ctx, t, c.level(opts), opts != nil && opts.ID != "")
+	if queue, wait := waitsForRoom(r.Err); wait {
+		r = c.whenRoom(ctx, queue, t, opts, r)
 	}
-	r := lane.enqueue(ctx, t, opts != nil && opts.ID != "")
 	if r.Existing && r.Err == nil && opts != nil && opts.ID != "" {
 		results := []EnqueueResult{r}
 		c.compare(ctx, []NewTask{{typ, payload, opts}}, results)
 		r = results[0]
 	}
 	return r.Receipt, r.Err
+}
+
+func (c *Client) throughLane(ctx context.Context, t *driver.Task, level Durability, chosen bool) EnqueueResult {
+	lane, err := c.lanes.of(level)
+	if err != nil {
+		return EnqueueResult{Receipt{ID: t.ID}, err}
+	}
+	return lane.enqueue(ctx, t, chosen)
+}
+
+// whenRoom enqueues a task that a full queue has refused as soon as there is room. r is the refusal.
+func (c *Client) whenRoom(ctx context.Context, queue string, t *driver.Task, opts *EnqueueOptions, r EnqueueResult) EnqueueResult {
+	refused := r
+	err := c.rooms.until(ctx, queue, func() bool {
+		r = c.throughLane(ctx, t, c.level(opts), true) // an earlier call has had this id
+		_, wait := waitsForRoom(r.Err)
+		return !wait
+	})
+	if err != nil {
+		refused.Err = gaveUp(refused.Err, err)
+		return refused
+	}
+	if r.ID == t.ID && (opts == nil || opts.ID == "") {
+		r.Existing = false // it is this call that has stored it
+	}
+	return r
 }
 
 // ownBytes returns a payload's bytes, copied if they are the caller's.
@@ -180,7 +207,7 @@ func (c *Client) enqueueTasks(ctx context.Context, tasks []NewTask) ([]EnqueueRe
 
 // isRefusal reports whether an error concerns one task only.
 func isRefusal(err error) bool {
-	for _, e := range []error{ErrInvalid, ErrDuplicate, ErrQueueClosed, ErrUnsupported} {
+	for _, e := range []error{ErrInvalid, ErrDuplicate, ErrQueueClosed, ErrQueueFull, ErrUnsupported} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -238,7 +265,7 @@ func (b *batch) send(ctx context.Context, level Durability, indexes []int) error
 			}
 			n++
 		}
-		if err := b.sendChunk(ctx, level, indexes[:n]); err != nil {
+		if err := b.sendChunk(ctx, level, indexes[:n], false); err != nil {
 			return err
 		}
 		indexes = indexes[n:]
@@ -246,8 +273,9 @@ func (b *batch) send(ctx context.Context, level Durability, indexes []int) error
 	return nil
 }
 
-func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) error {
-	tasks, own := make([]*driver.Task, len(indexes)), true
+// sendChunk stores tasks by one call. repeated says that a full queue has refused them before.
+func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int, repeated bool) error {
+	tasks, own := make([]*driver.Task, len(indexes)), !repeated
 	for k, i := range indexes {
 		tasks[k] = &b.tasks[i]
 		own = own && b.own[i]
@@ -256,8 +284,37 @@ func (b *batch) sendChunk(ctx context.Context, level Durability, indexes []int) 
 	if err != nil {
 		return err
 	}
+	full, again := map[string][]int{}, false
 	for k, i := range indexes {
-		b.results[i], b.done[i] = resultOf(results[k], tasks[k].ID, b.own[i] && tries > 1), true
+		b.results[i], b.done[i] = resultOf(results[k], tasks[k].ID, b.own[i] && (tries > 1 || repeated)), true
+		if queue, wait := waitsForRoom(b.results[i].Err); wait && !repeated {
+			full[queue], again = append(full[queue], i), true
+		}
+	}
+	if again {
+		return b.whenRoom(ctx, level, full)
+	}
+	return nil
+}
+
+// whenRoom enqueues tasks that full queues have refused as there is room for them, one queue after the other.
+func (b *batch) whenRoom(ctx context.Context, level Durability, full map[string][]int) error {
+	for queue, left := range full {
+		var failure error
+		err := b.c.rooms.until(ctx, queue, func() bool {
+			failure = b.sendChunk(ctx, level, left, true)
+			left = slices.DeleteFunc(left, func(i int) bool {
+				_, wait := waitsForRoom(b.results[i].Err)
+				return !wait
+			})
+			return failure != nil || len(left) == 0
+		})
+		if failure != nil {
+			return failure
+		}
+		for _, i := range left {
+			b.results[i].Err = gaveUp(b.results[i].Err, err)
+		}
 	}
 	return nil
 }

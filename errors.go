@@ -15,6 +15,7 @@ var (
 	ErrDuplicate   = driver.ErrDuplicate   // the unique key is taken
 	ErrState       = driver.ErrState       // not possible in the task's state
 	ErrQueueClosed = driver.ErrQueueClosed // the queue is draining
+	ErrQueueFull   = driver.ErrQueueFull   // the queue's bound is reached
 	ErrLeaseLost   = driver.ErrLeaseLost   // the task was taken from this worker
 	ErrNotDurable  = driver.ErrNotDurable  // the durability level was not confirmed; the outcome is unknown
 	ErrStoreFull   = driver.ErrStoreFull   // the store has no room

@@ -45,6 +45,13 @@ const (
 	KeysPass = driver.KeysPass
 )
 
+// What becomes of a new task whose queue is full, for [Client.SetBound].
+const (
+	FullRefuse     = driver.FullRefuse
+	FullDropOldest = driver.FullDropOldest
+	FullWait       = driver.FullWait
+)
+
 // The operations of [Client.Apply].
 const (
 	OpCancel = driver.OpCancel

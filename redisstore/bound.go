@@ -156,6 +156,17 @@ func (s *Store) roomFor(ctx context.Context, queue string, bound driver.Bound, w
 	return n, room, nil
 }
 
+// roomForRemote reports whether there is room for a task whose unique key is another shard's business, or no need for any.
+func (s *Store) roomForRemote(ctx context.Context, t *newTask, bound driver.Bound) (bool, error) {
+	asked := &newTask{task: t.task, id: t.id, dry: true}
+	taken, err := s.reserveKey(ctx, asked, true)
+	if err != nil || taken != nil || asked.leaves == t.task.Queue {
+		return true, err
+	}
+	_, room, err := s.roomFor(ctx, t.task.Queue, bound, 1)
+	return room > 0, err
+}
+
 // dropFor drops the oldest tasks of a queue in which there is room for so many, below 0 if it is above its bound, until there
 // is room for want more or none is available. It returns the room there is then, and takes what it dropped off n. moved
 // says that others have changed the tasks that it meant to drop, so that it is worth another look.

@@ -23,6 +23,7 @@ type newTask struct {
 	unique   *driver.Unique // of a task that has reserved its key in another shard
 	rooms    rooms          // of bounded queues, as far as they were asked for
 	must     bool           // no bound refuses it
+	leaves   string         // the queue in which the owner of its unique key waits that it would replace; set where dry is
 	replaced []replaced     // by this task
 }
 

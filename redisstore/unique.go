@@ -85,6 +85,16 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 		results[t.at] = driver.EnqueueResult{ID: t.task.ID, Err: driver.Errorf(driver.ErrQueueClosed, "queue %s is draining and takes no tasks", t.task.Queue)}
 		return nil
 	}
+	if bound := home.known.config(t.task.Queue).Bound; bound.Max > 0 && !t.must { // before an owner is replaced
+		room, err := s.roomForRemote(ctx, t, bound)
+		if err != nil {
+			return err
+		}
+		if !room {
+			results[t.at] = driver.EnqueueResult{ID: t.task.ID, Err: &driver.QueueFullError{Queue: t.task.Queue, Bound: bound}}
+			return nil
+		}
+	}
 	taken, err := s.reserveKey(ctx, t, true)
 	if err != nil {
 		return err
@@ -99,7 +109,7 @@ func (s *Store) enqueueRemote(ctx context.Context, t *newTask, level driver.Dura
 	}
 	free := *t.task
 	free.Unique = nil
-	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique, rooms: t.rooms, must: t.must}}, level, results)
+	err = s.enqueueShard(ctx, home, []*newTask{{task: &free, id: t.id, at: t.at, unique: t.task.Unique, must: true}}, level, results)
 	if err != nil || t.task.Unique.Until == driver.UntilTTL {
 		return err
 	}
@@ -226,6 +236,13 @@ func (s *Store) contend(ctx context.Context, sh *shard, t *newTask, owner string
 		}
 		if e == nil || state.Ended() {
 			return nil, nil
+		}
+		if t.dry {
+			p, err := s.pairOf(ctx, home, e.run.pair)
+			if err == nil && state.Waits() {
+				t.leaves = p.queue
+			}
+			return nil, err
 		}
 		done, err := s.replaceOwner(ctx, home, e, at)
 		if done {

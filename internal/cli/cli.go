@@ -51,6 +51,7 @@ type app struct {
 	quietClient bool   // a client's troubles are part of the plot
 
 	began bool // the command itself has begun: errors before are usage errors
+	room  roomWait
 
 	sides []*sideWriter // flushed at the end
 }
@@ -127,7 +128,7 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}
 Every flag can be set in the environment: --store is WAGGLE_STORE, --max-attempts is WAGGLE_MAX_ATTEMPTS.
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 6 store unreachable, 7 partly done, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 queue full, 6 store unreachable, 7 partly done, 130 interrupted.
 `
 
 // prepare runs before every command: it takes unset flags from the environment and notes that the command begins.
@@ -228,7 +229,7 @@ func (a *app) withClientOf(ctx context.Context, how opening, do func(c *waggle.C
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	client, err := waggle.NewClient(store, &waggle.ClientOptions{Logger: a.clientLog()})
+	client, err := waggle.NewClient(store, &waggle.ClientOptions{Logger: a.clientLog(), QueueWait: a.tellFull})
 	if err != nil {
 		return err
 	}

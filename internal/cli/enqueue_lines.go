@@ -59,7 +59,10 @@ func (a *app) enqueueLines(ctx context.Context, c *waggle.Client, typ string, f 
 				return s.end()
 			}
 			// A batch that has begun is not cut short, so that it is known what was stored.
-			if err := s.store(context.WithoutCancel(ctx), c, b); err != nil {
+			batch, end := s.app.untilFull(ctx)
+			err := s.store(batch, c, b)
+			end()
+			if err != nil {
 				return s.fail(err)
 			}
 		}
@@ -136,6 +139,7 @@ type lineStream struct {
 	list              *list
 	bar               *progress
 	accepted, refused int
+	full              int // of the refused, for want of room
 	last              int // the last line that was dealt with
 }
 
@@ -150,6 +154,9 @@ func (s *lineStream) store(ctx context.Context, c *waggle.Client, b lineBatchOf)
 		}
 		for i, r := range results {
 			if r.Err != nil {
+				if errors.Is(r.Err, driver.ErrQueueFull) {
+					s.full++
+				}
 				s.refuse(&badLine{b.numbers[i], "is refused: " + r.Err.Error()})
 				continue
 			}
@@ -201,6 +208,8 @@ func (s *lineStream) end() error {
 	switch {
 	case s.refused > 0 && s.accepted > 0:
 		err = partlyf("%d tasks were added, %d lines were left out: mend those and add them alone", s.accepted, s.refused)
+	case s.refused > 0 && s.full == s.refused:
+		err = driver.Errorf(driver.ErrQueueFull, "no task was added, there was no room for any of the %d lines", s.refused)
 	case s.refused > 0:
 		err = driver.Invalidf("no task was added, all %d lines were left out", s.refused)
 	default:

@@ -23,7 +23,7 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueSetCommand("pause", "Stop handing out its tasks; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
 		a.queueSetCommand("resume", "Hand out tasks again after pause, take them again after drain", "resumed",
 			driver.QueuePatch{Paused: &resume, Draining: &resume}),
-		a.queueConfigureCommand(), a.queueLimitCommand(), a.queueOrderCommand(), a.queueDrainCommand(), a.queuePurgeCommand(),
+		a.queueConfigureCommand(), a.queueLimitCommand(), a.queueBoundCommand(), a.queueOrderCommand(), a.queueDrainCommand(), a.queuePurgeCommand(),
 		a.queueDeleteCommand())
 	return cmd
 }
@@ -45,6 +45,7 @@ type queueRow struct {
 	Parked          int    `json:"parked"` // available tasks that a limit or an ordered key keeps from starting
 
 	Limits []limitRow     `json:"limits,omitzero"`
+	Bound  *boundRow      `json:"bound,omitzero"`
 	Order  driver.Order   `json:"order,omitzero"`
 	Keys   driver.KeyMode `json:"keys,omitzero"`
 
@@ -63,6 +64,7 @@ func rowOf(q *driver.QueueInfo, workers *crew, now time.Time) queueRow {
 	for _, l := range q.Limits {
 		row.Limits = append(row.Limits, limitRowOf(l))
 	}
+	row.Bound = boundRowOf(q)
 	row.Obstacles = workers.obstacles(q)
 	if !q.OldestAvailable.IsZero() {
 		row.OldestAvailable = max(0, now.Sub(q.OldestAvailable).Milliseconds())
@@ -132,6 +134,9 @@ func queueNote(q queueRow) string {
 	}
 	for _, l := range q.Limits {
 		notes = append(notes, l.note())
+	}
+	if q.Bound != nil {
+		notes = append(notes, q.Bound.note())
 	}
 	if note := obstacleNote(q.Obstacles); note != "" {
 		notes = append(notes, note)

@@ -71,6 +71,9 @@ func orderLines(d *queueDetail) []string {
 	if d.Parked > 0 {
 		lines = append(lines, fmt.Sprintf("%s of the available tasks are parked: a limit or their key keeps them from starting", grouped(int64(d.Parked))))
 	}
+	if d.Bound != nil {
+		lines = append(lines, d.Bound.line())
+	}
 	if d.Order == driver.OrderDeadline {
 		lines = append(lines, "the first deadline comes first")
 	}
