@@ -311,7 +311,50 @@ func (s *Store) oldestIn(ctx context.Context, sh *shard, queue string, n int) ([
 			list = append(list, some...)
 		}
 	}
+	if err == nil && sh.known.isShared(queue) {
+		var some []oldTask
+		some, err = s.oldestOfFlows(ctx, sh, queue, n)
+		list = append(list, some...)
+	}
 	return list, now, err
+}
+
+// oldestOfFlows returns the n tasks of a queue's flows that have stood in line longest. It looks at all of them, which are no more
+// than the queue's bound.
+func (s *Store) oldestOfFlows(ctx context.Context, sh *shard, queue string, n int) ([]oldTask, error) {
+	var flows []flowEntry
+	err := s.sorted(ctx, sh.shareKeys(queue)[4], func(list []string) {
+		for _, member := range list {
+			if f, ok := parseFlow(member); ok {
+				flows = append(flows, f)
+			}
+		}
+		slices.SortFunc(flows, func(a, b flowEntry) int { return cmp.Compare(a.order, b.order) })
+		flows = flows[:min(n, len(flows))]
+	})
+	if err != nil || len(flows) == 0 {
+		return nil, err
+	}
+	ids := make([]string, len(flows))
+	for i, f := range flows {
+		ids[i] = f.id
+	}
+	entries, _, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return nil, err
+	}
+	var found []oldTask
+	for i, e := range entries {
+		if e == nil || e.run.state != letterAvailable || e.run.order != flows[i].order {
+			continue
+		}
+		p, err := s.pairOf(ctx, sh, e.run.pair)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, oldTask{sh, e, p, ""})
+	}
+	return found, nil
 }
 
 // oldestOfLine returns the first n tasks of a pair's list that are still available.
