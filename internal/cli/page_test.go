@@ -56,6 +56,7 @@ var exitCodes = []exitCodeText{
 	{2, "usage: something in the command, the input or the environment is wrong, or this store does not offer it; nothing was changed"},
 	{3, "there is no such task or queue"},
 	{4, "conflict: the unique key is taken, the queue is draining, or the task's state does not allow it"},
+	{5, "the queue is full: its bound is reached"},
 	{6, "the store can't be reached"},
 	{exitPartly, "partly done: the message says how much"},
 	{exitInterrupted, "interrupted with Ctrl-C"},
