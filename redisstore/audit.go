@@ -255,7 +255,7 @@ func (a *snapshot) at(id string, p place) { a.places[id] = append(a.places[id], 
 // readLines reads what waits, in all pairs. Entries of a line whose task has moved on since are no faults: they are
 // dropped when their turn comes.
 func (s *Store) readLines(ctx context.Context, a *snapshot) error {
-	for _, p := range a.sh.known.all() {
+	for _, p := range a.sh.allPairs() {
 		err := s.list(ctx, p.line, func(list []string) {
 			for _, e := range list {
 				if len(e) <= 6 {
@@ -499,7 +499,7 @@ func (a *snapshot) belongs(id string, r *runRecord, p place) bool {
 func (a *snapshot) reindex(id string, r *runRecord) {
 	it := a.report("missing-index", id, "a task that is "+string(stateOf[r.state])+" is in no index")
 	queue := ""
-	if p := a.sh.known.byNumber(r.pair); p != nil {
+	if p := a.sh.byNumber(r.pair); p != nil {
 		queue = p.queue
 	}
 	switch r.state {
@@ -558,7 +558,7 @@ func (a *snapshot) checkCounters() {
 	want := map[string]int{}
 	for id := range a.tasks {
 		r, _ := a.run(id)
-		p := a.sh.known.byNumber(r.pair)
+		p := a.sh.byNumber(r.pair)
 		if p == nil {
 			continue
 		}
@@ -581,7 +581,7 @@ func (a *snapshot) checkCounters() {
 			a.wrongCounter(field, 0, n)
 		}
 	}
-	for _, p := range a.sh.known.all() {
+	for _, p := range a.sh.allPairs() {
 		a.checkTotals(p, want)
 	}
 }

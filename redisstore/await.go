@@ -250,7 +250,7 @@ func (s *Store) wakeForRest(ctx context.Context, req driver.FetchRequest, rest [
 		var fields []string
 		for _, q := range req.Queues {
 			if !sh.known.config(q).Paused {
-				pairs = append(pairs, sh.known.ofQueue(q, req.Types)...)
+				pairs = append(pairs, sh.ofQueue(q, req.Types)...)
 			}
 		}
 		if len(pairs) == 0 {

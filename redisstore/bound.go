@@ -45,7 +45,7 @@ func (s *Store) boundsOf(sh *shard, pairs []*pair, batch []*newTask, ev eviction
 			index = map[string]int{}
 		}
 		index[p.queue] = len(index) + 1
-		all := sh.known.ofQueue(p.queue, nil)
+		all := sh.ofQueue(p.queue, nil)
 		args = append(args, strconv.Itoa(s.roomIn(batch[0].rooms, sh, p.queue, bound)), strconv.Itoa(len(all)))
 		for _, q := range all {
 			args = append(args, q.digits)
@@ -199,7 +199,7 @@ func (s *Store) tidyQueue(ctx context.Context, queue string) error {
 		if err := s.refresh(ctx, sh); err != nil {
 			return err
 		}
-		for some := range slices.Chunk(sh.known.ofQueue(queue, nil), maintainPairs) {
+		for some := range slices.Chunk(sh.ofQueue(queue, nil), maintainPairs) {
 			for more := true; more; {
 				moved, ids, err := s.promote(ctx, sh, some, defaultMaintain)
 				if err != nil {
@@ -220,11 +220,11 @@ func (s *Store) tidyQueue(ctx context.Context, queue string) error {
 func (s *Store) lengthsOf(ctx context.Context, queue string) (lengths, error) {
 	n := lengths{make([]int, len(s.shards)), make([]int, len(s.shards))}
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
-		stat, err := s.statsOf(ctx, sh, sh.known.ofQueue(queue, nil), nil)
+		stat, err := s.statsOf(ctx, sh, sh.ofQueue(queue, nil), nil)
 		if err != nil {
 			return err
 		}
-		for _, p := range sh.known.ofQueue(queue, nil) {
+		for _, p := range sh.ofQueue(queue, nil) {
 			for _, l := range []byte{letterScheduled, letterPending, letterAvailable, letterRetryable} {
 				n.waiting[sh.number] += stat[string(l)+p.digits]
 			}
@@ -293,7 +293,7 @@ func (s *Store) dropOldest(ctx context.Context, queue string, n int) ([]int, err
 // oldestIn returns up to n available tasks of a queue for each of its lines in a shard, those that have stood longest in it, and the
 // shard's present.
 func (s *Store) oldestIn(ctx context.Context, sh *shard, queue string, n int) ([]oldTask, int64, error) {
-	pairs := sh.known.ofQueue(queue, nil)
+	pairs := sh.ofQueue(queue, nil)
 	stat, err := s.statsOf(ctx, sh, pairs, nil)
 	if err != nil {
 		return nil, 0, err

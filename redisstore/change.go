@@ -177,8 +177,8 @@ func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, e
 		letters, err := reply.ToString()
 		letters, rest, _ := strings.Cut(letters, " ")
 		for number := range strings.FieldsSeq(rest) {
-			if n, _ := strconv.Atoi(number); sh.known.byNumber(n) != nil && !slices.Contains(sooner, sh.known.byNumber(n)) {
-				sooner = append(sooner, sh.known.byNumber(n))
+			if n, _ := strconv.Atoi(number); sh.byNumber(n) != nil && !slices.Contains(sooner, sh.byNumber(n)) {
+				sooner = append(sooner, sh.byNumber(n))
 			}
 		}
 		if err != nil || len(letters) != len(chunk) {

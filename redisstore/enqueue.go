@@ -308,7 +308,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 	index := make(map[*pair]string, 4)
 	of := make([]*pair, len(batch))
 	for i, t := range batch {
-		p := sh.known.pair(t.task.Queue, t.task.Type)
+		p := sh.pair(t.task.Queue, t.task.Type)
 		of[i] = p
 		if index[p] == "" {
 			c.pairs = append(c.pairs, p)

@@ -316,7 +316,7 @@ func (l *lister) candidates(ctx context.Context) ([]string, bool, error) {
 		return nil, false, err
 	}
 	matching, all := 0, 0
-	for _, p := range l.sh.known.all() {
+	for _, p := range l.sh.allPairs() {
 		for _, state := range driver.States {
 			n := stat[string(letterOf[state])+p.digits]
 			all += n
@@ -371,7 +371,7 @@ func (s *Store) indexOf(ctx context.Context, sh *shard, state byte) ([]string, e
 		}
 		return ids, nil
 	case letterScheduled, letterRetryable:
-		for _, p := range sh.known.all() {
+		for _, p := range sh.allPairs() {
 			v, err := s.control.Do(ctx, s.control.B().Zrange().Key(p.due).Min("0").Max("-1").Build()).AsStrSlice()
 			if err != nil {
 				return nil, s.ended(ctx, err)

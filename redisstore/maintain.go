@@ -68,7 +68,7 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 		return err
 	}
 	var busy []*pair
-	for _, p := range sh.known.all() {
+	for _, p := range sh.allPairs() {
 		if stat[string(letterScheduled)+p.digits]+stat[string(letterRetryable)+p.digits]+stat[countExpiring+p.digits] > 0 {
 			busy = append(busy, p)
 		}
@@ -200,7 +200,7 @@ func (s *Store) discardUnreadable(ctx context.Context, sh *shard, ids []string) 
 			continue
 		}
 		if p == nil { // nobody knows where it belongs, and it must be seen somewhere
-			if p = sh.known.byNumber(1); p == nil {
+			if p = sh.byNumber(1); p == nil {
 				continue
 			}
 			e.run.pair = p.number

@@ -248,7 +248,7 @@ func (s *Store) openShard(ctx context.Context, sh *shard) error {
 	}
 	r := &sh.known
 	r.mu.Lock()
-	r.incarnation, r.byName, r.byQueue = v[0], map[[2]string]*pair{}, map[string][]*pair{}
+	r.incarnation, r.byName, r.byQueue = v[0], map[string]*pair{}, map[string][]*pair{}
 	r.configs = map[string]driver.QueueConfig{}
 	r.mu.Unlock()
 	return s.refresh(ctx, sh)

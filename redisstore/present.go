@@ -145,7 +145,7 @@ func (s *Store) overdue(ctx context.Context, sh *shard, stat map[string]int, n i
 		return nil, err
 	}
 	var ids []string
-	for _, p := range sh.known.all() {
+	for _, p := range sh.allPairs() {
 		for _, set := range []struct {
 			key string
 			n   int

@@ -47,7 +47,7 @@ const mostStats = 5000
 
 // statsInParts reads the counters of a shard with many pairs. Those of one pair, and those of one queue, are of one moment.
 func (s *Store) statsInParts(ctx context.Context, sh *shard) (map[string]int, error) {
-	return s.statsOf(ctx, sh, sh.known.all(), sh.known.queues())
+	return s.statsOf(ctx, sh, sh.allPairs(), sh.known.queues())
 }
 
 // statsOf reads the counters of these pairs and queues.
@@ -133,7 +133,7 @@ func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[st
 	}
 	var pairs []*pair
 	for _, name := range names {
-		pairs = append(pairs, sh.known.ofQueue(name, nil)...)
+		pairs = append(pairs, sh.ofQueue(name, nil)...)
 	}
 	stat, err := s.statsOf(ctx, sh, pairs, nil)
 	if err != nil {
@@ -149,12 +149,12 @@ func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[st
 	}
 	infos := make(map[string]*driver.QueueInfo, len(names))
 	for _, name := range names {
-		if !sh.known.everUsed(name, stat) {
+		if !sh.everUsed(name, stat) {
 			continue
 		}
 		q := &driver.QueueInfo{Name: name, Config: sh.known.config(name), Counts: zeroCounts()}
 		infos[name] = q
-		for _, p := range sh.known.ofQueue(name, nil) {
+		for _, p := range sh.ofQueue(name, nil) {
 			addPair(q, p, stat)
 			if stat[string(letterAvailable)+p.digits] != 0 {
 				q.OldestAvailable = earlier(q.OldestAvailable, oldestOf(oldest[p], due[p]))
@@ -449,7 +449,7 @@ func (s *Store) deleteQueueShard(ctx context.Context, sh *shard, queue string) e
 
 // countersOf names the counters of a queue: those of its pairs by state, and all others.
 func (sh *shard) countersOf(queue string) (states, others []string) {
-	for _, p := range sh.known.ofQueue(queue, nil) {
+	for _, p := range sh.ofQueue(queue, nil) {
 		for i := range statLetters {
 			if field := statLetters[i:i+1] + p.digits; stateOf[statLetters[i]] != "" {
 				states = append(states, field)
@@ -471,7 +471,7 @@ func (sh *shard) countersOf(queue string) (states, others []string) {
 func (s *Store) wakeResumed(ctx context.Context, queue string) {
 	var pairs []*pair
 	for _, sh := range s.shards {
-		for _, p := range sh.known.ofQueue(queue, nil) {
+		for _, p := range sh.ofQueue(queue, nil) {
 			if !slices.ContainsFunc(pairs, func(q *pair) bool { return q.typ == p.typ }) {
 				pairs = append(pairs, p)
 			}
@@ -498,7 +498,7 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		}
 		keys := append(sh.keysOf(setQueueScript, ""), sh.shareKeys(queue)...)
 		if old.Paused && !c.Paused && sh.number == 0 {
-			for _, p := range sh.known.ofQueue(queue, nil) {
+			for _, p := range sh.ofQueue(queue, nil) {
 				keys = append(keys, p.wake)
 			}
 			keys = append(keys, sh.wakeKey(queue, ""))

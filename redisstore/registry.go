@@ -28,17 +28,25 @@ type pair struct {
 
 // registry is what a program keeps in memory of a shard: the numbers of pairs and the configurations of queues. Scripts
 // compare its versions with the store's and refuse to run if it is out of date, so it is never wrong where it matters.
+//
+// Pairs are read as names and made out when they are asked for: a command that wants one queue of ten thousand pays for one.
 type registry struct {
 	mu          sync.RWMutex
 	incarnation string
-	pairs       []*pair // by number - 1
-	byName      map[[2]string]*pair
+	names       []string // queue, NUL, type, by number - 1
+	pairs       []*pair  // likewise, nil where nobody has asked yet
+	searched    int      // how often names were gone through for want of an index
+	indexed     int      // how many of the names are in the maps
+	byName      map[string]*pair
 	byQueue     map[string][]*pair
 	configs     map[string]driver.QueueConfig
 	shared      map[string]bool // queues that are shared out, see share.go
 	pairVersion string
 	confVersion string
 }
+
+// fewSearches is how often names are gone through before they get an index.
+const fewSearches = 3
 
 func (sh *shard) newPair(number int, queue, typ string) *pair {
 	p := &pair{
@@ -67,35 +75,101 @@ func (r *registry) versions() (incarnation, pairs, conf string) {
 	return r.incarnation, r.pairVersion, r.confVersion
 }
 
-func (r *registry) pair(queue, typ string) *pair {
+func (sh *shard) pair(queue, typ string) *pair {
+	r, name := &sh.known, queue+"\x00"+typ
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.byName[[2]string{queue, typ}]
+	p, there := r.byName[name]
+	r.mu.RUnlock()
+	if there {
+		return p
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sh.index() {
+		return r.byName[name]
+	}
+	if i := slices.Index(r.names, name); i >= 0 {
+		return sh.at(i)
+	}
+	return nil
 }
 
-func (r *registry) byNumber(n int) *pair {
+func (sh *shard) byNumber(n int) *pair {
+	r := &sh.known
 	r.mu.RLock()
-	defer r.mu.RUnlock()
 	if n < 1 || n > len(r.pairs) {
+		r.mu.RUnlock()
 		return nil
 	}
-	return r.pairs[n-1]
+	p := r.pairs[n-1]
+	r.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sh.at(n - 1)
 }
 
 // ofQueue returns the pairs of a queue with one of the types, or all of them, in the order of their numbers.
-func (r *registry) ofQueue(queue string, types []string) []*pair {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+func (sh *shard) ofQueue(queue string, types []string) []*pair {
 	if len(types) == 0 {
-		return r.byQueue[queue] // only ever appended to
+		return sh.allOfQueue(queue)
 	}
 	var list []*pair
 	for i, t := range types {
-		if p := r.byName[[2]string{queue, t}]; p != nil && !slices.Contains(types[:i], t) {
+		if p := sh.pair(queue, t); p != nil && !slices.Contains(types[:i], t) {
 			list = append(list, p)
 		}
 	}
 	return list
+}
+
+func (sh *shard) allOfQueue(queue string) []*pair {
+	r := &sh.known
+	r.mu.RLock()
+	list, indexed := r.byQueue[queue], r.indexed == len(r.names)
+	r.mu.RUnlock()
+	if indexed {
+		return list // only ever appended to
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sh.index() {
+		return r.byQueue[queue]
+	}
+	list = nil
+	for i, name := range r.names {
+		if strings.HasPrefix(name, queue) && strings.HasPrefix(name[len(queue):], "\x00") {
+			list = append(list, sh.at(i))
+		}
+	}
+	return list
+}
+
+// at returns the pair at an index, which must be there. mu is held for writing.
+func (sh *shard) at(i int) *pair {
+	r := &sh.known
+	if r.pairs[i] == nil {
+		queue, typ, _ := strings.Cut(r.names[i], "\x00")
+		r.pairs[i] = sh.newPair(i+1, queue, typ)
+	}
+	return r.pairs[i]
+}
+
+// index brings the maps up to the names, unless there was little cause for it yet. It reports whether they are. mu is held for
+// writing.
+func (sh *shard) index() bool {
+	r := &sh.known
+	if r.searched++; r.searched <= fewSearches && r.indexed == 0 && len(r.names) > directPairs {
+		return len(r.names) == 0
+	}
+	for ; r.indexed < len(r.names); r.indexed++ {
+		p := sh.at(r.indexed)
+		r.byName[r.names[r.indexed]] = p
+		r.byQueue[p.queue] = append(r.byQueue[p.queue], p)
+	}
+	return true
 }
 
 // served walks through the pairs that a worker serves, in the order of its queues, each once.
@@ -110,7 +184,7 @@ type served struct {
 func (sh *shard) serve(queues, types []string) *served {
 	w := &served{sh: sh, queues: queues, types: types}
 	if len(queues) > 1 {
-		w.seen = make([]bool, len(sh.known.all())+1)
+		w.seen = make([]bool, sh.known.size()+1)
 	}
 	w.step()
 	return w
@@ -123,7 +197,7 @@ func (w *served) step() {
 			if w.at == len(w.queues) {
 				return
 			}
-			w.rest = w.sh.known.ofQueue(w.queues[w.at], w.types)
+			w.rest = w.sh.ofQueue(w.queues[w.at], w.types)
 			w.at++
 		}
 		n := w.rest[0].number
@@ -171,10 +245,20 @@ func fewPairs[T any, P comparable](list []T, pairOf func(T) P) iter.Seq[[]T] {
 	}
 }
 
-func (r *registry) all() []*pair {
+func (sh *shard) allPairs() []*pair {
+	r := &sh.known
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.pairs {
+		sh.at(i)
+	}
+	return r.pairs[:len(r.pairs):len(r.pairs)]
+}
+
+func (r *registry) size() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.pairs
+	return len(r.names)
 }
 
 func (r *registry) config(queue string) driver.QueueConfig {
@@ -190,8 +274,9 @@ func (r *registry) config(queue string) driver.QueueConfig {
 func (r *registry) queues() []string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	names := make([]string, 0, len(r.byQueue)+len(r.configs))
-	for q := range r.byQueue {
+	names := make([]string, 0, len(r.names)+len(r.configs))
+	for _, name := range r.names {
+		q, _, _ := strings.Cut(name, "\x00")
 		names = append(names, q)
 	}
 	for q := range r.configs {
@@ -203,74 +288,90 @@ func (r *registry) queues() []string {
 
 // everUsed reports whether a queue has a configuration or ever held a task: pairs get their numbers before their first
 // task is accepted, which then may be refused.
-func (r *registry) everUsed(queue string, stat map[string]int) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	_, configured := r.configs[queue]
-	return configured || slices.ContainsFunc(r.byQueue[queue], func(p *pair) bool { return stat[countEverEnqueued+p.digits] > 0 })
+func (sh *shard) everUsed(queue string, stat map[string]int) bool {
+	sh.known.mu.RLock()
+	_, configured := sh.known.configs[queue]
+	sh.known.mu.RUnlock()
+	return configured || slices.ContainsFunc(sh.allOfQueue(queue), func(p *pair) bool { return stat[countEverEnqueued+p.digits] > 0 })
 }
 
-// refresh reads what has changed in a shard since the last time.
+// refresh reads what has changed in a shard since the last time. Versions are read before what they are of: what comes
+// between them is read once more, and nothing is missed.
 func (s *Store) refresh(ctx context.Context, sh *shard) error {
 	r := &sh.known
 	r.mu.RLock()
-	have := len(r.pairs)
+	have, conf := len(r.names), r.confVersion
 	r.mu.RUnlock()
-	reply, err := s.call(ctx, s.control, sh, registryScript, sh.keysOf(registryScript, ""), []string{strconv.Itoa(have)})
-	if err != nil {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	bounded, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	b := s.control.B
+	var versions, names []string
+	var confs map[string]string
+	read := func() (err error) {
+		replies := s.control.DoMulti(bounded, b().Hmget().Key(sh.key("meta")).Field("inc", "pairs", "conf").Build(),
+			b().Lrange().Key(sh.key("pairs")).Start(int64(have)).Stop(-1).Build())
+		if versions, err = replies[0].AsStrSlice(); err == nil {
+			names, err = replies[1].AsStrSlice()
+		}
+		if err == nil && len(versions) == 3 && versions[2] != conf && versions[2] != "0" {
+			confs, err = s.control.Do(bounded, b().Hgetall().Key(sh.key("conf")).Build()).AsStrMap()
+		}
 		return err
 	}
-	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 5 {
+	err := repeated(bounded, read)
+	if connectionLost(bounded, err) {
+		err = read()
+	}
+	if err != nil {
+		return s.ended(bounded, err)
+	}
+	if len(versions) != 3 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 	}
-	incarnation, _ := parts[0].ToString()
-	pairVersion, _ := parts[1].ToString()
-	confVersion, _ := parts[2].ToString()
-	names, _ := parts[3].AsStrSlice()
-	confs, _ := parts[4].AsStrSlice()
+	return sh.learn(have, conf, versions, names, confs)
+}
+
+// learn takes what was read when have names and a version of the configurations were known.
+func (sh *shard) learn(have int, conf string, versions, names []string, confs map[string]string) error {
+	r := &sh.known
+	incarnation, pairVersion, confVersion := versions[0], versions[1], versions[2]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.incarnation != incarnation {
 		return scriptErrors["WAGGLELOST"]
 	}
-	if since := len(r.pairs) - have; since < len(names) || since == 0 { // another call may have added some of them, or more
-		sh.addPairs(names[since:])
+	if since := len(r.names) - have; since < len(names) || since == 0 { // another call may have added some of them, or more
+		r.names = append(r.names, names[since:]...)
+		r.pairs = append(r.pairs, make([]*pair, len(names)-since)...)
 		r.pairVersion = pairVersion
 	}
-	r.confVersion = confVersion
-	r.configs = make(map[string]driver.QueueConfig, len(confs)/2) // those of deleted queues are gone
-	r.shared = map[string]bool{}
-	for i := 0; i+1 < len(confs); i += 2 {
-		if queue, ok := strings.CutSuffix(confs[i], sharedMark); ok {
-			r.shared[queue] = true
+	if confVersion == conf || confVersion == r.confVersion {
+		return nil
+	}
+	configs, shared := make(map[string]driver.QueueConfig, len(confs)), map[string]bool{} // those of deleted queues are gone
+	for queue, text := range confs {
+		if queue, ok := strings.CutSuffix(queue, sharedMark); ok {
+			shared[queue] = true
 			continue
 		}
 		var c driver.QueueConfig
-		if err := json.Unmarshal([]byte(confs[i+1]), &c); err != nil {
-			return driver.Errorf(driver.ErrCorrupt, "the configuration of queue %s is damaged: set it again", confs[i])
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			return driver.Errorf(driver.ErrCorrupt, "the configuration of queue %s is damaged: set it again", queue)
 		}
-		r.configs[confs[i]] = c
+		configs[queue] = c
 	}
+	r.configs, r.shared, r.confVersion = configs, shared, confVersion
 	return nil
-}
-
-func (sh *shard) addPairs(names []string) {
-	r := &sh.known
-	for _, name := range names {
-		queue, typ, _ := strings.Cut(name, "\x00")
-		p := sh.newPair(len(r.pairs)+1, queue, typ)
-		r.pairs = append(r.pairs, p)
-		r.byName[[2]string{queue, typ}] = p
-		r.byQueue[queue] = append(r.byQueue[queue], p)
-	}
 }
 
 // intern gives numbers to the pairs of tasks that have none yet.
 func (s *Store) intern(ctx context.Context, sh *shard, tasks []*newTask) error {
 	var missing []string
 	for _, t := range tasks {
-		if sh.known.pair(t.task.Queue, t.task.Type) == nil {
+		if sh.pair(t.task.Queue, t.task.Type) == nil {
 			if name := t.task.Queue + "\x00" + t.task.Type; !slices.Contains(missing, name) {
 				missing = append(missing, name)
 			}
@@ -279,7 +380,7 @@ func (s *Store) intern(ctx context.Context, sh *shard, tasks []*newTask) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if n := len(sh.known.all()) + len(missing); n > maxPairs {
+	if n := sh.known.size() + len(missing); n > maxPairs {
 		return driver.Errorf(driver.ErrStoreFull, "the store knows %d pairs of queue and type, more are not possible", maxPairs)
 	}
 	if _, err := s.script(ctx, s.control, sh, internScript, sh.keysOf(internScript, ""), s.head(sh, "", ""), missing); err != nil {
@@ -290,11 +391,11 @@ func (s *Store) intern(ctx context.Context, sh *shard, tasks []*newTask) error {
 
 // pairOf returns the pair with that number, which a record or token carries, or nil if there is none.
 func (s *Store) pairOf(ctx context.Context, sh *shard, number int) (*pair, error) {
-	if p := sh.known.byNumber(number); p != nil || number < 1 {
+	if p := sh.byNumber(number); p != nil || number < 1 {
 		return p, nil
 	}
 	if err := s.refresh(ctx, sh); err != nil {
 		return nil, err
 	}
-	return sh.known.byNumber(number), nil
+	return sh.byNumber(number), nil
 }

@@ -28,7 +28,6 @@ type script struct {
 // The scripts, by what they do. Their headers tell keys, arguments and results.
 var (
 	openScript      = loadScript("open")
-	registryScript  = loadScript("registry")
 	internScript    = loadScript("intern")
 	enqueueScript   = loadScript("enqueue")
 	fetchScript     = loadScript("fetch")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var allScripts = []*script{openScript, registryScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript, forgetScript,
+var allScripts = []*script{openScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript, forgetScript,
 	promoteScript, pruneScript, registerScript, beatScript, heldScript, reapScript, buryScript, setQueueScript, dropQueueScript, signalScript, readyScript, shareScript, sweepScript, takeScript, dropScript,
 	planAdvanceScript, planSentScript, planSignalScript, planGetScript, planDropScript}
 
@@ -48,7 +48,7 @@ func TestScriptsHaveHeaders(t *testing.T) {
 		switch {
 		case slices.Contains(draining, s.name):
 			want = "#!lua flags=allow-oom"
-		case s == getScript || s == heldScript || s == registryScript:
+		case s == getScript || s == heldScript:
 			want = "#!lua flags=no-writes"
 		}
 		if first != want {

@@ -83,7 +83,7 @@ func (s *Store) peek(ctx context.Context, req *driver.FetchRequest, want int) (*
 			var fields []string
 			for _, q := range some {
 				if !sh.known.config(q).Paused {
-					pairs = append(pairs, sh.known.ofQueue(q, req.Types)...)
+					pairs = append(pairs, sh.ofQueue(q, req.Types)...)
 				}
 			}
 			if len(pairs) == 0 {

@@ -117,7 +117,7 @@ func (sh *shard) shareConf(queue string, c *driver.QueueConfig) string {
 	for _, l := range c.Limits {
 		pair := 0
 		if l.Type != "" {
-			pair = sh.known.pair(queue, l.Type).number
+			pair = sh.pair(queue, l.Type).number
 		}
 		interval, rate := 0.0, "-"
 		if l.Rate > 0 {
@@ -130,7 +130,7 @@ func (sh *shard) shareConf(queue string, c *driver.QueueConfig) string {
 
 // numbersOf are the numbers of a queue's pairs.
 func (sh *shard) numbersOf(queue string) []string {
-	pairs := sh.known.ofQueue(queue, nil)
+	pairs := sh.ofQueue(queue, nil)
 	list := make([]string, len(pairs))
 	for i, p := range pairs {
 		list[i] = p.digits
@@ -194,7 +194,7 @@ func (m *mover) placeOf(e *entry, p *pair, end int64) int64 {
 func (s *Store) signalNumbers(ctx context.Context, sh *shard, numbers []int64) {
 	var list []*pair
 	for _, n := range numbers {
-		if p := sh.known.byNumber(int(n)); p != nil && !slices.Contains(list, p) {
+		if p := sh.byNumber(int(n)); p != nil && !slices.Contains(list, p) {
 			list = append(list, p)
 		}
 	}
@@ -249,7 +249,7 @@ func (s *Store) addShare(ctx context.Context, sh *shard, q *driver.QueueInfo, st
 	if err != nil {
 		return err
 	}
-	pairs := sh.known.ofQueue(q.Name, nil)
+	pairs := sh.ofQueue(q.Name, nil)
 	held := func(l *driver.Limit) (n int) {
 		for _, p := range pairs {
 			switch {

@@ -142,7 +142,7 @@ func (a *snapshot) inFlow(id string, r *runRecord) bool {
 	if a.tasks[id].key != "" {
 		return true
 	}
-	p := a.sh.known.byNumber(r.pair)
+	p := a.sh.byNumber(r.pair)
 	return p != nil && a.sh.known.config(p.queue).Order == driver.OrderDeadline
 }
 
@@ -190,7 +190,7 @@ func (a *snapshot) keysWanted(q *sharePart) map[string]*keyCounts {
 	}
 	for id, t := range a.tasks {
 		r, _ := a.run(id)
-		p := a.sh.known.byNumber(r.pair)
+		p := a.sh.byNumber(r.pair)
 		if p == nil || p.queue != q.queue || a.unread[id] {
 			continue
 		}
@@ -278,7 +278,7 @@ func (a *snapshot) checkFlows(q *sharePart, name string, k *keyState) string {
 }
 
 func (a *snapshot) typeOf(pair int) string {
-	if p := a.sh.known.byNumber(pair); p != nil {
+	if p := a.sh.byNumber(pair); p != nil {
 		return p.typ
 	}
 	return ""
