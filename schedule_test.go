@@ -112,6 +112,52 @@ func TestScheduleFiresEachTickOnce(t *testing.T) {
 	})
 }
 
+// TestScheduleFiresWhileWorkersAreBusy has the only worker's only slot taken for half a minute: ticks are enqueued in time all
+// the same, though there are tasks that are due and have to wait.
+func TestScheduleFiresWhileWorkersAreBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduled(t)
+		w, err := waggle.NewWorker(s.store, &waggle.WorkerOptions{Slots: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waggle.Handle(w, "long", func(ctx context.Context, _ *waggle.Task, _ struct{}) error {
+			time.Sleep(30 * time.Second)
+			return nil
+		}, nil)
+		var late time.Duration
+		fired := 0
+		waggle.Handle(w, "tick", func(_ context.Context, task *waggle.Task, _ struct{}) error {
+			at, err := time.Parse(time.RFC3339Nano, task.Headers["waggle-tick"])
+			late = max(late, task.EnqueuedAt.Sub(at))
+			fired++
+			return err
+		}, nil)
+		if _, err := s.client.PutSchedule(t.Context(), waggle.Schedule{Name: "s", Line: "@every 1s", Type: "tick"}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			opts := &waggle.EnqueueOptions{Priority: -1, Delay: time.Duration(i) * 1700 * time.Millisecond}
+			if _, err := s.client.Enqueue(t.Context(), "long", struct{}{}, opts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(95 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if fired < 90 || late > 500*time.Millisecond {
+			t.Errorf("%d ticks ran, the latest was enqueued %v late", fired, late)
+		}
+		t.Logf("%d ticks, the latest %v late", fired, late)
+	})
+}
+
 func TestScheduleIsPausedRunAndDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

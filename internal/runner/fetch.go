@@ -44,6 +44,8 @@ type fetcher struct {
 	until  time.Time       // how long the next fetch waits for work; zero: not at all
 	batchy []string        // the types that are run in batches
 	fill   bool            // the next fetch is for those alone: there were as many as there are slots
+	next   time.Time       // when something becomes due, as the last fetch has told; zero: unknown
+	bare   time.Time       // when the last fetch began that was for plans alone
 	plans  time.Time       // until then plans may be reserved for this worker of which it was not told
 }
 
@@ -92,7 +94,7 @@ func (f *fetcher) run(stop context.Context) error {
 		if !f.unsure {
 			until := time.Time{}    // a worker without room has no use for more claims
 			if f.s.planner != nil { // it has for due plans
-				until = time.Now().Add(f.s.cfg.Lease / 2)
+				until = f.nextPlans(time.Now())
 			}
 			if f.again && (until.IsZero() || f.look.Before(until)) {
 				until = f.look
@@ -112,7 +114,7 @@ func (f *fetcher) run(stop context.Context) error {
 		wait := f.untilLook(time.Until(f.until))
 		room := n > 0
 		if !room { // it is for plans alone
-			wait = 0
+			wait, f.bare = 0, time.Now()
 		}
 		types, fill := f.s.cfg.Types, false
 		if f.fill && room {
@@ -146,6 +148,21 @@ func (f *fetcher) run(stop context.Context) error {
 	}
 }
 
+// nextPlans is when a worker without room looks for due plans: when the next thing is due that the store has told of, and
+// at least every half of the lease. Tasks may be due that have to wait: they don't make it look more often than every
+// twentieth.
+func (f *fetcher) nextPlans(now time.Time) time.Time {
+	latest := now.Add(f.s.cfg.Lease / 2)
+	next := f.next
+	if soonest := f.bare.Add(f.s.cfg.Lease / 20); next.Before(soonest) {
+		next = soonest
+	}
+	if f.next.IsZero() || next.After(latest) {
+		return latest
+	}
+	return next
+}
+
 // gathers reports whether one of the claims is run in a batch.
 func (f *fetcher) gathers(claims []driver.Claim) bool {
 	return len(f.batchy) > 0 && slices.ContainsFunc(claims, func(c driver.Claim) bool { return slices.Contains(f.batchy, c.Type) })
@@ -174,6 +191,9 @@ func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait
 	}
 	f.s.tell(res.Now)
 	now := time.Now()
+	if f.next = (time.Time{}); !res.NextDue.IsZero() {
+		f.next = now.Add(res.NextDue.Sub(res.Now))
+	}
 	if !res.LeaseEnd.IsZero() { // else only some shards were asked, and the next heartbeat is due as before
 		f.s.renew(sent.Add(res.Waited))
 	}

@@ -47,10 +47,52 @@ type planner struct {
 	wake  chan struct{}
 
 	mu      sync.Mutex
-	offered []driver.PlanRef // reserved for this worker
-	touched []driver.PlanRef // their tasks were settled: to be reserved
+	offered []driver.PlanRef             // reserved for this worker
+	touched []driver.PlanRef             // their tasks were settled: to be reserved
+	wakes   map[driver.PlanRef]time.Time // of the plans that were stepped here, some of them: see planner.alarm
 	working bool
 	met     bool // there have been plans in this session
+}
+
+// maxWakes is how many wakes a planner remembers.
+const maxWakes = 1000
+
+// remember notes when a plan wants to be looked at again, if the fetcher may not look before.
+func (p *planner) remember(step *driver.PlanStep) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.wakes, step.PlanRef)
+	if in := step.Wake.Sub(p.s.now()); !step.Wake.IsZero() && in < p.s.cfg.Lease/2 && len(p.wakes) < maxWakes {
+		p.wakes[step.PlanRef] = time.Now().Add(in)
+	}
+}
+
+// nextWake is how long it is until the first of the wakes that are remembered, at most a minute.
+func (p *planner) nextWake() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := time.Minute
+	for _, at := range p.wakes {
+		next = min(next, time.Until(at))
+	}
+	return max(next, 0)
+}
+
+// alarm sees to plans whose wake has come while the worker has no room: then it does not fetch, and nobody offers them. A
+// worker with room is offered them.
+func (p *planner) alarm() {
+	busy := p.s.desk.waitsForRoom()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ref, at := range p.wakes {
+		if time.Until(at) > 0 {
+			continue
+		}
+		delete(p.wakes, ref)
+		if busy {
+			p.touched = append(p.touched, ref)
+		}
+	}
 }
 
 // busy reports whether there are plans that it has not looked at yet.
@@ -77,7 +119,7 @@ func newPlanner(s *session) *planner {
 	if len(s.cfg.Plans) == 0 || !s.cfg.Store.Capabilities().Plans {
 		return nil
 	}
-	return &planner{s: s, kinds: s.cfg.Plans, wake: make(chan struct{}, 1)}
+	return &planner{s: s, kinds: s.cfg.Plans, wake: make(chan struct{}, 1), wakes: map[driver.PlanRef]time.Time{}}
 }
 
 // want is how many plans a fetch is to ask for. A nil planner wants none.
@@ -135,10 +177,15 @@ func (p *planner) signal() {
 
 // run looks at plans until the session ends.
 func (p *planner) run() {
+	timer := time.NewTimer(time.Minute)
+	defer timer.Stop()
 	for {
+		timer.Reset(p.nextWake())
 		select {
 		case <-p.s.ctx.Done():
 			return
+		case <-timer.C:
+			p.alarm()
 		case <-p.wake:
 		}
 		p.work()
@@ -222,6 +269,9 @@ func (p *planner) look(k PlanKind, refs []driver.PlanRef, reserve bool) (again [
 	for i, r := range results {
 		if r.Err != nil && !errors.Is(r.Err, driver.ErrConflict) {
 			p.s.cfg.Logger.Error("the store refuses the step of a plan", logkey.Plan, steps[i].PlanRef.String(), logkey.Error, r.Err)
+		}
+		if r.Err == nil {
+			p.remember(&steps[i])
 		}
 		if r.Err == nil && left[i] {
 			again = append(again, steps[i].PlanRef)

@@ -137,6 +137,13 @@ func (d *desk) awaitRoom(idle context.Context, until time.Time) int {
 	}
 }
 
+// waitsForRoom reports whether the fetcher waits for room.
+func (d *desk) waitsForRoom() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.roomAsked
+}
+
 // unaskRoom takes back that the fetcher waits for room.
 func (d *desk) unaskRoom() {
 	d.mu.Lock()
