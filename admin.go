@@ -90,6 +90,14 @@ func (c *Client) DeleteQueue(ctx context.Context, queue string) error {
 	return failed("delete queue "+queue, c.store.DeleteQueue(ctx, queue))
 }
 
+// DirectWorker tells a worker, by its id, to take no new tasks and stay ([DirectQuiet]), to stop as it does when its Run's
+// ctx ends ([DirectStop]: Run returns nil), or to serve again ([DirectServe]). It hears of it at once, or
+// within its lease at the latest. A directive ends with the worker's life: a process that registers anew begins without.
+// Errors: [ErrNotFound] if no such worker is registered, [ErrInvalid], [ErrState] for one that was told to stop.
+func (c *Client) DirectWorker(ctx context.Context, id string, d Directive) error {
+	return failed("direct worker "+id, c.store.Direct(ctx, id, d))
+}
+
 // drainEvery is how often Drain looks.
 const drainEvery = 250 * time.Millisecond
 

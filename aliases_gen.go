@@ -26,6 +26,18 @@ type (
 	//	func (s State) Waits() bool
 	State = driver.State
 
+	// Directive is what a worker has been told about its work as a whole. It belongs to the worker's life: the next one, of
+	// the same process even, begins without.
+	//
+	//	type Directive string
+	//
+	//	const (
+	//		DirectServe Directive = ""      // go on as its options say; what every worker begins with
+	//		DirectQuiet Directive = "quiet" // claim no more, finish what has begun, and stay
+	//		DirectStop  Directive = "stop"  // claim no more, finish what has begun, and end
+	//	)
+	Directive = driver.Directive
+
 	// Reason says why a task ended as discarded or cancelled.
 	//
 	//	type Reason string
@@ -412,6 +424,8 @@ type (
 	//		Since    time.Time // when it registered
 	//		LeaseEnd time.Time // by the store's clock
 	//		Held     int       // tasks it holds
+	//		// Directive is what it was told; its heartbeats deliver that.
+	//		Directive Directive
 	//	}
 	//
 	//	type WorkerInfo struct {

@@ -52,6 +52,13 @@ const (
 	FullWait       = driver.FullWait
 )
 
+// What a worker can be told: see [Client.DirectWorker].
+const (
+	DirectServe = driver.DirectServe
+	DirectQuiet = driver.DirectQuiet
+	DirectStop  = driver.DirectStop
+)
+
 // The operations of [Client.Apply].
 const (
 	OpCancel = driver.OpCancel

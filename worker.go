@@ -246,10 +246,10 @@ func checkIntake(store driver.Store, lists []Intake) error {
 	return driver.Errorf(driver.ErrUnsupported, "the %s store has no lists that other programs could fill: use one on Redis or Valkey, or enqueue the tasks", caps.Engine)
 }
 
-// Run runs tasks until ctx ends; it is the one way to run a worker, and ending ctx the one way to stop it. A worker runs
-// once.
+// Run runs tasks until ctx ends; it is the one way to run a worker, and ending ctx the one way for its program to stop it.
+// An operator can stop it too: see [Client.DirectWorker]. A worker runs once.
 //
-// When ctx ends Run fetches no more, gives back what has not started, and waits for the handlers that run, at most
+// When ctx ends, or the worker is told to stop, Run fetches no more, gives back what has not started, and waits for the handlers that run, at most
 // DrainTimeout. Then it cancels them with the cause [ErrShutdown] and gives them a moment; a handler that returns an
 // error now has its task given back, with no attempt spent. What has not returned by then is given back too. Then Run
 // returns nil.

@@ -130,8 +130,8 @@ type Fetcher interface {
 	Fetch(ctx context.Context, req FetchRequest) (*FetchResult, error)
 
 	// Heartbeat renews a worker's lease, at a cost that does not depend on how many tasks it holds, and returns the
-	// claims it holds whose cancellation was asked for (each until it is settled). A lease that has run out but was
-	// not recovered yet is renewed. Returns [ErrLeaseLost] if the worker is not registered.
+	// claims it holds whose cancellation was asked for (each until it is settled), and what it was told by Direct. A lease
+	// that has run out but was not recovered yet is renewed. Returns [ErrLeaseLost] if the worker is not registered.
 	Heartbeat(ctx context.Context, worker string, lease time.Duration) (*HeartbeatResult, error)
 
 	// Held returns everything the worker holds. A worker calls it after a Fetch whose reply was lost, and runs or
@@ -146,8 +146,8 @@ type Fetcher interface {
 	// that become due are not signalled: FetchResult.NextDue tells when to look, and a task that is due sooner than all
 	// others of its pair wakes a worker too, be it new, a retry or snoozed, so that somebody knows. A wait whose Max ends
 	// when a Fetch before has said that the next task is due ends within a few milliseconds of it. With ForControl it waits until a cancellation
-	// is asked for something this worker holds; one that was asked for before the call wakes it at once, unless
-	// Heartbeat or Fetch has delivered it already.
+	// is asked for something this worker holds, or it is told something by Direct; what was there before the call wakes it
+	// at once, unless it was delivered already: a cancellation by Heartbeat or Fetch, a directive by Heartbeat.
 	Await(ctx context.Context, req AwaitRequest) error
 
 	// Unregister ends a worker's life: what it still holds goes back to available, to its old place, with no attempt
@@ -244,6 +244,12 @@ type Maintainer interface {
 	// holds tasks, in whatever state, with nothing changed. With several shards a task that is accepted during the call
 	// is in the queue that it makes anew.
 	DeleteQueue(ctx context.Context, queue string) error
+
+	// Direct tells a worker to be quiet, to stop or to serve again. Its heartbeats deliver it, and Workers shows it, until
+	// it is told otherwise or its life ends; a store does nothing about it itself. Telling it the same again changes
+	// nothing and is delivered anew. Returns [ErrNotFound] if the worker is not registered, [ErrInvalid] for an unknown
+	// directive, and [ErrState] for any but DirectStop after that. Safe to repeat when the outcome is unknown.
+	Direct(ctx context.Context, worker string, d Directive) error
 
 	// Maintain does, for all queues and types, what Fetch does for its own: promotes what is due, discards what has
 	// expired, prunes what is beyond retention, removes plans whose Expires has passed, and recovers the tasks of workers whose lease has run out: those go

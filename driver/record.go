@@ -162,6 +162,8 @@ type WorkerStatus struct {
 	Since    time.Time `json:"since"`     // when it registered
 	LeaseEnd time.Time `json:"lease_end"` // by the store's clock
 	Held     int       `json:"held"`      // tasks it holds
+	// Directive is what it was told; its heartbeats deliver that.
+	Directive Directive `json:"directive,omitzero"`
 }
 
 // FetchRequest asks for tasks.
@@ -204,6 +206,7 @@ type FetchResult struct {
 type HeartbeatResult struct {
 	Now, LeaseEnd time.Time
 	Cancels       []Ref
+	Directive     Directive
 }
 
 // AwaitRequest says what to wait for.

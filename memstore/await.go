@@ -47,7 +47,7 @@ func (s *Store) wakeAll(w *worker) {
 	})
 }
 
-// wakeControl wakes what waits for cancellations of this worker.
+// wakeControl wakes what waits for news for this worker.
 func (w *worker) wakeControl() {
 	for _, waiting := range w.control {
 		close(waiting.woken)
@@ -96,7 +96,7 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest) (*wa
 	if req.For == driver.ForControl {
 		line = &w.control
 	}
-	if req.For == driver.ForControl && w.cancelNews || req.For == driver.ForWork && s.hasNews(req) {
+	if req.For == driver.ForControl && (w.cancelNews || w.directiveNews) || req.For == driver.ForWork && s.hasNews(req) {
 		return nil, nil, nil
 	}
 	*line = append(*line, waiting)

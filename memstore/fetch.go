@@ -24,6 +24,8 @@ type worker struct {
 	cancels         map[string]driver.Token // held tasks whose cancellation was asked for
 	cancelNews      bool                    // some of them were not delivered yet
 	control         []*waiter
+	directive       driver.Directive
+	directiveNews   bool // it was not delivered yet
 }
 
 // refs returns the asked cancellations and counts them as delivered.

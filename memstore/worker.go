@@ -62,7 +62,29 @@ func (s *Store) Heartbeat(ctx context.Context, id string, lease time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	return &driver.HeartbeatResult{Now: s.now, LeaseEnd: w.leaseEnd, Cancels: w.refs()}, nil
+	w.directiveNews = false
+	return &driver.HeartbeatResult{Now: s.now, LeaseEnd: w.leaseEnd, Cancels: w.refs(), Directive: w.directive}, nil
+}
+
+// Direct implements [driver.Maintainer].
+func (s *Store) Direct(ctx context.Context, id string, d driver.Directive) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if err := driver.CheckDirect(id, driver.DirectServe, d); err != nil {
+		return err
+	}
+	w, err := s.worker(id)
+	if err != nil {
+		return driver.NoWorker(id)
+	}
+	if err := driver.CheckDirect(id, w.directive, d); err != nil {
+		return err
+	}
+	w.directive, w.directiveNews = d, true
+	w.wakeControl()
+	return nil
 }
 
 // Unregister implements [driver.Fetcher].
@@ -98,7 +120,8 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 	defer s.mu.Unlock()
 	list := make([]driver.WorkerStatus, 0, len(s.workers))
 	for _, w := range s.workers {
-		list = append(list, driver.WorkerStatus{WorkerInfo: copyInfo(w.WorkerInfo), Since: w.since, LeaseEnd: w.leaseEnd, Held: w.held.len})
+		list = append(list, driver.WorkerStatus{WorkerInfo: copyInfo(w.WorkerInfo), Since: w.since, LeaseEnd: w.leaseEnd,
+			Held: w.held.len, Directive: w.directive})
 	}
 	slices.SortFunc(list, func(a, b driver.WorkerStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil

@@ -39,6 +39,7 @@ var (
 	pruneScript     = loadScript("prune")
 	registerScript  = loadScript("register")
 	beatScript      = loadScript("beat")
+	directScript    = loadScript("direct")
 	heldScript      = loadScript("held")
 	reapScript      = loadScript("reap")
 	buryScript      = loadScript("bury")

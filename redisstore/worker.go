@@ -1,12 +1,15 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -57,25 +60,80 @@ func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duratio
 			return err
 		}
 		v, err := reply.ToArray()
-		if err != nil || len(v) != 2 {
+		if err != nil || len(v) != 3 {
 			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 		}
 		now, _ := v[0].AsInt64()
 		cancels, _ := v[1].AsStrSlice()
 		parts[sh.number] = &driver.HeartbeatResult{Now: millis(now), LeaseEnd: millis(now).Add(lease), Cancels: parseRefs(cancels)}
+		if sh == s.hub() {
+			directive, _ := v[2].ToString()
+			parts[sh.number].Directive = driver.Directive(directive)
+		}
 		return nil
 	}, nil)
 	if err != nil {
 		return nil, err
 	}
-	result := parts[0]
-	for _, p := range parts[1:] {
+	result := parts[s.hub().number]
+	for _, p := range parts {
+		if p == result {
+			continue
+		}
 		result.Cancels = append(result.Cancels, p.Cancels...)
 		if p.Now.Before(result.Now) {
 			result.Now, result.LeaseEnd = p.Now, p.LeaseEnd
 		}
 	}
 	return result, nil
+}
+
+// Direct implements driver.Maintainer. What a worker was told is kept in the hub.
+func (s *Store) Direct(ctx context.Context, worker string, d driver.Directive) error {
+	if s.closed() {
+		return driver.ErrClosed
+	}
+	if err := driver.CheckDirect(worker, driver.DirectServe, d); err != nil {
+		return err
+	}
+	if err := driver.CheckName("worker", worker, driver.MaxNameLen); err != nil {
+		return driver.NoWorker(worker)
+	}
+	if alive, err := s.alive(ctx, worker); err != nil {
+		return err
+	} else if !alive {
+		return driver.NoWorker(worker)
+	}
+	hub := s.hub()
+	reply, err := s.script(ctx, s.control, hub, directScript, hub.keysOf(directScript, worker), s.head(hub, "", ""),
+		[]string{worker, string(d), string(driver.DirectStop)})
+	if err != nil {
+		return err
+	}
+	n, err := reply.AsInt64()
+	switch {
+	case err != nil:
+		return s.asError(err)
+	case n == 0:
+		return driver.NoWorker(worker)
+	case n == 2:
+		return driver.CheckDirect(worker, driver.DirectStop, d)
+	}
+	return nil
+}
+
+// alive reports whether a worker is registered, and no shard has begun to recover it.
+func (s *Store) alive(ctx context.Context, worker string) (bool, error) {
+	alive := make([]bool, len(s.shards))
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+		score, err := s.control.Do(ctx, s.control.B().Zscore().Key(sh.key("workers")).Member(worker).Build()).AsFloat64()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return s.ended(ctx, err)
+		}
+		alive[sh.number] = score > 1
+		return nil
+	}, nil)
+	return !slices.Contains(alive, false), err
 }
 
 // Held implements driver.Fetcher.
@@ -332,6 +390,13 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 	b := s.control.B()
 	replies := s.control.DoMulti(ctx, b.Zrange().Key(sh.key("workers")).Min("0").Max("-1").Withscores().Build(),
 		s.control.B().Hgetall().Key(sh.key("winfo")).Build())
+	directives := map[string]string{}
+	if sh == s.hub() {
+		var err error
+		if directives, err = s.control.Do(ctx, s.control.B().Hgetall().Key(sh.key("directive")).Build()).AsStrMap(); err != nil {
+			return s.ended(ctx, err)
+		}
+	}
 	leases, err := replies[0].AsZScores()
 	if err != nil {
 		return s.ended(ctx, err)
@@ -363,6 +428,7 @@ func (s *Store) addWorkers(ctx context.Context, sh *shard, byID map[string]*driv
 			w.LeaseEnd = end
 		}
 		w.Held += int(held)
+		w.Directive = cmp.Or(w.Directive, driver.Directive(directives[l.Member]))
 		alive[l.Member]++
 	}
 	return nil

@@ -154,7 +154,7 @@ func (ws *waiters) compareLane(before, l *lane, clock int64) {
 	}
 }
 
-// askControls looks in the database for cancellations that other processes have asked for.
+// askControls looks in the database for cancellations and directives that came from other processes.
 func (ws *waiters) askControls(c *conn) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -163,7 +163,7 @@ func (ws *waiters) askControls(c *conn) {
 		seen[e.Value.(*waiter).worker] = true
 	}
 	for id := range seen {
-		if n, err := c.stmt("cancel_news").text(id).one(); err == nil && n > 0 {
+		if n, err := c.stmt("control_news").text(id).one(); err == nil && n > 0 {
 			ws.wakeControl(id)
 		}
 	}
@@ -270,7 +270,7 @@ func (w *writer) lineUp(req *driver.AwaitRequest, waiting *waiter) error {
 }
 
 func (w *writer) lineUpControl(who *worker, waiting *waiter) error {
-	n, err := w.c.stmt("cancel_news").text(who.id).one()
+	n, err := w.c.stmt("control_news").text(who.id).one()
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,11 @@ func (s *Store) Heartbeat(ctx context.Context, id string, lease time.Duration) (
 		}
 		leaseEnd := t.now + lease.Milliseconds()
 		res.Now, res.LeaseEnd = t.time(), timeOf(leaseEnd)
-		if err := t.stmt("worker_renew").ints(w.no, leaseEnd).exec(); err != nil {
+		_, err = t.stmt("worker_beat").ints(w.no, leaseEnd).row(func(s *sqlite.Stmt) error {
+			res.Directive = driver.Directive(s.ColumnText(0))
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 		res.Cancels, err = t.cancels(w)
@@ -88,6 +92,35 @@ func (s *Store) Heartbeat(ctx context.Context, id string, lease time.Duration) (
 		return nil, err
 	}
 	return res, nil
+}
+
+// Direct implements [driver.Maintainer].
+func (s *Store) Direct(ctx context.Context, id string, d driver.Directive) error {
+	if err := driver.CheckDirect(id, driver.DirectServe, d); err != nil {
+		return err
+	}
+	return s.write(ctx, func(t *tx) error {
+		w, err := t.st.anyWorker(t.conn, id)
+		switch {
+		case err != nil:
+			return err
+		case w == nil || w.life != alive:
+			return driver.NoWorker(id)
+		}
+		var before driver.Directive
+		_, err = t.stmt("worker_directive").ints(w.no).row(func(s *sqlite.Stmt) error {
+			before = driver.Directive(s.ColumnText(0))
+			return nil
+		})
+		if err == nil {
+			err = driver.CheckDirect(id, before, d)
+		}
+		if err != nil {
+			return err
+		}
+		t.after.controls = append(t.after.controls, w.id)
+		return t.stmt("worker_direct").ints(w.no).text(string(d)).exec()
+	})
 }
 
 // Unregister implements [driver.Fetcher].
@@ -197,7 +230,7 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 	list := []driver.WorkerStatus{}
 	err := s.read(ctx, func(c *conn) error {
 		return c.stmt("worker_list").rows(func(s *sqlite.Stmt) error {
-			w := driver.WorkerStatus{Since: timeOf(s.ColumnInt64(1)), LeaseEnd: timeOf(s.ColumnInt64(2)), Held: s.ColumnInt(3)}
+			w := driver.WorkerStatus{Since: timeOf(s.ColumnInt64(1)), LeaseEnd: timeOf(s.ColumnInt64(2)), Held: s.ColumnInt(3), Directive: driver.Directive(s.ColumnText(5))}
 			if err := json.Unmarshal([]byte(s.ColumnText(0)), &w.WorkerInfo); err != nil {
 				return corruptf("what worker %s said of itself can't be read: %v", s.ColumnText(4), err)
 			}

@@ -89,6 +89,7 @@ var calls = []struct {
 		_, err := s.SetQueue(ctx, "q", driver.QueuePatch{})
 		return err
 	}},
+	{"Direct", func(ctx context.Context, s driver.Store) error { return s.Direct(ctx, "w", driver.DirectServe) }},
 	{"Maintain", func(ctx context.Context, s driver.Store) error {
 		_, err := s.Maintain(ctx, 1)
 		return err

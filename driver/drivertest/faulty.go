@@ -224,6 +224,11 @@ func (f *Faulty) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResu
 	return through(ctx, f, "Apply", func() (*driver.ChangeResult, error) { return f.Store.Apply(ctx, c) })
 }
 
+// Direct implements [driver.Store].
+func (f *Faulty) Direct(ctx context.Context, worker string, d driver.Directive) error {
+	return throughErr(ctx, f, "Direct", func() error { return f.Store.Direct(ctx, worker, d) })
+}
+
 // DeleteQueue implements [driver.Store].
 func (f *Faulty) DeleteQueue(ctx context.Context, queue string) error {
 	_, err := through(ctx, f, "DeleteQueue", func() (struct{}, error) { return struct{}{}, f.Store.DeleteQueue(ctx, queue) })

@@ -26,6 +26,12 @@ var leaseCases = []testCase{
 	{"unregistering gives everything back at no cost", leaseGivesBack},
 	{"unregistering an unknown worker is no error", leaseUnregisterUnknown},
 	{"a worker with nothing to lose is lost too", leaseIdleLost},
+	{"what a worker is told comes with its heartbeats and is shown", directDelivered},
+	{"a worker that was told to stop can't be told otherwise", directStop},
+	{"only a registered worker can be told something known", directRefused},
+	{"what a worker was told ends with its life", directEnds},
+	{"a directive wakes the worker that waits for control, once", directWakes},
+	{"a directive from another handle wakes its worker", directOtherHandle},
 }
 
 func (h *harness) workers() map[string]driver.WorkerStatus {

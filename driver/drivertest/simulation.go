@@ -170,7 +170,7 @@ func (s *simulation) actions() map[string]func(*rapid.T) {
 	for name, op := range map[string]func(){
 		"enqueue": s.enqueue, "enqueue again": s.enqueue, "register": s.register, "register again": s.register,
 		"fetch": s.fetch, "fetch again": s.fetch, "fetch once more": s.fetch, "settle": s.settle, "settle again": s.settle,
-		"report": s.report, "heartbeat": s.heartbeat, "held": s.held, "unregister": s.unregister, "wait": s.wait,
+		"report": s.report, "heartbeat": s.heartbeat, "direct": s.direct, "held": s.held, "unregister": s.unregister, "wait": s.wait,
 		"wait again": s.wait, "set queue": s.setQueue, "apply to ids": s.applyIDs, "apply to filter": s.applyFilter,
 		"maintain": s.maintain, "list": s.list,
 	} {

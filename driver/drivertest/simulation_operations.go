@@ -195,7 +195,13 @@ func (s *simulation) heartbeat() {
 	if err == nil {
 		s.same("Heartbeat: the lease", s.model.half(want.LeaseEnd), s.engine.half(got.LeaseEnd))
 		s.sameCancels(want.Cancels, got.Cancels)
+		s.same("Heartbeat: the directive", want.Directive, got.Directive)
 	}
+}
+
+func (s *simulation) direct() {
+	id, d := s.worker(), draw(s, "directive", driver.DirectServe, driver.DirectQuiet, driver.DirectQuiet, driver.DirectStop, "dance")
+	s.same("Direct", class(s.model.Direct(s.ctx, id, d)), class(s.engine.Direct(s.ctx, id, d)))
 }
 
 func (s *simulation) sameCancels(model, engine []driver.Ref) {

@@ -13,7 +13,7 @@ import (
 
 // obstacle says why an available task is not running.
 type obstacle struct {
-	Kind string `json:"kind"` // paused, no_worker, no_worker_for_queue, no_worker_for_type or busy
+	Kind string `json:"kind"` // paused, no_worker, no_worker_for_queue, no_worker_for_type, quiet or busy
 	Text string `json:"text"` // the same for people
 }
 
@@ -45,7 +45,7 @@ func (c *crew) obstacle(config driver.QueueConfig, queue, typ string) *obstacle 
 	if len(c.alive) == 0 {
 		return &obstacle{"no_worker", "no worker is running"}
 	}
-	servesQueue, servesType, free := 0, 0, 0
+	servesQueue, servesType, loud, free := 0, 0, 0, 0
 	for _, w := range c.alive {
 		if !slices.Contains(w.Queues, queue) {
 			continue
@@ -55,6 +55,10 @@ func (c *crew) obstacle(config driver.QueueConfig, queue, typ string) *obstacle 
 			continue
 		}
 		servesType++
+		if w.Directive != driver.DirectServe {
+			continue
+		}
+		loud++
 		if w.Held < w.Slots {
 			free++
 		}
@@ -64,8 +68,10 @@ func (c *crew) obstacle(config driver.QueueConfig, queue, typ string) *obstacle 
 		return &obstacle{"no_worker_for_queue", "no worker serves queue " + queue}
 	case servesType == 0:
 		return &obstacle{"no_worker_for_type", "no worker serves type " + typ}
+	case loud == 0:
+		return &obstacle{"quiet", "no worker that serves type " + typ + " takes new tasks: see waggle worker list"}
 	case free == 0:
-		return &obstacle{"busy", busyText(servesType)}
+		return &obstacle{"busy", busyText(loud)}
 	}
 	return nil
 }
@@ -127,8 +133,8 @@ func obstacleNote(list []typeObstacle) string {
 		return fmt.Sprintf("no worker for %s and %d other types", types[0], len(types)-1)
 	case len(types) > 0:
 		return "no worker for " + strings.Join(types, ", ")
-	case len(list) > 0 && list[0].Kind == "busy":
-		return "busy"
+	case len(list) > 0 && (list[0].Kind == "busy" || list[0].Kind == "quiet"):
+		return list[0].Kind
 	}
 	return ""
 }

@@ -12,7 +12,7 @@ import (
 
 func (a *app) workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "worker", Short: "Look at workers", GroupID: "watch",
+		Use: "worker", Short: "Look at workers, stop them or keep them quiet", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{
@@ -44,20 +44,27 @@ func (a *app) workerCommand() *cobra.Command {
 			})
 		},
 	})
+	cmd.AddCommand(a.workerDirectCommands()...)
 	return cmd
 }
 
 // workerRow is one worker in `worker list -o json`.
 type workerRow struct {
 	waggle.WorkerStatus
-	Busy  int    `json:"busy"`  // slots with a task; what it holds beyond them waits in the worker
-	State string `json:"state"` // alive, or lost: its lease is over and nobody has taken its tasks over yet
+	Busy int `json:"busy"` // slots with a task; what it holds beyond them waits in the worker
+	// State is alive; quiet or stopping: it was told so; lost: its lease is over and nobody has taken its tasks over yet.
+	State string `json:"state"`
 }
 
 func workerRowOf(w waggle.WorkerStatus, now time.Time) workerRow {
 	row := workerRow{WorkerStatus: w, Busy: min(w.Held, w.Slots), State: "alive"}
-	if !w.LeaseEnd.After(now) {
+	switch {
+	case !w.LeaseEnd.After(now):
 		row.State = "lost"
+	case w.Directive == waggle.DirectStop:
+		row.State = "stopping"
+	case w.Directive != waggle.DirectServe:
+		row.State = string(w.Directive)
 	}
 	return row
 }

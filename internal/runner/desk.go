@@ -152,6 +152,10 @@ func (d *desk) admit(j *Job) {
 		d.settle(j, driver.Settlement{Outcome: driver.CancelOutcome, Error: ErrCancelled.Error()})
 		return
 	}
+	if j.s.hushed {
+		d.settle(j, driver.Settlement{Outcome: driver.Release, Unbegun: true})
+		return
+	}
 	if rule, ok := d.rules[j.Type]; ok {
 		if j.Crashes < probationCrashes {
 			d.gather(j, rule)

@@ -91,7 +91,10 @@ func (f *fetcher) run(stop context.Context) error {
 	defer context.AfterFunc(stop, cancel)()
 	for {
 		n := 0
-		if !f.unsure {
+		quiet, turn := f.s.orders.quiet()
+		if quiet && !f.unsure {
+			f.awaitTurn(idle, turn, f.look)
+		} else if !f.unsure {
 			until := time.Time{}    // a worker without room has no use for more claims
 			if f.s.planner != nil { // it has for due plans
 				until = f.nextPlans(time.Now())
@@ -109,6 +112,9 @@ func (f *fetcher) run(stop context.Context) error {
 		}
 		if f.mustLook() {
 			f.reconcile(idle)
+			continue
+		}
+		if quiet {
 			continue
 		}
 		wait := f.untilLook(time.Until(f.until))
@@ -178,6 +184,10 @@ func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait
 	}
 	call, cancel := context.WithTimeout(base, wait+callTimeout(cfg.Lease))
 	defer cancel()
+	if wait > 0 {
+		f.s.orders.waiting(cancel)
+		defer f.s.orders.waiting(nil)
+	}
 	if wait > 0 && cfg.UntilEmpty {
 		go f.d.wakeWhenClear(call, cancel, f.busy)
 	}

@@ -36,17 +36,22 @@ type session struct {
 	// The store's clock when a fetch or heartbeat last told of it, and when that was heard here.
 	clock atomic.Pointer[clockReading]
 
+	orders orders
+	stop   func() // ends the runner
+
 	leaving atomic.Bool // it is being unregistered: that its id is unknown then is no loss
 
 	// Guarded by desk.mu.
 	active int // handlers running
 	over   bool
+	hushed bool          // what it claims goes back: it was told to take no more
 	quiet  chan struct{} // closed when active falls to 0, if somebody waits for it
 }
 
-func newSession(ctx context.Context, cfg *Config, d *desk, id string) *session {
+func newSession(ctx context.Context, cfg *Config, d *desk, id string, stop func()) *session {
 	jobs := context.WithoutCancel(ctx)
-	s := &session{id: id, cfg: cfg, desk: d, jobs: jobs, born: time.Now(), poke: make(chan struct{}, 1)}
+	s := &session{id: id, cfg: cfg, desk: d, jobs: jobs, born: time.Now(), poke: make(chan struct{}, 1), stop: stop}
+	s.orders.turn = make(chan struct{})
 	s.ctx, s.halt = context.WithCancelCause(jobs)
 	s.settler.init(s)
 	s.reporter.init(s)
@@ -124,14 +129,27 @@ func raise(v *atomic.Int64, to int64) {
 // holds reports whether the lease can be trusted at a time.
 func (s *session) holds(at time.Time) bool { return int64(at.Sub(s.born)) < s.trusted.Load() }
 
-// keepLease renews the lease every third of it, unless a fetch has, and whenever it is poked.
+// hearEvery bounds how often a heartbeat is sent that the lease does not need.
+const hearEvery = time.Second
+
+// nextBeat is when the next heartbeat is due, after one at heard.
+func (s *session) nextBeat(heard time.Time) time.Time {
+	due, news := s.born.Add(time.Duration(s.sent.Load())+s.cfg.Lease/3), heard.Add(max(s.cfg.Lease, hearEvery))
+	if news.Before(due) {
+		return news
+	}
+	return due
+}
+
+// keepLease renews the lease every third of it, unless a fetch has, and whenever it is poked. One a
+// lease is sent in any case: only heartbeats deliver directives whose hint was lost.
 func (s *session) keepLease() {
 	t := trouble{log: s.cfg.Logger, op: "heartbeat", limit: s.cfg.Lease / 4}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	heard := s.born
 	for {
-		next := s.born.Add(time.Duration(s.sent.Load()) + s.cfg.Lease/3)
-		timer.Reset(time.Until(next))
+		timer.Reset(time.Until(s.nextBeat(heard)))
 		poked := false
 		select {
 		case <-s.ctx.Done():
@@ -140,7 +158,7 @@ func (s *session) keepLease() {
 			poked = true
 		case <-timer.C:
 		}
-		if !poked && time.Since(s.born.Add(time.Duration(s.sent.Load()))) < s.cfg.Lease/3 {
+		if !poked && time.Now().Before(s.nextBeat(heard)) {
 			continue // a fetch has renewed it meanwhile
 		}
 		if err := s.heartbeat(); err != nil {
@@ -150,6 +168,7 @@ func (s *session) keepLease() {
 			t.hit(s.ctx, err)
 			continue
 		}
+		heard = time.Now()
 		t.over()
 	}
 }
@@ -166,6 +185,7 @@ func (s *session) heartbeat() error {
 	s.tell(res.Now)
 	s.renew(sent)
 	s.desk.cancel(s, res.Cancels)
+	s.direct(res.Directive)
 	return nil
 }
 
@@ -190,10 +210,10 @@ func (s *session) watchLease() {
 
 var errNotRenewed = driver.Errorf(driver.ErrLeaseLost, "the lease could not be renewed in time")
 
-// controlWait is how long one wait for cancellations lasts. Lost hints are made up for by heartbeats.
+// controlWait is how long one wait for them lasts. Lost hints are made up for by heartbeats.
 const controlWait = 30 * time.Second
 
-// watchControl has cancellations delivered at once instead of with the next heartbeat.
+// watchControl has cancellations and directives delivered at once instead of with the next heartbeat.
 func (s *session) watchControl() {
 	t := trouble{log: s.cfg.Logger, op: "await", limit: s.cfg.Lease}
 	for s.ctx.Err() == nil {

@@ -76,6 +76,7 @@ type Runner struct {
 	desk   *desk
 	worker atomic.Pointer[string]
 	past   []*session // lost ones that have not been wound up
+	stop   func()     // set by Run: ends it in order
 }
 
 // New returns a runner.
@@ -94,9 +95,11 @@ func (r *Runner) WorkerID() string {
 // Stats returns what the runner holds now.
 func (r *Runner) Stats() Stats { return r.desk.stats() }
 
-// Run serves until ctx ends, or the queues are empty (with UntilEmpty), or the store fails for good; then it drains and
-// hands back what is left. It returns nil in the first two cases.
+// Run serves until ctx ends, or the worker is told to stop, or the queues are empty (with UntilEmpty), or the store fails
+// for good; then it drains and hands back what is left. It returns nil in all cases but the last.
 func (r *Runner) Run(ctx context.Context) error {
+	ctx, r.stop = context.WithCancel(ctx)
+	defer r.stop()
 	m := startMovers(ctx, &r.cfg)
 	err := r.serve(m.ctx)
 	if merr := m.end(); merr != nil {
@@ -142,7 +145,7 @@ func (r *Runner) register(ctx context.Context) (*session, error) {
 		if err == nil {
 			t.over()
 			r.worker.Store(&info.ID)
-			s := newSession(ctx, &r.cfg, r.desk, info.ID)
+			s := newSession(ctx, &r.cfg, r.desk, info.ID, r.stop)
 			s.renew(sent)
 			return s, nil
 		}

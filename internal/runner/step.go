@@ -24,7 +24,7 @@ func Step(ctx context.Context, cfg Config, limit int) (int, error) {
 	if err := cfg.Store.Register(ctx, info, cfg.Lease); err != nil {
 		return 0, err
 	}
-	s := newSession(ctx, &r.cfg, r.desk, id)
+	s := newSession(ctx, &r.cfg, r.desk, id, func() {})
 	s.renew(sent)
 	defer func() {
 		s.halt(ErrShutdown)

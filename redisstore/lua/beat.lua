@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Renews a worker's lease.
 --
--- KEYS meta workers cancel/WORKER ctl/WORKER
+-- KEYS meta workers cancel/WORKER ctl/WORKER directive
 -- ARGV head, worker, lease in ms.
--- RETURNS the clock; a flat list of packed ids and tokens of the tasks it holds whose cancellation was asked for.
---      Or WAGGLELEASE: the worker is not registered.
+-- RETURNS the clock; a flat list of packed ids and tokens of the tasks it holds whose cancellation was asked for;
+--      what it was told. Or WAGGLELEASE: the worker is not registered.
 --@include head
 
 local lease_end = redis.call('ZSCORE', KEYS[2], ARGV[6])
@@ -13,5 +13,6 @@ if not lease_end or tonumber(lease_end) <= 1 then
 end
 redis.call('ZADD', KEYS[2], NOW + ARGV[7], ARGV[6])
 local cancels = redis.call('HGETALL', KEYS[3])
-if #cancels > 0 then redis.call('DEL', KEYS[4]) end
-return {NOW, cancels}
+local directive = redis.call('HGET', KEYS[5], ARGV[6])
+if #cancels > 0 or directive then redis.call('DEL', KEYS[4]) end
+return {NOW, cancels, directive or ''}

@@ -172,7 +172,9 @@ CREATE TABLE worker (
 	since      INTEGER NOT NULL,
 	host       TEXT NOT NULL,
 	build      TEXT NOT NULL,
-	info       TEXT NOT NULL  -- JSON of driver.WorkerInfo
+	info       TEXT NOT NULL, -- JSON of driver.WorkerInfo
+	directive  TEXT NOT NULL DEFAULT '', -- driver.Directive
+	directed   INTEGER NOT NULL DEFAULT 0 -- 1: no heartbeat has delivered it yet
 ) STRICT;
 CREATE INDEX worker_lease ON worker (lease_end) WHERE life <> 'gone';
 CREATE INDEX worker_gone ON worker (lease_end) WHERE life = 'gone';

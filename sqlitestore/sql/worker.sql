@@ -12,6 +12,15 @@ UPDATE worker SET lease_end = ?2, host = ?3, build = ?4, info = ?5 WHERE no = ?1
 -- name: worker_renew
 UPDATE worker SET lease_end = ?2 WHERE no = ?1
 
+-- name: worker_beat
+UPDATE worker SET lease_end = ?2, directed = 0 WHERE no = ?1 RETURNING directive
+
+-- name: worker_directive
+SELECT directive FROM worker WHERE no = ?
+
+-- name: worker_direct
+UPDATE worker SET directive = ?2, directed = 1 WHERE no = ?1
+
 -- name: worker_life
 UPDATE worker SET lease_end = ?2, life = ?3 WHERE no = ?1
 
@@ -22,15 +31,16 @@ SELECT no, id, lease_end, life, host, build FROM worker WHERE life <> 'gone' ORD
 DELETE FROM worker WHERE life = 'gone' AND lease_end < ?
 
 -- name: worker_list
-SELECT w.info, w.since, w.lease_end, coalesce(h.n, 0), w.id
+SELECT w.info, w.since, w.lease_end, coalesce(h.n, 0), w.id, w.directive
 FROM worker w LEFT JOIN (SELECT worker, count(*) AS n FROM held GROUP BY worker) h ON h.worker = w.no
 WHERE w.life <> 'gone' ORDER BY w.id
 
 -- name: held_by
 SELECT seq FROM held WHERE worker = ? ORDER BY token, prio, ord LIMIT ?
 
--- name: cancel_news
-SELECT count(*) FROM held h WHERE h.worker = (SELECT no FROM worker WHERE id = ?) AND h.cancel = 1 AND h.cancel > 0
+-- name: control_news
+SELECT w.directed + (SELECT count(*) FROM held h WHERE h.worker = w.no AND h.cancel = 1 AND h.cancel > 0)
+FROM worker w WHERE w.id = ?
 
 -- name: cancel_list
 SELECT t.id, h.token, h.cancel FROM held h JOIN task t ON t.seq = h.seq WHERE h.worker = ? AND h.cancel > 0 ORDER BY t.id
