@@ -110,6 +110,16 @@ func (f *failStore) Settle(ctx context.Context, worker string, items []driver.Se
 	return res, err
 }
 
+func (f *failStore) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver.PlanRead) (res []*driver.Plan, err error) {
+	f.around("GetPlans", len(refs), func() { res, err = f.Store.GetPlans(ctx, refs, read) }, func() int { return len(res) })
+	return res, err
+}
+
+func (f *failStore) Advance(ctx context.Context, steps []driver.PlanStep) (res []driver.PlanResult, err error) {
+	f.around("Advance", len(steps), func() { res, err = f.Store.Advance(ctx, steps) }, func() int { return len(res) })
+	return res, err
+}
+
 func (f *failStore) Maintain(ctx context.Context, limit int) (res *driver.MaintainResult, err error) {
 	given := func() int {
 		if res == nil {
