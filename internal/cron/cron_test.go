@@ -3,6 +3,7 @@ package cron
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -111,23 +112,38 @@ func changes(zone *time.Location) []time.Time {
 	return list
 }
 
-// TestNextAgainstAMinuteScan compares Next, over days round every change of the clock and at random, with a scan of all
+// TestNextAgainstAMinuteScan compares Next, over hours round every change of the clock and at random, with a scan of all
 // minutes.
 func TestNextAgainstAMinuteScan(t *testing.T) {
 	t.Parallel()
+	againstScan(t, 1, 9, 20, 7)
+}
+
+// TestSoakMinuteScan does the same over days, with more lines, and others each time.
+func TestSoakMinuteScan(t *testing.T) {
+	if os.Getenv("WAGGLE_SOAK") == "" {
+		t.Skip("a long test: set WAGGLE_SOAK to a duration such as 10m, or run make soak")
+	}
+	seed := rand.Uint64()
+	t.Logf("the seed is %d", seed)
+	againstScan(t, 3, 30, 54, seed)
+}
+
+// againstScan compares some lines in windows of so many hours, which begin up to lead hours before a change.
+func againstScan(t *testing.T, lines, lead, hours int, seed uint64) {
 	for _, name := range append(append([]string{}, zones...), moreZones...) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			zone := load(t, name)
-			r := rand.New(rand.NewPCG(7, 11))
+			r := rand.New(rand.NewPCG(seed, 11))
 			starts := changes(zone)
 			for range 40 {
 				starts = append(starts, time.Unix(r.Int64N(60*365*86400)+6*365*86400, 0))
 			}
 			for _, s := range starts {
-				from := s.Add(-time.Duration(r.Int64N(30*60))*time.Minute - time.Hour).Truncate(time.Minute)
-				to := from.Add(54 * time.Hour)
-				for range 3 {
+				from := s.Add(-time.Duration(r.Int64N(int64(lead*60)))*time.Minute - time.Hour).Truncate(time.Minute)
+				to := from.Add(time.Duration(hours) * time.Hour)
+				for range lines {
 					compare(t, randomLine(r), from, to, zone)
 				}
 			}
