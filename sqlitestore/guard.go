@@ -201,7 +201,7 @@ func (g *guard) learn(c *conn) (err error) {
 		}
 		g.row, _ = readStoreRow(g.files.db, root, g.pageSize, nil) // or later
 	}
-	g.mark = markFile{path: g.path + "-mark", mark: mark{incarnation: row.incarnation, root: uint32(root), pageSize: uint32(g.pageSize)}}
+	g.mark = markFile{path: g.path + "-mark", db: g.db, mark: mark{incarnation: row.incarnation, root: uint32(root), pageSize: uint32(g.pageSize)}}
 	return nil
 }
 

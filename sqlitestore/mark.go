@@ -11,6 +11,8 @@ import (
 // written after each commit that waited for the disk, before the commit is answered, and not synced itself. So it never
 // promises what a power loss may have taken, and after a mere crash it promises all that was accepted. A store that was
 // closed in order has none.
+//
+// Whoever writes to it also rings: the other processes watch it, and not the log, which every heartbeat is written to.
 type mark struct {
 	incarnation string // of the store that it is about
 	root        uint32 // the page that the row of table store is in
@@ -66,25 +68,46 @@ func decodeMark(b []byte) *mark {
 type markFile struct {
 	mark
 	path string
+	db   os.FileInfo // of the database
 	f    *os.File
 	buf  []byte
 }
 
-// write notes that all events before next are stored for good.
-func (m *markFile) write(next int64) {
+// write notes that all events before next are stored for good, and reports whether it wrote, which others hear.
+func (m *markFile) write(next int64) (rung bool) {
 	if next <= m.events && m.f != nil {
-		return
+		return false
 	}
 	m.events = max(m.events, next)
-	if m.f == nil {
-		f, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE, fileMode)
-		if err != nil {
-			return
-		}
-		m.f = f
+	if !m.open() {
+		return false
 	}
 	m.buf = m.encode(m.buf)
 	_, _ = m.f.WriteAt(m.buf, 0) // without it a loss may go unnoticed, but nothing is lost by that
+	return true
+}
+
+// open opens the file, made if needed, and reports whether there is one. An empty one promises nothing.
+func (m *markFile) open() bool {
+	if m.f != nil {
+		return true
+	}
+	f, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return false
+	}
+	m.f = f
+	if m.db != nil {
+		shareLike(f, m.db)
+	}
+	return true
+}
+
+// ring tells other processes to look, and changes nothing of what is promised: the first byte is always the same.
+func (m *markFile) ring() {
+	if m.open() {
+		_, _ = m.f.WriteAt([]byte(markMagic[:1]), 0) // without it others look later
+	}
 }
 
 // again makes a mark that somebody has deleted anew.
@@ -101,7 +124,9 @@ func (m *markFile) again() {
 	}
 	_ = m.f.Close() // nobody will find it
 	m.f = nil
-	m.write(m.events)
+	if m.events > 0 {
+		m.write(m.events)
+	}
 }
 
 // close closes the mark. It is removed if the log is: then all is in the database, and nobody has it open.

@@ -183,7 +183,7 @@ func (s *Store) start(ctx context.Context) error {
 		}
 		return err
 	}
-	w := &writer{s: s, c: main, held: make(map[string]*holding), watch: watch{path: s.path + "-wal", pollEvery: s.opts.pollEvery}}
+	w := &writer{s: s, c: main, held: make(map[string]*holding), watch: watch{mark: &s.guard.mark, pollEvery: s.opts.pollEvery}}
 	s.running.Go(func() {
 		w.loop()
 		s.closeErr = w.close()

@@ -37,7 +37,13 @@ type aftermath struct {
 	controls []string        // workers of tasks whose cancellation was asked for
 	plans    int             // plans that have become due, or are to be looked at sooner than all others
 	events   bool
+	unnamed  bool // a queue or a lane has changed that no event names
 	now      int64
+}
+
+// concerns reports whether other processes have to look.
+func (a *aftermath) concerns() bool {
+	return a.events || a.unnamed || a.plans > 0 || len(a.work)+len(a.sooner)+len(a.controls) > 0
 }
 
 func (a *aftermath) wake(l *lane, n int64) {
@@ -103,6 +109,7 @@ func (t *tx) finish() error {
 	}
 	if t.unnamed() {
 		t.st.changes++ // see catchUp
+		t.after.unnamed = true
 	}
 	if err := t.logEvents(); err != nil {
 		return err

@@ -6,32 +6,24 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settled is how long a writer must have had nothing to do before it watches the log. Before that its own transactions
-// show the changes of others, and its own writes would only tell it of itself.
+// settled is how long a writer must have had nothing to do before it watches. Before that its own transactions show the
+// changes of others.
 const settled = 3 * time.Millisecond
 
-// unwatched is how often an armed watch looks even if nothing was told.
+// unwatched is how often an armed watch looks even if nothing was told: a process can die between a commit and its word.
 const unwatched = 500 * time.Millisecond
 
-// echoes are the pauses between looks after the log was written to: that is told before the change can be seen, which
-// takes an fsync more.
-var echoes = []time.Duration{time.Millisecond, time.Millisecond, time.Millisecond, 2 * time.Millisecond,
-	2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond, 32 * time.Millisecond}
-
-// tail are the pauses between the looks that are left once a look has shown a change: the log may have been written to for
-// another one, which was not to be seen yet.
-var tail = []time.Duration{4 * time.Millisecond, 32 * time.Millisecond}
-
-// watch decides when an idle writer looks for changes by other processes. Where the operating system tells of writes to
-// the log it costs nothing while nothing happens; elsewhere it polls. It belongs to the writer's goroutine.
+// watch decides when an idle writer looks for changes by other processes. Each of them writes to the store's mark after
+// a commit that may concern others, and to the log alone after one that does not, such as a heartbeat. Where the operating
+// system tells of writes to a file, waiting costs nothing while nothing of interest happens; elsewhere it polls. It belongs
+// to the writer's goroutine.
 type watch struct {
-	path      string // of the log
+	mark      *markFile
 	pollEvery time.Duration
 	notifier  *fsnotify.Watcher
 	deaf      bool // the operating system does not tell
 	armed     bool
-	echo      int             // looks since the log was written to, from 1; 0: it was not
-	pauses    []time.Duration // between these looks
+	told      int // how much the operating system has told: see TestHeartbeatsWakeNobody
 }
 
 // delay is when to look next.
@@ -43,13 +35,11 @@ func (w *watch) delay(waiting bool) time.Duration {
 		return w.pollEvery
 	case !w.armed:
 		return settled
-	case w.echo > 0:
-		return w.pauses[w.echo-1]
 	}
 	return unwatched
 }
 
-// events tells of writes to the log; nil while the watch is not armed.
+// events tells of writes to the mark; nil while the watch is not armed.
 func (w *watch) events() <-chan fsnotify.Event {
 	if !w.armed {
 		return nil
@@ -57,8 +47,8 @@ func (w *watch) events() <-chan fsnotify.Event {
 	return w.notifier.Events
 }
 
-// arm begins to watch if somebody waits. The caller looks afterwards, for what happened before, and again as after a
-// write: one that another process made just before may become visible later, and nothing will tell of it.
+// arm begins to watch if somebody waits. The caller looks afterwards, for what happened before: what is committed later
+// is told later.
 func (w *watch) arm(waiting bool) {
 	if !waiting || w.armed || w.deaf {
 		return
@@ -71,26 +61,30 @@ func (w *watch) arm(waiting bool) {
 		}
 		w.notifier = notifier
 	}
-	if w.notifier.Add(w.path) != nil {
+	if !w.mark.open() || w.notifier.Add(w.mark.path) != nil {
 		w.deaf = true
 		return
 	}
-	w.armed, w.echo, w.pauses = true, 1, echoes
+	w.armed = true
 }
 
 // disarm ends the watch.
 func (w *watch) disarm() {
 	if w.armed {
 		w.armed = false
-		_ = w.notifier.Remove(w.path) // what it still tells is dropped by the next alert
+		_ = w.notifier.Remove(w.mark.path) // what it still tells is dropped by the next alert
 	}
 }
 
-// alert is called when the log was written to.
-func (w *watch) alert() {
+// alert is called when something has happened to the mark. If it is not that it was written to, another file may be there.
+func (w *watch) alert(e fsnotify.Event) {
+	w.told++
+	gone := !e.Has(fsnotify.Write)
 	for {
 		select {
-		case <-w.notifier.Events:
+		case e := <-w.notifier.Events:
+			w.told++
+			gone = gone || !e.Has(fsnotify.Write)
 			continue
 		case <-w.notifier.Errors: // some were dropped: as good as one
 			continue
@@ -98,20 +92,9 @@ func (w *watch) alert() {
 		}
 		break
 	}
-	w.echo, w.pauses = 1, echoes
-}
-
-// seen is called when a look has shown a change.
-func (w *watch) seen() {
-	if w.echo > 0 {
-		w.echo, w.pauses = 1, tail
-	}
-}
-
-// looked is called when a pause is over.
-func (w *watch) looked() {
-	if w.echo > 0 {
-		w.echo = (w.echo + 1) % (len(w.pauses) + 1)
+	if gone {
+		w.mark.again()
+		w.disarm()
 	}
 }
 

@@ -147,13 +147,12 @@ func (w *writer) loop() {
 		timer.Reset(w.watch.delay(w.s.waiters.any()))
 		select {
 		case <-w.s.queue.news:
-		case <-w.watch.events():
-			w.watch.alert()
+		case e := <-w.watch.events():
+			w.watch.alert(e)
 			w.look()
 			continue
 		case <-timer.C:
 			w.watch.arm(w.s.waiters.any())
-			w.watch.looked()
 			w.look()
 			continue
 		}
@@ -168,7 +167,6 @@ func (w *writer) loop() {
 			return
 		}
 		if len(batch) > 0 {
-			w.watch.disarm()
 			w.commit(batch)
 		}
 		clear(batch)
@@ -212,8 +210,8 @@ func (w *writer) commit(batch []*op) {
 	}
 	if err == nil {
 		err = w.s.fileGone() // what was written into a file that nobody will find again is lost
-		if err == nil && !w.lazy {
-			w.s.guard.mark.write(w.st.nextEvent)
+		if err == nil {
+			w.note()
 		}
 		for i, o := range batch {
 			if results[i] != errSkipped {
@@ -397,6 +395,18 @@ func (w *writer) abort() {
 	w.tx.events, w.tx.after = w.tx.events[:0], aftermath{}
 }
 
+// note marks how much is stored for good, and has other processes look, if the commit may concern them.
+func (w *writer) note() {
+	if !w.tx.after.concerns() {
+		return
+	}
+	w.watch.disarm() // its own word would only tell it of itself
+	mark := &w.s.guard.mark
+	if w.lazy || !mark.write(w.st.nextEvent) {
+		mark.ring()
+	}
+}
+
 // tell wakes whom the committed changes concern, and lets other processes have the lock.
 func (w *writer) tell() {
 	w.s.waiters.tell(&w.tx.after)
@@ -414,7 +424,6 @@ func (w *writer) look() {
 	if err := w.c.stmt("begin_read").exec(); err != nil {
 		return // the next call tells
 	}
-	w.watch.seen()
 	_ = w.refresh()               // the next call tells
 	_ = w.c.stmt("commit").exec() // nothing was written
 }

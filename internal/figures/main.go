@@ -79,12 +79,13 @@ type sizes struct {
 	short     int // recoveries with a lease of a second
 	long      int // recoveries with the default lease
 	idle      time.Duration
-	watches   int // of rounds in which idle workers are watched
-	queues    int // that one worker serves
-	spread    int // tasks queued in those
-	workers   int // that wait for one task
-	wakes     int // of such tasks, a round
-	alone     int // tasks a round that find the store empty
+	crowd     time.Duration // that many idle workers are watched
+	watches   int           // of rounds in which idle workers are watched
+	queues    int           // that one worker serves
+	spread    int           // tasks queued in those
+	workers   int           // that wait for one task
+	wakes     int           // of such tasks, a round
+	alone     int           // tasks a round that find the store empty
 	failovers int
 	steps     int // of a workflow that fans out and in
 	hops      int // of a workflow that is a chain

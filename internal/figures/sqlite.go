@@ -12,11 +12,11 @@ var sqliteSuite = &suite{
 	figures: sqliteFigures,
 	groups: []group{
 		{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
-		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"shares", startShares},
+		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"idle_workers", startCrowd}, {"shares", startShares},
 		{"flows", startFlows}, {"ticks", startTicks},
 	},
-	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4},
-	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, steps: 2000, hops: 100, schedules: 1000, seconds: 2},
+	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, crowd: 20 * time.Second, watches: 2, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4},
+	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, crowd: 7 * time.Second, watches: 1, steps: 2000, hops: 100, schedules: 1000, seconds: 2},
 	describe: describe,
 	page:     sqlitePage,
 }
@@ -41,6 +41,9 @@ const (
 	recoverShort  = "recovery_1s"
 	idleCPU       = "idle_cpu"
 	idleMemory    = "idle_memory"
+	crowdSmall    = "idle_workers_20"
+	crowdLarge    = "idle_workers_40"
+	crowdPickup   = "idle_workers_pickup_p99"
 	memoryLoop    = "memory_loop"
 	memoryProcess = "memory_end_to_end"
 
@@ -73,6 +76,9 @@ var sqliteFigures = slices.Concat([]figure{
 	{id: recoverShort, what: "recovery after SIGKILL, lease 1s, worst", unit: "s", goal: atMost(2), worst: true},
 	{id: idleCPU, what: "idle worker, share of a core", unit: "%", goal: atMost(1)},
 	{id: idleMemory, what: "idle worker's memory at its peak", unit: "MiB", goal: atMost(40), worst: true},
+	{id: crowdSmall, what: "20 idle workers on one file, of a core", unit: "%", goal: atMost(5)},
+	{id: crowdLarge, what: "40 idle workers, 10 000 queues, of a core", unit: "%", goal: atMost(10)},
+	{id: crowdPickup, what: "a task starts among those, p99", unit: "ms", goal: atMost(30), pool: 0.99},
 	{id: sharePlain, what: "process without keys", unit: "tasks/s"},
 	{id: shareKeys, what: "process with a key for each task, against none", unit: "tasks/s", of: sharePlain, ratio: atLeast(0.5)},
 	{id: shareWeights, what: "shares of keys with weights 1 to 4 over 10 000 tasks, off by", unit: "%", goal: atMost(3), worst: true},
@@ -96,10 +102,11 @@ type sizing struct {
 	Pickups   int  `json:"pickups_a_round"`
 	Scheduled int  `json:"scheduled_a_round"`
 	IdleMS    int  `json:"idle_ms_a_round"`
+	CrowdMS   int  `json:"idle_workers_ms"`
 }
 
 func describe(_ context.Context, s *settings) (any, error) {
-	return sizing{s.quick, s.rounds, s.rate, s.sizes.memory, s.sizes.backlog, s.windows, s.pickups, s.scheduled, int(s.sizes.idle.Milliseconds())}, nil
+	return sizing{s.quick, s.rounds, s.rate, s.sizes.memory, s.sizes.backlog, s.windows, s.pickups, s.scheduled, int(s.sizes.idle.Milliseconds()), int(s.crowd.Milliseconds())}, nil
 }
 
 // sqlitePage is docs/figures.md.
@@ -109,7 +116,7 @@ func sqlitePage(r *report, s *settings) string {
 		m.text(), m.Go, m.SQLite, m.Driver, number(m.FsyncMS))
 	return fmt.Sprintf(introduction, machine, r.Seconds) + "\n" + r.table() +
 		fmt.Sprintf(method, s.rounds, number(float64(s.rate)), number(float64(s.rate/2)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
-			s.rounds*s.pickups, s.rounds*s.scheduled, s.rounds, s.sizes.idle.Seconds(), number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds, number(float64(s.sizes.memory)))
+			s.rounds*s.pickups, s.rounds*s.scheduled, s.rounds, s.sizes.idle.Seconds(), s.watches, s.crowd.Seconds(), number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds, number(float64(s.sizes.memory)))
 }
 
 const introduction = `# Figures
@@ -148,6 +155,8 @@ run, or ran twice, makes the measurement fail.
   in another process that was idle. Five times with a lease of 1s, twice with the default of 10s.
 - **The idle worker** is ` + "`waggle work`" + ` with an empty queue, watched %d times for %g s, after 1.5 s to come up: processor
   time of all its threads, and the peak of its resident memory.
+- **Idle workers** are that many processes with the same file open, watched %d times for %g s: the processor time of all. Then
+  tasks are enqueued among them one by one, as for the pick-up.
 - **Keys and limits**: as many tasks as for the rates, without a key and each with a key of its own; 10 000 tasks of four keys
   that always have more; single tasks of a key beside a backlog of another, one at a time, in a worker with 10 slots; a worker
   that serves two queues, in one of which every task waits for the limit of its key. The limits of concurrency and rate are
