@@ -113,6 +113,25 @@ func CountWork(s *Store) (work func() int64) {
 	return n.Load
 }
 
+// LastingKeys returns the keys of a store on one server that do not go by themselves.
+func LastingKeys(ctx context.Context, s *Store) ([]string, error) {
+	keys, err := s.control.Do(ctx, s.control.B().Keys().Pattern(s.hub().prefix+"*").Build()).AsStrSlice()
+	if err != nil {
+		return nil, err
+	}
+	var lasting []string
+	for _, k := range keys {
+		ms, err := s.control.Do(ctx, s.control.B().Pttl().Key(k).Build()).AsInt64()
+		if err != nil {
+			return nil, err
+		}
+		if ms == -1 {
+			lasting = append(lasting, k)
+		}
+	}
+	return lasting, nil
+}
+
 // Infos returns a section of INFO from each server that the store talks to.
 func Infos(ctx context.Context, s *Store, section string) ([]string, error) {
 	var infos []string

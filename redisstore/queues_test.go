@@ -13,6 +13,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
 )
 
 // A worker may serve thousands of queues: it gets the tasks of all, the figures are right, and no script is given so many
@@ -154,4 +155,51 @@ func watchKeys(t *testing.T, server *redisserver.Server) func() int {
 		}
 		return most
 	}
+}
+
+// What holds nothing costs nothing: queues that were emptied in whatever way leave no keys of their own behind.
+func TestEmptiedQueuesLeaveNoKeys(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		var few []string
+		for _, n := range []int{4, 100} {
+			store := open(t, shared(t, f), nil)
+			var queues []string
+			var tasks []*driver.Task
+			for i := range n {
+				q := fmt.Sprintf("queue-%d", i)
+				queues = append(queues, q)
+				tasks = append(tasks, &driver.Task{Type: "a", Queue: q}, &driver.Task{Type: "b", Queue: q, Priority: 5},
+					&driver.Task{Type: "c", Queue: q, ExpiresIn: time.Hour})
+			}
+			mustEnqueue(t, store, tasks)
+			if err := store.Register(t.Context(), driver.WorkerInfo{ID: "w", Queues: queues}, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, store, "w", fetchOnce(t, store, driver.FetchRequest{Worker: "w", Lease: time.Minute, Queues: queues[:n/2], Max: n}))
+			if err := store.Unregister(t.Context(), "w"); err != nil {
+				t.Fatal(err)
+			}
+			for _, filter := range []driver.Filter{{Queues: queues[1:2]}, {}} {
+				c := driver.Change{Op: driver.OpDelete, Filter: filter}
+				for more := true; more; {
+					res, err := store.Apply(t.Context(), c)
+					if err != nil {
+						t.Fatal(err)
+					}
+					more, c.Cursor = res.More, res.Next
+				}
+			}
+			keys, err := redisstore.LastingKeys(t.Context(), store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(keys)
+			if few == nil {
+				few = keys
+			} else if len(keys) != len(few) {
+				t.Errorf("with %d queues %d keys are left: %q; with 4 %d", n, len(keys), keys[:min(len(keys), 20)], len(few))
+			}
+		}
+	})
 }
