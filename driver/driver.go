@@ -116,8 +116,9 @@ type Fetcher interface {
 	// it if it asks for any; each
 	// step is bounded per call, so that no call takes long.
 	//
-	// An engine with several shards need not ask all of them for one call. Where it has not, More is set, and
-	// FetchResult.LeaseEnd is zero: then the lease is renewed in part only and ends as it would have without the call. So
+	// An engine with several shards need not ask all of them for one call. Where it has not, FetchResult.LeaseEnd is zero: then
+	// the lease is renewed in part only and ends as it would have without the call; and More is set, unless the worker has
+	// found nothing in the others lately and was not woken for them. So
 	// may a call with Wait, of any engine, that has found nothing to do when the wait was over: it need not write anything.
 	//
 	// With Wait it first waits as Await does ForWork, at most for so long, and then does all this in any case; as there,

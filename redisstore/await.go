@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -29,22 +30,32 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 	if len(req.Queues) == 0 {
 		return driver.Invalidf("waiting for work needs at least one queue")
 	}
+	return s.awaitWork(ctx, req, false)
+}
+
+// awaitWork is Await for work. If looked is true the worker has just found nothing in all shards, and what has come since
+// has left a token.
+func (s *Store) awaitWork(ctx context.Context, req driver.AwaitRequest, looked bool) error {
 	deadline := time.Now().Add(req.Max)
 	keys := wakeKeys(s.hub(), req)
-	if err := s.dropTokens(ctx, req.Worker, keys); err != nil {
+	dropped, err := s.dropTokens(ctx, req.Worker, keys)
+	if err != nil {
 		return hint(ctx, err)
 	}
+	looked = looked && !dropped
 	for left := req.Max; ; {
-		if ready, err := s.ready(ctx, req, max(left, 0)); err != nil || ready {
+		if ready, err := s.ready(ctx, req, max(left, 0), looked); err != nil || ready {
 			return hint(ctx, err)
 		}
+		looked = false
 		// When the time is over nobody is asked again: the caller is about to fetch, which looks at the same.
 		if left = time.Until(deadline); left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		woken, err := s.block(ctx, req.Worker, keys, left)
+		woken, token, err := s.block(ctx, req.Worker, keys, left)
 		if woken {
 			s.awoken.Store(req.Worker, true)
+			s.noteToken(req.Worker, token)
 		}
 		if left = time.Until(deadline); err != nil || woken || left <= 0 {
 			return hint(ctx, err)
@@ -60,9 +71,9 @@ func hint(ctx context.Context, err error) error {
 	return err
 }
 
-// ready reports whether there is work in the declared pairs of any shard. It also tells the store how long a worker of
-// all types will wait.
-func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Duration) (bool, error) {
+// ready reports whether there is work in the declared pairs of any shard, or only of the hub. It also tells the store how
+// long a worker of all types will wait.
+func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Duration, hubOnly bool) (bool, error) {
 	found := make([]bool, len(s.shards))
 	look := func(ctx context.Context, sh *shard) error {
 		return s.refreshed(ctx, sh, func() error {
@@ -86,7 +97,7 @@ func (s *Store) ready(ctx context.Context, req driver.AwaitRequest, wait time.Du
 		})
 	}
 	// The hub must know of the wait before another shard is found empty: what becomes available there later asks the hub.
-	if err := s.eachShard(ctx, look, func(sh *shard) bool { return sh == s.hub() }); err != nil || found[0] {
+	if err := s.eachShard(ctx, look, func(sh *shard) bool { return sh == s.hub() }); err != nil || found[0] || hubOnly {
 		return found[0], err
 	}
 	err := s.eachShard(ctx, look, func(sh *shard) bool { return sh != s.hub() })
@@ -125,18 +136,18 @@ func (sh *shard) readyArgs(pairs *served) (keys, args []string) {
 // dropTokens removes the tokens of many pairs before a worker that was woken by one of them looks whether there is work: of
 // each that waits for a task which has been taken it would be woken again for nothing. Who has few pairs fetches from all
 // of them, which does the same.
-func (s *Store) dropTokens(ctx context.Context, worker string, keys []string) error {
+func (s *Store) dropTokens(ctx context.Context, worker string, keys []string) (dropped bool, err error) {
 	if _, woken := s.awoken.LoadAndDelete(worker); !woken || len(keys) <= directPairs {
-		return nil
+		return false, nil
 	}
 	ctx, cancel := s.bounded(ctx, s.timeout)
 	defer cancel()
 	for some := range slices.Chunk(keys, readyPairs) {
 		if err := s.control.Do(ctx, s.control.B().Del().Key(some...).Build()).Error(); err != nil {
-			return s.ended(ctx, err)
+			return true, s.ended(ctx, err)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func wakeKeys(hub *shard, req driver.AwaitRequest) []string {
@@ -163,6 +174,8 @@ type blocking struct {
 	keys []string
 	d    time.Duration // after which the server ends it
 	tick *ticker       // what ends it before; nil: nothing
+
+	token string // that has ended it
 }
 
 // beginBlock has a worker wait for a token in one of the lists, up to d; if then a task is due, not longer by more than a
@@ -190,19 +203,22 @@ func (b *blocking) ended(reply rueidis.RedisResult) (woken bool, err error) {
 	if rueidis.IsRedisNil(err) {
 		return false, nil
 	}
+	if err == nil && !ticked && len(popped) > 1 {
+		b.token = popped[1]
+	}
 	return err == nil && !ticked, err
 }
 
-// block waits for a token in one of the lists, up to d, on a connection of its own that has its own deadline.
-func (s *Store) block(ctx context.Context, worker string, keys []string, d time.Duration) (bool, error) {
+// block waits for a token in one of the lists, and returns it, up to d, on a connection of its own that has its own deadline.
+func (s *Store) block(ctx context.Context, worker string, keys []string, d time.Duration) (woken bool, token string, err error) {
 	if len(keys) == 0 {
-		return false, driver.Invalidf("waiting for work of no type")
+		return false, "", driver.Invalidf("waiting for work of no type")
 	}
 	b := s.beginBlock(worker, keys, d)
 	ctx, cancel := s.interruptible(ctx, b.d+s.timeout)
 	defer cancel()
-	woken, err := b.ended(s.waiting.Do(ctx, b.command()))
-	return woken, s.ended(ctx, err)
+	woken, err = b.ended(s.waiting.Do(ctx, b.command()))
+	return woken, b.token, s.ended(ctx, err)
 }
 
 // blockForControl waits for the token of a cancellation, up to d, and leaves it where it is.
@@ -220,7 +236,7 @@ func (s *Store) blockForControl(ctx context.Context, key string, d time.Duration
 // awaitControl waits until a cancellation is asked for. The token stays until a heartbeat or fetch has delivered it.
 func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error {
 	deadline := time.Now().Add(req.Max)
-	if _, err := s.ready(ctx, driver.AwaitRequest{Worker: req.Worker, Types: []string{""}}, 0); err != nil {
+	if _, err := s.ready(ctx, driver.AwaitRequest{Worker: req.Worker, Types: []string{""}}, 0, false); err != nil {
 		return err
 	}
 	first := int(s.next.Add(1))
@@ -264,15 +280,36 @@ func (s *Store) wakeForRest(ctx context.Context, req driver.FetchRequest, rest [
 			return err // it is a hint only, see signal
 		}
 		if i := slices.IndexFunc(waiting, func(n string) bool { return !zero(n) && n[0] != '-' }); i >= 0 {
-			s.signal(ctx, pairs[i:i+1])
+			s.signal(ctx, sh, pairs[i:i+1])
 		}
 		return nil
 	}, func(sh *shard) bool { return slices.Contains(rest, sh) })
 }
 
-// signal wakes a worker for each pair, in the shard that holds the tokens. It is a hint: its failure is not reported, the
+// tokenAny is a wake token that does not say in which shard there is something.
+const tokenAny = "*"
+
+// token is the wake token for something in a shard; nil: in any.
+func (sh *shard) token() string {
+	if sh == nil {
+		return tokenAny
+	}
+	return "s" + strconv.Itoa(sh.number)
+}
+
+// shardOfToken returns the shard that a token names, or nil.
+func (s *Store) shardOfToken(token string) *shard {
+	digits, ok := strings.CutPrefix(token, "s")
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || n < 0 || n >= len(s.shards) {
+		return nil
+	}
+	return s.shards[n]
+}
+
+// signal wakes a worker for each pair, in the shard that holds the tokens, for something in a shard (nil: in any). It is a hint: its failure is not reported, the
 // workers' own time limit makes up for it.
-func (s *Store) signal(ctx context.Context, pairs []*pair) {
+func (s *Store) signal(ctx context.Context, from *shard, pairs []*pair) {
 	if len(pairs) == 0 {
 		return
 	}
@@ -281,5 +318,5 @@ func (s *Store) signal(ctx context.Context, pairs []*pair) {
 	for _, p := range pairs {
 		keys = append(keys, hub.wakeKey(p.queue, p.typ), hub.wakeKey(p.queue, ""))
 	}
-	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""))
+	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""), []string{from.token()})
 }

@@ -19,7 +19,7 @@ func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*dr
 	if len(s.shards) > 1 {
 		return s.awaitThenFetch(ctx, req, wait)
 	}
-	ready, err := s.ready(ctx, wait, wait.Max)
+	ready, err := s.ready(ctx, wait, wait.Max, false)
 	if err != nil {
 		return nil, hint(ctx, err)
 	}
@@ -40,7 +40,11 @@ func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*dr
 
 func (s *Store) awaitThenFetch(ctx context.Context, req driver.FetchRequest, wait driver.AwaitRequest) (*driver.FetchResult, error) {
 	began := time.Now()
-	if err := s.Await(ctx, wait); err != nil {
+	if s.closed() {
+		return nil, driver.ErrClosed
+	}
+	looked := len(s.shards) > 1 && s.roundsOf(req.Worker).justLooked(&req, s.offset.Load())
+	if err := s.awaitWork(ctx, wait, looked); err != nil {
 		return nil, err
 	}
 	waited := time.Since(began)

@@ -167,7 +167,7 @@ const commitChunk = 100
 func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, error) {
 	done := make([]bool, 0, len(items))
 	var sooner []*pair
-	defer func() { s.signal(ctx, sooner) }()
+	defer func() { s.signal(ctx, sh, sooner) }()
 	for chunk := range slices.Chunk(items, commitChunk) {
 		keys, args := encodeItems(chunk, sh.keysOf(commitScript, ""), s.head(sh, "", ""))
 		reply, err := s.call(ctx, s.data, sh, commitScript, keys, args)
@@ -395,7 +395,7 @@ func (m *mover) wakeElsewhere(ctx context.Context) {
 	if m.told {
 		m.s.signalPlanners(ctx, m.sh)
 	}
-	m.s.signal(ctx, m.woken)
+	m.s.signal(ctx, m.sh, m.woken)
 	m.woken = nil
 }
 

@@ -528,7 +528,7 @@ func (s *Store) enqueueResults(ctx context.Context, sh *shard, batch []*newTask,
 		for i, n := range woken {
 			list[i] = pairs[n-1]
 		}
-		s.signal(ctx, list)
+		s.signal(ctx, sh, list)
 	}
 	return nil
 }

@@ -315,7 +315,7 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 		return err
 	}
 	if woken, _ := parts[8].AsIntSlice(); len(woken) > 0 {
-		f.s.signal(ctx, []*pair{f.pairs[woken[0]-1].pair})
+		f.s.signal(ctx, f.sh, []*pair{f.pairs[woken[0]-1].pair})
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func (s *Store) promote(ctx context.Context, sh *shard, pairs []*pair, max int) 
 	for i, n := range woken {
 		list[i] = pairs[n-1]
 	}
-	s.signal(ctx, list)
+	s.signal(ctx, sh, list)
 	return int(moved), expired, nil
 }
 

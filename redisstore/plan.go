@@ -135,7 +135,7 @@ func (s *Store) signalPlanners(ctx context.Context, sh *shard) {
 		return
 	}
 	keys := append(hub.keysOf(signalScript, ""), hub.key("planwake"), hub.key("planwake"))
-	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""))
+	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""), []string{tokenAny})
 }
 
 // zeroTime is the time of news whose time the script sets.

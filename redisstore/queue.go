@@ -477,7 +477,7 @@ func (s *Store) wakeResumed(ctx context.Context, queue string) {
 			}
 		}
 	}
-	s.signal(ctx, pairs)
+	s.signal(ctx, nil, pairs)
 }
 
 func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patch driver.QueuePatch) (driver.QueueConfig, error) {

@@ -22,6 +22,7 @@ type rounds struct {
 	standing *standing // with several queues
 	urgency  []urgency // by shard, of those in busy
 	lost     error     // of a call whose claims may have been made, while other shards answered
+	quiet    quiet
 }
 
 func (s *Store) roundsOf(worker string) *rounds {
@@ -117,11 +118,15 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 	if err := r.takeLost(); err != nil {
 		return nil, err
 	}
+	if sh := r.takeNamed(&req, s.offset.Load()); sh != nil {
+		return s.fetchNamed(ctx, req, r, sh)
+	}
 	result := &driver.FetchResult{}
 	take := s.takeFromBusy
 	if req.Queues = distinctNames(req.Queues); len(req.Queues) > 1 {
 		take = s.takeInOrder
 	}
+	began := time.Now()
 	looked := req.Max == 0 || r.mustLook(req.Lease, s.offset.Load())
 	var lookErr error
 	if looked {
@@ -148,6 +153,7 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 	if !looked || lookErr != nil { // the others did not renew the lease
 		result.More, result.LeaseEnd = true, time.Time{}
 	}
+	r.setQuiet(&req, began, s.offset.Load(), looked && lookErr == nil && len(rest) == 0)
 	slices.SortFunc(result.Cancels, func(a, b driver.Ref) int { return cmp.Compare(a.ID, b.ID) })
 	result.Cancels = slices.Compact(result.Cancels)
 	return result, nil
@@ -199,6 +205,7 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 		}
 	}
 	r.found(busy, left, began, offset)
+	r.setDues(parts)
 	return err
 }
 

@@ -198,7 +198,7 @@ func (s *Store) signalNumbers(ctx context.Context, sh *shard, numbers []int64) {
 			list = append(list, p)
 		}
 	}
-	s.signal(ctx, list)
+	s.signal(ctx, nil, list)
 }
 
 // shareState is what is stored of a shared queue besides its keys.

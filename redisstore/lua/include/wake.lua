@@ -1,8 +1,13 @@
--- Wake tokens: at most one waits in each list, so that one change wakes one worker. A token is for those that wait, or are just
--- about to: whoever comes later looks first whether there is work. So one that nobody took goes by itself.
-local function wake(list)
-  if redis.call('LLEN', list) == 0 then
-    redis.call('RPUSH', list, '1')
+-- Wake tokens: at most one waits in each list, so that one change wakes one worker. It says in which shard there is something:
+-- s and its number, or * if that may be several. A token is for those that wait, or are just about to: whoever comes later
+-- looks first whether there is work. So one that nobody took goes by itself.
+local function wake(list, from)
+  from = from or 's0' -- scripts that write to the lists are those of the hub
+  local there = redis.call('LINDEX', list, 0)
+  if not there then
+    redis.call('RPUSH', list, from)
     redis.call('EXPIRE', list, 60)
+  elseif there ~= from then
+    redis.call('LSET', list, 0, '*')
   end
 end

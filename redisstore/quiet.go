@@ -1,0 +1,144 @@
+package redisstore
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// A worker that has found nothing in any shard need not ask them all again when a wake token names the one in which there is
+// something: what came into others since has left tokens too. So a task on its own costs about as much with many shards as
+// with one.
+
+const (
+	// quietFor is how long a worker goes by what it found when it asked all shards: they are asked again after that, in case
+	// a token was lost.
+	quietFor = time.Second
+	// justNow is how long ago a worker must have fetched to go on waiting without looking.
+	justNow = 50 * time.Millisecond
+)
+
+// quiet is what a worker knows of shards in which it has found nothing.
+type quiet struct {
+	looked  time.Time // when it asked all of them; zero: something was there
+	fetched time.Time // the last time that it fetched since, and left nothing
+	offset  int64     // of the clock then: tests move it
+	served  uint64    // the queues and types that it asked for
+	dues    []time.Time
+	named   *shard // by the token that ended its last wait
+}
+
+var servedSeed = maphash.MakeSeed()
+
+// servedBy is a number for queues and types, whatever their order.
+func servedBy(req *driver.FetchRequest) uint64 {
+	var sum uint64
+	for _, q := range req.Queues {
+		sum += maphash.String(servedSeed, q)
+	}
+	for _, t := range req.Types {
+		sum += 3 * maphash.String(servedSeed, t)
+	}
+	return sum
+}
+
+// noteToken keeps the shard that a token names for the worker's next fetch.
+func (s *Store) noteToken(worker, token string) {
+	if len(s.shards) == 1 {
+		return
+	}
+	r := s.roundsOf(worker)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.named = s.shardOfToken(token)
+}
+
+// takeNamed returns the shard to which a fetch may keep, if there is one.
+func (r *rounds) takeNamed(req *driver.FetchRequest, offset int64) *shard {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sh := r.quiet.named
+	r.quiet.named = nil
+	if sh == nil || req.Max == 0 || !r.quiet.holds(req, offset) {
+		return nil
+	}
+	return sh
+}
+
+func (q *quiet) holds(req *driver.FetchRequest, offset int64) bool {
+	return time.Since(q.looked) < quietFor && q.offset == offset && q.served == servedBy(req)
+}
+
+// justLooked reports whether a worker has only just found nothing in any shard, and need not be told what was there before.
+func (r *rounds) justLooked(req *driver.FetchRequest, offset int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.quiet.fetched) < justNow && r.quiet.holds(req, offset)
+}
+
+// setQuiet notes what a fetch from all shards has found.
+func (r *rounds) setQuiet(req *driver.FetchRequest, began time.Time, offset int64, nothing bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.looked, r.quiet.fetched = time.Time{}, time.Time{}
+	if nothing {
+		r.quiet.looked, r.quiet.fetched, r.quiet.offset, r.quiet.served = began, time.Now(), offset, servedBy(req)
+	}
+}
+
+// stayQuiet notes that a fetch from one shard has left nothing.
+func (r *rounds) stayQuiet() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.fetched = time.Now()
+}
+
+// setDues notes when the next task of each shard is due.
+func (r *rounds) setDues(parts []driver.FetchResult) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.dues = make([]time.Time, len(parts))
+	for i := range parts {
+		r.quiet.dues[i] = parts[i].NextDue
+	}
+}
+
+// nextDue is when the next task of any shard is due, with what one of them has just said.
+func (r *rounds) nextDue(sh *shard, at time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.dues[sh.number] = at
+	var next time.Time
+	for _, due := range r.quiet.dues {
+		next = earlier(next, due)
+	}
+	return next
+}
+
+// fetchNamed fetches from the one shard that has something.
+func (s *Store) fetchNamed(ctx context.Context, req driver.FetchRequest, r *rounds, sh *shard) (*driver.FetchResult, error) {
+	req.Queues = distinctNames(req.Queues)
+	began, offset := time.Now(), s.offset.Load()
+	result := &driver.FetchResult{}
+	left, err := s.fetchShard(ctx, sh, req, req.Max, result)
+	if err != nil || result.More {
+		r.setQuiet(&req, began, offset, false)
+	}
+	if err != nil {
+		if len(result.Claims) == 0 {
+			return nil, err
+		}
+		r.setLost(err)
+		result.More = true
+	} else if result.More {
+		r.leave(sh, left)
+	}
+	if !result.More {
+		r.stayQuiet()
+	}
+	result.NextDue = r.nextDue(sh, result.NextDue)
+	result.LeaseEnd = time.Time{} // the others did not renew it
+	return result, nil
+}
