@@ -113,6 +113,25 @@ func CountWork(s *Store) (work func() int64) {
 	return n.Load
 }
 
+// CountScripts has a store count the commands that it sends, but for those that block. The store must not be in use yet.
+func CountScripts(s *Store) (calls func() int64) {
+	n := new(atomic.Int64)
+	for _, c := range []*rueidis.Client{&s.control, &s.data, &s.direct} {
+		*c = &tallyingClient{*c, n}
+	}
+	return n.Load
+}
+
+type tallyingClient struct {
+	rueidis.Client
+	n *atomic.Int64
+}
+
+func (c *tallyingClient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	c.n.Add(1)
+	return c.Client.Do(ctx, cmd)
+}
+
 // LastingKeys returns the keys of a store on one server that do not go by themselves.
 func LastingKeys(ctx context.Context, s *Store) ([]string, error) {
 	keys, err := s.control.Do(ctx, s.control.B().Keys().Pattern(s.hub().prefix+"*").Build()).AsStrSlice()
