@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -172,8 +173,14 @@ func (s *simulation) actions() map[string]func(*rapid.T) {
 		"fetch": s.fetch, "fetch again": s.fetch, "fetch once more": s.fetch, "settle": s.settle, "settle again": s.settle,
 		"report": s.report, "heartbeat": s.heartbeat, "direct": s.direct, "held": s.held, "unregister": s.unregister, "wait": s.wait,
 		"wait again": s.wait, "set queue": s.setQueue, "apply to ids": s.applyIDs, "apply to filter": s.applyFilter,
-		"maintain": s.maintain, "list": s.list,
+		"maintain": s.maintain, "list": s.list, "advance": s.advance, "advance again": s.advance, "signal": s.signalPlans,
+		"delete plans": s.deletePlans, "list plans": s.listPlans,
 	} {
+		if strings.Contains(name, "plan") || strings.HasPrefix(name, "advance") || name == "signal" {
+			if !s.caps.Plans {
+				continue
+			}
+		}
 		actions[name] = func(rt *rapid.T) {
 			s.T = rt
 			if drift := s.now(s.engine).Sub(s.engine.start) - s.now(s.model).Sub(s.model.start); drift > maxDrift {

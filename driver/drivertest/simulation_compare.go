@@ -17,6 +17,7 @@ func (s *simulation) compare() {
 	queues, err := s.engine.Queues(s.ctx)
 	s.must(err)
 	s.same("the queues", plainQueues(s.queues), plainQueues(queues))
+	s.comparePlans()
 	s.same("the workers", s.workers(s.model), s.workers(s.engine))
 
 	findings, err := s.engine.Audit(s.ctx, false)

@@ -240,6 +240,9 @@ func (s *simulation) fetch() {
 	if s.chance("declared types", 2) {
 		req.Types = some(s, "types", simTypes...)
 	}
+	if s.caps.Plans && s.shards == 1 && s.chance("plans", 2) {
+		req.Plans = 100
+	}
 	if !s.caps.Ordered && req.Max > 0 {
 		req.Max = driver.MaxPage // all: which ones come first is open
 	}
@@ -265,6 +268,7 @@ func (s *simulation) fetch() {
 	s.claims = append(s.claims, pairs...)
 	s.same("Fetch: the lease", s.model.half(want.LeaseEnd), s.engine.half(got.LeaseEnd))
 	s.sameCancels(want.Cancels, got.Cancels)
+	s.sameOffers(want.Plans, got.Plans)
 	s.load()
 	if !slices.ContainsFunc(s.records, s.lapsed) {
 		s.same("Fetch: more", want.More, got.More)
