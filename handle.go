@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/breaker"
 	"github.com/waggleq/waggle/internal/guard"
 )
 
@@ -31,6 +32,9 @@ type HandleOptions struct {
 	BackoffFunc func(attempt int, err error) time.Duration
 	// Timeout is how long one attempt may run if the task itself does not say. 0: no limit.
 	Timeout time.Duration
+	// Breaker, if not nil, stops the type in all workers when too many of its attempts fail, until it works again. What a
+	// person has set since ([Client.SetBreaker]) comes before it.
+	Breaker *Breaker
 }
 
 func (o *HandleOptions) withDefaults(usual *Backoff) HandleOptions {
@@ -65,6 +69,11 @@ func (o *HandleOptions) validate() []error {
 	}
 	if o.Timeout < 0 || o.Timeout > 0 && o.Timeout < time.Millisecond {
 		errs = append(errs, driver.Invalidf("the timeout must be 0 or at least 1ms, got %v", o.Timeout))
+	}
+	if o.Breaker != nil {
+		if _, err := breaker.Rule(*o.Breaker).WithDefaults(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errs
 }

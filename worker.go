@@ -295,8 +295,16 @@ func (w *Worker) start() (*runner.Runner, error) {
 	if err := errors.Join(w.mistakes...); err != nil {
 		return nil, err
 	}
+	gate, err := w.gate()
+	if err != nil {
+		return nil, err
+	}
+	cfg := w.config()
+	if gate != nil {
+		cfg.Gate = gate
+	}
 	w.started = true
-	w.runner = runner.New(w.config())
+	w.runner = runner.New(cfg)
 	return w.runner, nil
 }
 

@@ -15,6 +15,7 @@ import (
 type desk struct {
 	log     *slog.Logger
 	handler Handler
+	gate    Gate // nil: all types may start
 	slots   int
 	lease   time.Duration
 
@@ -67,7 +68,7 @@ type Stats struct {
 
 func newDesk(cfg *Config) *desk {
 	d := &desk{
-		log: cfg.Logger, handler: cfg.Handler, slots: cfg.Slots, lease: cfg.Lease, rules: cfg.Gather, gathering: make(map[crowd]*batch),
+		log: cfg.Logger, handler: cfg.Handler, gate: cfg.Gate, slots: cfg.Slots, lease: cfg.Lease, rules: cfg.Gather, gathering: make(map[crowd]*batch),
 		held: make(map[string]*Job), room: make(chan struct{}, 1), quit: make(chan struct{}), stale: minStale,
 	}
 	d.work.L = &d.mu
@@ -168,6 +169,9 @@ func (d *desk) admit(j *Job) {
 
 // settle hands a job's outcome to the settler of its session, or drops it with a session that is over.
 func (d *desk) settle(j *Job, st driver.Settlement) {
+	if d.gate != nil {
+		d.gate.Ended(j.Type, j.ID, st.Outcome)
+	}
 	j.unload()
 	d.unbatch(j)
 	if j.s.over {

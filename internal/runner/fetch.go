@@ -123,18 +123,23 @@ func (f *fetcher) run(stop context.Context) error {
 			wait, f.bare = 0, time.Now()
 		}
 		types, fill := f.s.cfg.Types, false
-		if f.fill && room {
+		served, most, trial, restricted := f.gated(n)
+		if restricted && room {
+			if types, n = served, most; trial {
+				wait = 0
+			}
+		} else if f.fill && room {
 			if more := f.d.gatherRoom(); more > 0 {
 				types, fill, n, wait = f.batchy, true, more, 0
 			}
 		}
 		var order []string
-		if f.shares != nil && room && !fill {
+		if f.shares != nil && room && !fill && !trial {
 			order, n = f.shares.next(n, f.d.heldByQueue())
 		} else {
 			order = f.order()
 		}
-		res, err := f.fetch(idle, order, types, n, wait)
+		res, err := f.fetch(idle, order, types, n, wait, trial && room)
 		if err != nil {
 			f.failed(idle, err)
 			continue
@@ -142,7 +147,7 @@ func (f *fetcher) run(stop context.Context) error {
 		f.tr.over()
 		f.fill = !fill && (len(res.Claims) == n || res.More) && f.gathers(res.Claims)
 		switch {
-		case !room || fill:
+		case !room || fill || trial:
 			f.empty, f.until = 0, time.Time{}
 		case len(res.Claims) == n || res.More && len(res.Claims) > 0:
 			f.empty, f.until = 0, time.Time{}
@@ -176,7 +181,7 @@ func (f *fetcher) gathers(claims []driver.Claim) bool {
 
 // fetch claims up to n tasks of these types, of the queues in that order, and puts them on the desk. A stop does not cut it short: what it claims would lie in nobody's
 // hands until the worker has gone. Only where it waits for work first it does, and then run asks what was claimed.
-func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait time.Duration) (*driver.FetchResult, error) {
+func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait time.Duration, trial bool) (*driver.FetchResult, error) {
 	cfg := f.s.cfg
 	base := f.s.ctx
 	if wait > 0 {
@@ -217,6 +222,9 @@ func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait
 	}
 	for _, id := range res.Undecodable {
 		cfg.Logger.Error("a task was discarded: what is stored of it can't be read", logkey.TaskID, id)
+	}
+	if trial {
+		f.tried(res.Claims)
 	}
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)

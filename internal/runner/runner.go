@@ -60,6 +60,7 @@ type Config struct {
 	Strict     bool              // serve queues in the given order instead of by weight
 	Types      []string          // nil: all
 	Gather     map[string]Gather // types that are run in batches
+	Gate       Gate              // what keeps types from starting; nil: nothing
 	Slots      int
 	Lease      time.Duration
 	Drain      time.Duration // 0: don't wait for handlers before cancelling them
@@ -177,6 +178,10 @@ func (r *Runner) info() driver.WorkerInfo {
 // live runs one session to its end.
 func (r *Runner) live(ctx context.Context, s *session) error {
 	s.start()
+	if r.cfg.Gate != nil {
+		_ = s.lookAtGate() // before the first fetch; a failure is told by the next look
+		s.wg.Go(s.watchGate)
+	}
 	f := newFetcher(s)
 	err := f.run(ctx)
 	if s.ctx.Err() == nil {

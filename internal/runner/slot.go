@@ -40,6 +40,9 @@ func (d *desk) run(j *Job, now time.Time) driver.Settlement {
 		// The process was held up since the claim; the store may have given the task to another worker by now.
 		d.abandonBecause(j.s, errNotRenewed)
 	}
+	if back, shut := d.shut(j); shut {
+		return back
+	}
 	if j.batch != nil {
 		return d.runBatch(j)
 	}

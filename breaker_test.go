@@ -1,0 +1,189 @@
+package waggle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/memstore"
+)
+
+// breakerStore is a store with a client, in a bubble.
+func breakerStore(t *testing.T) (*memstore.Store, *waggle.Client) {
+	t.Helper()
+	store, err := memstore.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := waggle.NewClient(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()); _ = store.Close() })
+	return store, c
+}
+
+// serve runs a worker until stop is called.
+func serve(t *testing.T, store *memstore.Store, o *waggle.WorkerOptions, register func(*waggle.Worker)) (stop func()) {
+	t.Helper()
+	w, err := waggle.NewWorker(store, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	register(w)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func statusOf(t *testing.T, c *waggle.Client, typ string) waggle.TypeStatus {
+	t.Helper()
+	list, err := c.Types(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		if s.Type == typ {
+			return s
+		}
+	}
+	return waggle.TypeStatus{Type: typ, State: waggle.BreakerClosed}
+}
+
+func addTasks(t *testing.T, c *waggle.Client, typ string, n int) {
+	t.Helper()
+	for range n {
+		if _, err := c.Enqueue(t.Context(), typ, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestBreakerOpensAndCloses has two workers share a breaker through an outage: it opens by what both see, nothing of the type
+// starts meanwhile, one task at a time is tried, other types go on, and it closes when a try succeeds.
+func TestBreakerOpensAndCloses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, c := breakerStore(t)
+		var down atomic.Bool
+		var begun, most, running, others atomic.Int64
+		down.Store(true)
+		register := func(w *waggle.Worker) {
+			w.HandleFunc("call", func(context.Context, *waggle.Task) error {
+				begun.Add(1)
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(10 * time.Millisecond) // in the bubble's time
+				if down.Load() {
+					return errors.New("the other side is down")
+				}
+				return nil
+			}, &waggle.HandleOptions{Breaker: &waggle.Breaker{Min: 10, CoolDown: 20 * time.Second}, Backoff: &waggle.Backoff{Base: time.Second, Factor: 1, Fixed: true}})
+			w.HandleFunc("other", func(context.Context, *waggle.Task) error { others.Add(1); return nil }, nil)
+		}
+		addTasks(t, c, "call", 200)
+		for range 2 {
+			defer serve(t, store, &waggle.WorkerOptions{Slots: 5}, register)()
+		}
+		time.Sleep(10 * time.Second)
+		s := statusOf(t, c, "call")
+		if s.State != waggle.BreakerOpen || s.Failed < 10 || s.ByHand || s.Until.IsZero() {
+			t.Fatalf("after 10 s of failures the breaker is %+v", s)
+		}
+		if n := begun.Load(); n > 1000 {
+			t.Errorf("%d attempts began before it opened", n)
+		}
+		before := begun.Load()
+		most.Store(0)
+		addTasks(t, c, "other", 50)
+		time.Sleep(2 * time.Minute)
+		tried := begun.Load() - before
+		if tried < 3 || tried > 7 { // each 20 s and the time of a look
+			t.Errorf("%d tasks were tried in two minutes with a cool-down of 20 s", tried)
+		}
+		if most.Load() > 1 || others.Load() != 50 {
+			t.Errorf("%d tasks were tried at once, and %d of 50 of another type have run", most.Load(), others.Load())
+		}
+		down.Store(false)
+		time.Sleep(time.Minute)
+		if s := statusOf(t, c, "call"); s.State != waggle.BreakerClosed || s.ByHand {
+			t.Errorf("a minute after the outage the breaker is %+v", s)
+		}
+		if q, err := c.Queue(t.Context(), "default"); err != nil || q.Counts[waggle.Completed] != 250 {
+			t.Errorf("queue %+v, error %v", q, err)
+		}
+	})
+}
+
+// TestBreakerByHand has a type stopped and started by a person, for workers that name their types and one that serves all.
+func TestBreakerByHand(t *testing.T) {
+	t.Parallel()
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprint("all types ", all), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store, c := breakerStore(t)
+				if err := c.OpenType(t.Context(), "call", 0); err != nil {
+					t.Fatal(err)
+				}
+				var calls, others atomic.Int64
+				run := func(_ context.Context, task *waggle.Task) error {
+					if task.Type == "call" {
+						calls.Add(1)
+					} else {
+						others.Add(1)
+					}
+					return nil
+				}
+				o := &waggle.WorkerOptions{}
+				if all {
+					o.AnyType = run
+				}
+				addTasks(t, c, "call", 20)
+				addTasks(t, c, "other", 20)
+				defer serve(t, store, o, func(w *waggle.Worker) {
+					if !all {
+						w.HandleFunc("call", run, nil)
+						w.HandleFunc("other", run, nil)
+					}
+				})()
+				time.Sleep(time.Minute)
+				if calls.Load() != 0 || others.Load() != 20 {
+					t.Errorf("%d tasks of the open type have run, %d of 20 others", calls.Load(), others.Load())
+				}
+				if err := c.CloseType(t.Context(), "call"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				if calls.Load() != 20 {
+					t.Errorf("%d of 20 tasks have run after the type was closed", calls.Load())
+				}
+				if err := c.OpenType(t.Context(), "call", 30*time.Second); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				addTasks(t, c, "call", 20)
+				time.Sleep(20 * time.Second)
+				if calls.Load() != 20 {
+					t.Errorf("%d tasks have run while the type was open for a time", calls.Load()-20)
+				}
+				time.Sleep(30 * time.Second)
+				if calls.Load() != 40 || statusOf(t, c, "call").State != waggle.BreakerClosed {
+					t.Errorf("%d of 20 tasks have run after that, the breaker is %+v", calls.Load()-20, statusOf(t, c, "call"))
+				}
+			})
+		})
+	}
+}
