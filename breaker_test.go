@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle"
+	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/memstore"
 )
 
@@ -185,5 +186,132 @@ func TestBreakerByHand(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// cutStore is a store whose calls fail once it is cut off, as those of a process that is gone.
+type cutStore struct {
+	*memstore.Store
+	cut atomic.Bool
+}
+
+var errCut = driver.Errorf(driver.ErrUnavailable, "cut off")
+
+func (s *cutStore) Fetch(ctx context.Context, r driver.FetchRequest) (*driver.FetchResult, error) {
+	if s.cut.Load() {
+		return nil, errCut
+	}
+	return s.Store.Fetch(ctx, r)
+}
+
+func (s *cutStore) Heartbeat(ctx context.Context, w string, d time.Duration) (*driver.HeartbeatResult, error) {
+	if s.cut.Load() {
+		return nil, errCut
+	}
+	return s.Store.Heartbeat(ctx, w, d)
+}
+
+func (s *cutStore) Settle(ctx context.Context, w string, items []driver.Settlement) ([]error, error) {
+	if s.cut.Load() {
+		return nil, errCut
+	}
+	return s.Store.Settle(ctx, w, items)
+}
+
+func (s *cutStore) Register(ctx context.Context, w driver.WorkerInfo, d time.Duration) error {
+	if s.cut.Load() {
+		return errCut
+	}
+	return s.Store.Register(ctx, w, d)
+}
+
+func (s *cutStore) Unregister(ctx context.Context, w string) error {
+	if s.cut.Load() {
+		return errCut
+	}
+	return s.Store.Unregister(ctx, w)
+}
+
+func (s *cutStore) GetPlans(ctx context.Context, refs []driver.PlanRef, r driver.PlanRead) ([]*driver.Plan, error) {
+	if s.cut.Load() {
+		return nil, errCut
+	}
+	return s.Store.GetPlans(ctx, refs, r)
+}
+
+func (s *cutStore) Advance(ctx context.Context, steps []driver.PlanStep) ([]driver.PlanResult, error) {
+	if s.cut.Load() {
+		return nil, errCut
+	}
+	return s.Store.Advance(ctx, steps)
+}
+
+// TestBreakerOfAWorkerThatDies has the worker that tries be gone: another takes over, and nothing is stuck.
+func TestBreakerOfAWorkerThatDies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem, c := breakerStore(t)
+		store := &cutStore{Store: mem}
+		first, err := waggle.NewWorker(store, &waggle.WorkerOptions{Lease: 5 * time.Second, DrainTimeout: waggle.NoDrain, Name: "first"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tried := make(chan struct{})
+		first.HandleFunc("call", func(ctx context.Context, _ *waggle.Task) error {
+			close(tried)
+			<-ctx.Done()
+			return ctx.Err()
+		}, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		if err := c.OpenType(t.Context(), "call", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		addTasks(t, c, "call", 10)
+		go func() { done <- first.Run(ctx) }()
+		<-tried
+		if s := statusOf(t, c, "call"); s.State != waggle.BreakerHalfOpen || s.Worker != first.ID() {
+			t.Errorf("while a task is tried the breaker is %+v", s)
+		}
+		var begun atomic.Int64
+		stop := serve(t, mem, &waggle.WorkerOptions{Lease: 5 * time.Second}, func(w *waggle.Worker) {
+			w.HandleFunc("call", func(context.Context, *waggle.Task) error { begun.Add(1); return nil }, nil)
+		})
+		time.Sleep(10 * time.Second)
+		if begun.Load() != 0 {
+			t.Errorf("%d tasks began beside the one that is tried", begun.Load())
+		}
+		store.cut.Store(true)
+		time.Sleep(30 * time.Second)
+		if s := statusOf(t, c, "call"); begun.Load() != 10 || s.State != waggle.BreakerClosed {
+			t.Errorf("half a minute after its worker was cut off %d of 10 tasks have run, the breaker is %+v", begun.Load(), s)
+		}
+		stop()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBreakerOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	store, c := breakerStore(t)
+	w, err := waggle.NewWorker(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.HandleFunc("call", func(context.Context, *waggle.Task) error { return nil }, &waggle.HandleOptions{Breaker: &waggle.Breaker{Rate: 2}})
+	if err := w.Run(t.Context()); !errors.Is(err, waggle.ErrInvalid) {
+		t.Errorf("a rate of 2: %v", err)
+	}
+	if err := c.SetBreaker(t.Context(), "call", &waggle.Breaker{Window: -1}); !errors.Is(err, waggle.ErrInvalid) {
+		t.Errorf("a window below 0: %v", err)
+	}
+	if err := c.OpenType(t.Context(), "no name", 0); !errors.Is(err, waggle.ErrInvalid) {
+		t.Errorf("a type that can't be: %v", err)
+	}
+	if list, err := c.Types(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("types %+v, error %v", list, err)
 	}
 }

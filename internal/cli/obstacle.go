@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,13 +14,14 @@ import (
 
 // obstacle says why an available task is not running.
 type obstacle struct {
-	Kind string `json:"kind"` // paused, no_worker, no_worker_for_queue, no_worker_for_type, quiet or busy
+	Kind string `json:"kind"` // paused, no_worker, no_worker_for_queue, no_worker_for_type, breaker, limit, quiet or busy
 	Text string `json:"text"` // the same for people
 }
 
 // crew is what is known of the workers, to tell what keeps a task waiting.
 type crew struct {
 	alive []waggle.WorkerStatus
+	shut  map[string]string // by type, why its breaker lets nothing start
 }
 
 // newCrew keeps the workers whose lease has not run out at now, the store's present.
@@ -33,7 +35,25 @@ func readCrew(ctx context.Context, c *waggle.Client, now time.Time) (*crew, erro
 	if err != nil {
 		return nil, err
 	}
-	return newCrew(workers, now), nil
+	found := newCrew(workers, now)
+	found.shut, err = shutTypes(ctx, c, now)
+	return found, err
+}
+
+// shutTypes returns the types whose breakers are not closed, and why.
+func shutTypes(ctx context.Context, c *waggle.Client, now time.Time) (map[string]string, error) {
+	types, err := c.Types(ctx)
+	if errors.Is(err, driver.ErrUnsupported) {
+		return nil, nil
+	}
+	shut := map[string]string{}
+	for _, t := range types {
+		if t.State != waggle.BreakerClosed {
+			row := typeRowOf(t)
+			shut[t.Type] = fmt.Sprintf("the breaker of type %s is %s: %s", t.Type, t.State, row.whyText(now))
+		}
+	}
+	return shut, err
 }
 
 // obstacle returns what keeps an available task of a type in a queue from running, nil if nothing is in sight: a worker
@@ -41,6 +61,9 @@ func readCrew(ctx context.Context, c *waggle.Client, now time.Time) (*crew, erro
 func (c *crew) obstacle(config driver.QueueConfig, queue, typ string) *obstacle {
 	if config.Paused {
 		return &obstacle{"paused", "queue " + queue + " is paused"}
+	}
+	if why := c.shut[typ]; why != "" {
+		return &obstacle{"breaker", why}
 	}
 	if len(c.alive) == 0 {
 		return &obstacle{"no_worker", "no worker is running"}
@@ -126,6 +149,8 @@ func obstacleNote(list []typeObstacle) string {
 			return "no worker"
 		case "no_worker_for_type":
 			types = append(types, o.Type)
+		case "breaker":
+			return "type " + o.Type + " is stopped"
 		}
 	}
 	switch {

@@ -71,6 +71,9 @@ func (a *app) look(ctx context.Context, c *waggle.Client, at place) (*snapshot, 
 		return nil, err
 	}
 	crew := newCrew(workers, info.Now)
+	if crew.shut, err = shutTypes(ctx, c, info.Now); err != nil {
+		return nil, err
+	}
 	for _, w := range workers {
 		s.Workers = append(s.Workers, workerRowOf(w, info.Now))
 	}
