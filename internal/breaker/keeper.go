@@ -45,6 +45,7 @@ type gates struct {
 type trial struct {
 	typ, worker string
 	most        int
+	begun       time.Time
 	fetched     bool
 	running     map[string]bool // ids
 	count       Count           // not told yet
@@ -180,12 +181,13 @@ func (k *Keeper) ruleOf(typ string) (Rule, bool) {
 const tries = 10
 
 // Look reads what the other workers have decided and tells them what this one has seen, and takes over a trial if one is due.
-// now is the store's present, zero if it is not known yet.
-func (k *Keeper) Look(ctx context.Context, worker string, now time.Time, lease time.Duration) error {
+// now is the store's present, zero if it is not known yet; room says that the worker could start a task.
+// news says that other types are to be fetched from now on.
+func (k *Keeper) Look(ctx context.Context, worker string, now time.Time, lease time.Duration, room bool) (news bool, err error) {
 	for range tries {
 		plans, err := k.store.GetPlans(ctx, []driver.PlanRef{Ref}, driver.PlanRead{})
 		if err != nil {
-			return err
+			return false, err
 		}
 		var version int64
 		var body []byte
@@ -194,33 +196,40 @@ func (k *Keeper) Look(ctx context.Context, worker string, now time.Time, lease t
 		}
 		doc, err := Parse(body)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if now.IsZero() && (len(doc.Types) > 0 || k.active.Load()) {
 			info, err := k.store.Info(ctx)
 			if err != nil {
-				return err
+				return false, err
 			}
 			now = info.Now
 		}
 		waiting, known, err := k.survey(ctx, doc, now)
 		if err != nil {
-			return err
+			return false, err
+		}
+		if !room {
+			waiting = nil
 		}
 		m := k.merge(doc, worker, now, lease, waiting)
 		if !m.changed {
-			k.adopt(doc, m, known)
-			return nil
+			return k.adopt(doc, m, known), nil
 		}
 		err = Write(ctx, k.store, version, doc)
 		if errors.Is(err, driver.ErrConflict) {
 			pause(ctx)
 			continue
 		}
-		k.adopt(doc, m, known) // also where the outcome is unknown: nothing is counted twice
-		return err
+		if err != nil { // perhaps it was stored: what was counted must not count twice, and a trial is nobody's for a while
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.uncount(m.counts)
+			return false, err
+		}
+		return k.adopt(doc, m, known), nil
 	}
-	return nil // with the next look
+	return false, nil // with the next look
 }
 
 // Write stores a document that was worked out from a version (0: there was none).
@@ -305,7 +314,8 @@ func (k *Keeper) merge(doc *Document, worker string, now time.Time, lease time.D
 		}
 	}
 	if t := k.trial; t != nil {
-		m.told, m.over = t.count, t.fetched && len(t.running) == 0 || t.worker != worker
+		m.told = t.count
+		m.over = t.worker != worker || t.fetched && len(t.running) == 0 || !t.fetched && now.Sub(t.begun) > lease
 		b := doc.Types[t.typ]
 		mine := b != nil && b.State == HalfOpen && b.Worker == t.worker
 		switch {
@@ -332,25 +342,18 @@ func (k *Keeper) begin(doc *Document, worker string, now time.Time, lease time.D
 		b := doc.Types[typ]
 		if waiting[typ] && k.serves(typ) && b.MayTry(now) && (k.trial == nil || k.trial.typ != typ) {
 			b.Try(worker, now, lease)
-			return &trial{typ: typ, worker: worker, most: b.probes()}
+			return &trial{typ: typ, worker: worker, most: b.probes(), begun: now}
 		}
 	}
 	return nil
 }
 
-// adopt keeps to what the document says.
-func (k *Keeper) adopt(doc *Document, m merged, known map[string]bool) {
+// adopt keeps to what the document says. news says that other types are to be fetched from now on.
+func (k *Keeper) adopt(doc *Document, m merged, known map[string]bool) (news bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.doc, k.ruled = doc, true
-	for typ, c := range m.counts {
-		n := k.counts[typ]
-		if n.OK, n.Failed = n.OK-c.OK, n.Failed-c.Failed; n == (Count{}) {
-			delete(k.counts, typ)
-		} else {
-			k.counts[typ] = n
-		}
-	}
+	k.uncount(m.counts)
 	if t := k.trial; t != nil {
 		t.count.OK, t.count.Failed = t.count.OK-m.told.OK, t.count.Failed-m.told.Failed
 		if m.over {
@@ -361,7 +364,21 @@ func (k *Keeper) adopt(doc *Document, m merged, known map[string]bool) {
 		k.trial = m.begun
 	}
 	k.active.Store(len(k.rules) > 0 || k.any != nil || len(doc.Types) > 0)
-	k.shut.Store(k.gates(doc, known))
+	g := k.gates(doc, known)
+	old := k.shut.Swap(g)
+	return m.begun != nil || (g == nil) != (old == nil) || g != nil && !slices.Equal(g.served, old.served)
+}
+
+// uncount forgets what was told. mu is held.
+func (k *Keeper) uncount(told map[string]Count) {
+	for typ, c := range told {
+		n := k.counts[typ]
+		if n.OK, n.Failed = n.OK-c.OK, n.Failed-c.Failed; n == (Count{}) {
+			delete(k.counts, typ)
+		} else {
+			k.counts[typ] = n
+		}
+	}
 }
 
 // gates returns what is shut, nil if nothing is. mu is held.

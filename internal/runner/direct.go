@@ -61,6 +61,15 @@ func (o *orders) waiting(end context.CancelFunc) {
 	}
 }
 
+// cutWait ends a fetch that waits for work, so that another can be made.
+func (o *orders) cutWait() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wait != nil {
+		o.wait()
+	}
+}
+
 // awaitTurn waits until the session is told something else, at most until a time.
 func (f *fetcher) awaitTurn(idle context.Context, turn <-chan struct{}, until time.Time) {
 	timer := time.NewTimer(time.Until(until))

@@ -12,8 +12,9 @@ import (
 // called for each job, under a lock: they don't block.
 type Gate interface {
 	// Look reads what others have decided and tells them what this worker has seen. now is the store's present, zero if it is
-	// not known.
-	Look(ctx context.Context, worker string, now time.Time, lease time.Duration) error
+	// not known; room says that the worker could start a task, so that a trial can be its.
+	// news says that the next fetch is to be another than the one that may be waiting.
+	Look(ctx context.Context, worker string, now time.Time, lease time.Duration, room bool) (news bool, err error)
 	// Urgent is filled when the next look should come at once.
 	Urgent() <-chan struct{}
 	// Serve returns the types that the next fetch may claim, and, if it is for a trial, of how many tasks; ok is false if all are
@@ -34,7 +35,18 @@ func (s *session) lookAtGate() error {
 	if s.clock.Load() != nil {
 		now = s.now()
 	}
-	return s.cfg.Gate.Look(call, s.id, now, s.cfg.Lease)
+	news, err := s.cfg.Gate.Look(call, s.id, now, s.cfg.Lease, s.hasRoom())
+	if news {
+		s.orders.cutWait()
+	}
+	return err
+}
+
+// hasRoom reports whether the session could start a task.
+func (s *session) hasRoom() bool {
+	s.desk.mu.Lock()
+	defer s.desk.mu.Unlock()
+	return !s.hushed && s.desk.want() > 0
 }
 
 // watchGate looks three times a lease, and whenever it is urgent.
