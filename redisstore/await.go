@@ -56,6 +56,7 @@ func (s *Store) awaitWork(ctx context.Context, req driver.AwaitRequest, looked b
 		if woken {
 			s.awoken.Store(req.Worker, true)
 			s.noteToken(req.Worker, token)
+			s.lending.freed()
 		}
 		if left = time.Until(deadline); err != nil || woken || left <= 0 {
 			return hint(ctx, err)

@@ -176,11 +176,12 @@ func (s *Store) commit(ctx context.Context, sh *shard, items []*item) ([]bool, e
 		}
 		letters, err := reply.ToString()
 		letters, rest, _ := strings.Cut(letters, " ")
+		var woken []int64
 		for number := range strings.FieldsSeq(rest) {
-			if n, _ := strconv.Atoi(number); sh.byNumber(n) != nil && !slices.Contains(sooner, sh.byNumber(n)) {
-				sooner = append(sooner, sh.byNumber(n))
-			}
+			n, _ := strconv.ParseInt(number, 10, 64)
+			woken = append(woken, n)
 		}
+		s.signalNumbers(ctx, sh, woken)
 		if err != nil || len(letters) != len(chunk) {
 			return done, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 		}

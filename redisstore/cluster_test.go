@@ -40,6 +40,9 @@ func TestClusterConformance(t *testing.T) {
 		for _, shards := range []int{1, 4} {
 			t.Run(fmt.Sprint("shards ", shards), func(t *testing.T) { drivertest.Run(t, clusterEngine(t, f, shards)) })
 		}
+		t.Run("shards 16", func(t *testing.T) {
+			drivertest.RunTopics(t, clusterEngine(t, f, 16), "fair share", "limits", "ordered keys")
+		})
 	})
 }
 

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"hash/fnv"
 	"slices"
 	"strconv"
 	"time"
@@ -152,53 +151,6 @@ func (s *Store) now(ctx context.Context) (time.Time, error) {
 	return millis(ms), err
 }
 
-// newID returns an id for a new task: a UUIDv7 whose last two bytes name the shard, that of its unique key if it has one.
-func (s *Store) newID(t *driver.Task, home int) string {
-	id := driver.NewID()
-	if len(s.shards) == 1 {
-		return id
-	}
-	switch {
-	case t.Key != "":
-		home = s.shardOfTaskKey(t.Key).number
-	case t.Unique != nil && t.Unique.Key != "":
-		home = s.shardOfKey(t.Unique.Key).number
-	}
-	const hex = "0123456789abcdef"
-	b := []byte(id)
-	for i, shift := range []int{12, 8, 4, 0} {
-		b[32+i] = hex[home>>shift&15]
-	}
-	return string(b)
-}
-
-// shardOf returns the shard in which a task with that id is, or would be: UUIDs carry it in their last two bytes,
-// other ids in their hash.
-func (s *Store) shardOf(id string) *shard {
-	if len(s.shards) == 1 {
-		return s.shards[0]
-	}
-	var packed [17]byte
-	if b := driver.PackID(packed[:0], id); len(b) == 16 {
-		return s.shards[(int(b[14])<<8|int(b[15]))%len(s.shards)]
-	}
-	return s.shardOfKey(id)
-}
-
-// shardOfTaskKey returns the shard in which the tasks with a key live, but those whose callers chose their ids.
-func (s *Store) shardOfTaskKey(key string) *shard {
-	return s.shards[int(driver.KeyHome(key))%len(s.shards)]
-}
-
-func (s *Store) shardOfKey(key string) *shard {
-	if len(s.shards) == 1 {
-		return s.shards[0]
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key))
-	return s.shards[h.Sum32()%uint32(len(s.shards))]
-}
-
 // segments cuts a batch before a task that is to replace another, if the batch holds a task with the same unique key or id
 // before it: whether it replaces anything, and what, is known only when that one is stored.
 func segments(batch []*newTask) func(yield func([]*newTask) bool) {
@@ -322,7 +274,7 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 		kind = s.kindOf(sh, batch)
 	}
 	c.args = make([]string, 0, 16+4*len(batch))
-	shared := c.addShares(sh)
+	shared := c.addShares(sh, batch)
 	if shared != nil {
 		kind = sharedTasks
 	}
@@ -356,11 +308,16 @@ func (s *Store) enqueueCall(sh *shard, batch []*newTask, ev evictions) enqueueCa
 
 // addShares adds the keys of the shared queues that tasks with a key, or of a queue that goes by deadlines, are for. It
 // returns for each pair how many keys there are before those of its queue; nil if there is none.
-func (c *enqueueCall) addShares(sh *shard) []string {
+func (c *enqueueCall) addShares(sh *shard, batch []*newTask) []string {
 	var before []string
-	of := map[string]string{}
+	of, keyed := map[string]string{}, map[string]bool{}
+	for _, t := range batch {
+		if t.task.Key != "" {
+			keyed[t.task.Queue] = true
+		}
+	}
 	for i, p := range c.pairs {
-		if !sh.known.isShared(p.queue) {
+		if !keyed[p.queue] && sh.known.config(p.queue).Order != driver.OrderDeadline {
 			continue
 		}
 		if before == nil {

@@ -78,7 +78,7 @@ func (s *Store) inspectServer(ctx context.Context) error {
 	}
 	s.server = info
 	s.caps = driver.Capabilities{
-		Engine: "redis", Ordered: len(s.shards) == 1, Shared: true, Intake: true, Plans: true, Keys: true, Limits: len(s.shards) == 1, Limit: s.options.Limits,
+		Engine: "redis", Ordered: len(s.shards) == 1, Shared: true, Intake: true, Plans: true, Keys: true, Limits: true, Limit: s.options.Limits,
 		Durability: []driver.Durability{driver.DurabilityMemory}, DefaultDurability: s.options.DefaultDurability,
 	}
 	if info.offersDisk() == nil {

@@ -110,6 +110,7 @@ type Store struct {
 	dues     sync.Map // worker id → time.Time, when the next task that it could claim is due
 	watches  eventWatches
 	dropping sync.Mutex // one call of this program at a time drops tasks of full queues: they are the same ones
+	lending  lending
 
 	life     context.Context // ends with Close
 	end      context.CancelFunc

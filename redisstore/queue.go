@@ -94,9 +94,9 @@ func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo
 	if s.closed() {
 		return nil, driver.ErrClosed
 	}
-	parts := make([]map[string]*driver.QueueInfo, len(s.shards))
+	parts, waits := make([]map[string]*driver.QueueInfo, len(s.shards)), make([]map[string][]shareCount, len(s.shards))
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) (err error) {
-		parts[sh.number], err = s.queuesOf(ctx, sh, names)
+		parts[sh.number], waits[sh.number], err = s.queuesOf(ctx, sh, names)
 		return err
 	}, nil)
 	if err != nil {
@@ -114,6 +114,9 @@ func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo
 	}
 	list := make([]driver.QueueInfo, 0, len(infos))
 	for _, q := range infos {
+		if err := s.addParked(ctx, q, waits); err != nil {
+			return nil, err
+		}
 		slices.SortFunc(q.Types, func(a, b driver.TypeInfo) int { return cmp.Compare(a.Type, b.Type) })
 		list = append(list, *q)
 	}
@@ -122,9 +125,9 @@ func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo
 }
 
 // queuesOf returns the figures of one shard, of all queues or those with these names.
-func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[string]*driver.QueueInfo, error) {
+func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[string]*driver.QueueInfo, map[string][]shareCount, error) {
 	if err := s.refresh(ctx, sh); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(names) == 0 {
 		names = sh.known.queues()
@@ -137,17 +140,17 @@ func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[st
 	}
 	stat, err := s.statsOf(ctx, sh, pairs, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	due, err := s.bringUp(ctx, sh, pairs, stat)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	oldest, err := s.oldestOfAll(ctx, sh, slices.DeleteFunc(pairs, func(p *pair) bool { return stat[string(letterAvailable)+p.digits] == 0 }))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	infos := make(map[string]*driver.QueueInfo, len(names))
+	infos, waits := make(map[string]*driver.QueueInfo, len(names)), map[string][]shareCount{}
 	for _, name := range names {
 		if !sh.everUsed(name, stat) {
 			continue
@@ -160,11 +163,11 @@ func (s *Store) queuesOf(ctx context.Context, sh *shard, names []string) (map[st
 				q.OldestAvailable = earlier(q.OldestAvailable, oldestOf(oldest[p], due[p]))
 			}
 		}
-		if err := s.addShare(ctx, sh, q, stat); err != nil {
-			return nil, err
+		if waits[name], err = s.addShare(ctx, sh, q, stat); err != nil {
+			return nil, nil, err
 		}
 	}
-	return infos, nil
+	return infos, waits, nil
 }
 
 // addQueue adds the figures that another shard has of a queue.
@@ -183,7 +186,6 @@ func addQueue(q, other *driver.QueueInfo) {
 		}
 	}
 	q.OldestAvailable = earlier(q.OldestAvailable, other.OldestAvailable)
-	q.Parked += other.Parked
 	for i := range min(len(q.Limits), len(other.Limits)) {
 		q.Limits[i].Held += other.Limits[i].Held
 	}
@@ -506,7 +508,7 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		args := []string{queue, string(b), subject(queue, ""), s.isHub(sh), "", ""}
 		shared := c.Order != "" || c.Keys != "" || len(c.Limits) > 0 || sh.known.isShared(queue)
 		if shared {
-			args[4], args[5] = sharedMark, sh.shareConf(queue, &c)
+			args[4], args[5] = sharedMark, sh.shareConf(queue, &c, len(s.shards) > 1)
 		}
 		if old.Reorders(&c) {
 			args = append(args, sh.numbersOf(queue)...)

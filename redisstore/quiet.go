@@ -139,6 +139,11 @@ func (s *Store) fetchNamed(ctx context.Context, req driver.FetchRequest, r *roun
 		r.stayQuiet()
 	}
 	result.NextDue = r.nextDue(sh, result.NextDue)
+	if err == nil && len(result.Claims) < req.Max {
+		if lent := s.borrow(ctx, req, result); lent != nil { // the next fetch tries again
+			r.setLost(lent)
+		}
+	}
 	result.LeaseEnd = time.Time{} // the others did not renew it
 	return result, nil
 }

@@ -145,6 +145,11 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 		r.setLost(err)
 		looked = false
 	}
+	if err == nil && len(result.Claims) < req.Max {
+		if lent := s.borrow(ctx, req, result); lent != nil { // the next fetch tries again
+			r.setLost(lent)
+		}
+	}
 	rest := r.rest(s.shards)
 	if len(rest) > 0 && !result.More && req.Max > 0 { // else the script of a shard in which more was left has woken somebody
 		s.wakeForRest(ctx, req, rest)

@@ -49,6 +49,9 @@ var (
 	readyScript     = loadScript("ready")
 	shareScript     = loadScript("share")
 	sweepScript     = loadScript("sweep")
+	lendLookScript  = loadScript("lend_look")
+	lendShareScript = loadScript("lend_share")
+	lendTakeScript  = loadScript("lend_take")
 	takeScript      = loadScript("intake_take")
 	dropScript      = loadScript("intake_drop")
 

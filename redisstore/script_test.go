@@ -12,11 +12,11 @@ import (
 )
 
 var allScripts = []*script{openScript, internScript, enqueueScript, fetchScript, settleScript, getScript, commitScript, forgetScript,
-	promoteScript, pruneScript, registerScript, beatScript, directScript, heldScript, reapScript, buryScript, setQueueScript, dropQueueScript, signalScript, readyScript, shareScript, sweepScript, takeScript, dropScript,
+	promoteScript, pruneScript, registerScript, beatScript, directScript, heldScript, reapScript, buryScript, setQueueScript, dropQueueScript, signalScript, readyScript, shareScript, sweepScript, lendLookScript, lendShareScript, lendTakeScript, takeScript, dropScript,
 	planAdvanceScript, planSentScript, planSignalScript, planGetScript, planDropScript}
 
 // draining are the scripts that must run when the server's memory is full: they make room, or keep workers alive.
-var draining = []string{"open", "register", "setqueue", "dropqueue", "fetch", "settle", "commit", "forget", "promote", "prune", "beat", "direct", "reap", "bury", "signal", "ready", "sweep", "intake_drop",
+var draining = []string{"open", "register", "setqueue", "dropqueue", "fetch", "settle", "commit", "forget", "promote", "prune", "beat", "direct", "reap", "bury", "signal", "ready", "sweep", "lend_look", "lend_share", "lend_take", "intake_drop",
 	"plan_sent", "plan_get", "plan_drop"}
 
 func TestEveryScriptFileIsLoaded(t *testing.T) {

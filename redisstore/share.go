@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -104,7 +105,7 @@ func (s *Store) astray(sh *shard, t *driver.Task) error {
 }
 
 // shareConf is what scripts have to know of a queue's configuration.
-func (sh *shard) shareConf(queue string, c *driver.QueueConfig) string {
+func (sh *shard) shareConf(queue string, c *driver.QueueConfig, several bool) string {
 	order, mode := driver.OrderFair, driver.KeysFree
 	if c.Order != "" {
 		order = c.Order
@@ -113,7 +114,11 @@ func (sh *shard) shareConf(queue string, c *driver.QueueConfig) string {
 		mode = c.Keys
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", order, mode)
+	part := "whole"
+	if several {
+		part = "part"
+	}
+	fmt.Fprintf(&b, "%s %s %s", order, mode, part)
 	for _, l := range c.Limits {
 		pair := 0
 		if l.Type != "" {
@@ -123,10 +128,13 @@ func (sh *shard) shareConf(queue string, c *driver.QueueConfig) string {
 		if l.Rate > 0 {
 			interval, rate = float64(l.Per)/float64(time.Millisecond)/float64(l.Rate), l.RateKey()
 		}
-		fmt.Fprintf(&b, "\n%d %s %d %.17g %d %s", pair, bit(l.PerKey), l.Concurrency, interval, l.Burst, rate)
+		fmt.Fprintf(&b, "\n%d %s %d %.17g %d %s %s", pair, bit(l.PerKey), l.Concurrency, interval, l.Burst, rate, scopeOf(&l))
 	}
 	return b.String()
 }
+
+// scopeOf names what a limit is for in all shards alike.
+func scopeOf(l *driver.Limit) string { return cmp.Or(l.Type, "*") }
 
 // numbersOf are the numbers of a queue's pairs.
 func (sh *shard) numbersOf(queue string) []string {
@@ -190,11 +198,18 @@ func (m *mover) placeOf(e *entry, p *pair, end int64) int64 {
 	return end
 }
 
-// signalNumbers wakes workers for pairs by their numbers.
+// signalNumbers wakes workers for pairs by their numbers. One less than zero means all pairs of its queue: something has
+// become free that another shard may want.
 func (s *Store) signalNumbers(ctx context.Context, sh *shard, numbers []int64) {
 	var list []*pair
 	for _, n := range numbers {
-		if p := sh.byNumber(int(n)); p != nil && !slices.Contains(list, p) {
+		p := sh.byNumber(int(max(n, -n)))
+		switch {
+		case p == nil:
+		case n < 0:
+			s.lending.freed()
+			list = append(list, sh.ofQueue(p.queue, nil)...)
+		case !slices.Contains(list, p):
 			list = append(list, p)
 		}
 	}
@@ -216,61 +231,73 @@ func (st shareState) count(letter string, p *pair) int {
 	return max(n, 0)
 }
 
-// open reports whether the limits of the queue and of the type let a task of a pair start.
-func (st shareState) open(c *driver.QueueConfig, p *pair, held func(*driver.Limit) int, now int64) bool {
-	for i := range c.Limits {
-		l := &c.Limits[i]
-		if l.PerKey || l.Type != "" && l.Type != p.typ {
-			continue
-		}
-		if l.Concurrency > 0 && held(l) >= l.Concurrency {
-			return false
-		}
-		if l.Rate > 0 {
-			at, _ := strconv.ParseFloat(st["a:"+l.RateKey()], 64)
-			if l.Opens(driver.Arrival(at)) > now {
-				return false
-			}
-		}
-	}
-	return true
+// shareCount is what waits of a type in a shard.
+type shareCount struct {
+	typ               string
+	available, parked int // parked are those that wait for their key
+	active            int
 }
 
-// addShare adds to a queue's figures what its limits hold and what they hold back.
-func (s *Store) addShare(ctx context.Context, sh *shard, q *driver.QueueInfo, stat map[string]int) error {
+// addShare adds to a queue's figures what its limits hold, and returns what waits in it.
+func (s *Store) addShare(ctx context.Context, sh *shard, q *driver.QueueInfo, stat map[string]int) ([]shareCount, error) {
 	if !sh.known.isShared(q.Name) {
-		return nil
+		return nil, nil
 	}
 	st, err := s.shareState(ctx, sh, q.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, now, err := s.read(ctx, sh, nil)
-	if err != nil {
-		return err
+	counts := make([]shareCount, 0, 8)
+	for i := range q.Config.Limits {
+		q.Limits = append(q.Limits, driver.LimitInfo{Limit: q.Config.Limits[i]})
 	}
-	pairs := sh.ofQueue(q.Name, nil)
-	held := func(l *driver.Limit) (n int) {
-		for _, p := range pairs {
-			switch {
+	for _, p := range sh.ofQueue(q.Name, nil) {
+		n := shareCount{typ: p.typ, available: stat[string(letterAvailable)+p.digits], parked: st.count("k", p), active: stat[string(letterActive)+p.digits]}
+		counts = append(counts, n)
+		for i := range q.Limits {
+			switch l := &q.Limits[i]; {
 			case l.Type != "" && l.Type != p.typ:
 			case l.PerKey:
-				n += st.count("h", p)
+				l.Held += st.count("h", p)
 			default:
-				n += stat[string(letterActive)+p.digits]
+				l.Held += n.active
 			}
 		}
-		return n
 	}
-	for i := range q.Config.Limits {
-		q.Limits = append(q.Limits, driver.LimitInfo{Limit: q.Config.Limits[i], Held: held(&q.Config.Limits[i])})
-	}
-	for _, p := range pairs {
-		available := stat[string(letterAvailable)+p.digits]
-		if st.open(&q.Config, p, held, now) {
-			available = min(available, st.count("k", p))
+	return counts, nil
+}
+
+// addParked counts in a queue's figures what can't start: all of a type that a limit closes, else what waits for its key.
+func (s *Store) addParked(ctx context.Context, q *driver.QueueInfo, waits []map[string][]shareCount) error {
+	var st shareState
+	now := int64(0)
+	if isLimited(&q.Config) {
+		var err error
+		home := s.homeOf(q.Name)
+		if st, err = s.shareState(ctx, home, q.Name); err != nil {
+			return err
 		}
-		q.Parked += available
+		if _, now, err = s.read(ctx, home, nil); err != nil {
+			return err
+		}
+	}
+	closed := func(typ string) bool {
+		return slices.ContainsFunc(q.Limits, func(l driver.LimitInfo) bool {
+			if l.PerKey || l.Type != "" && l.Type != typ {
+				return false
+			}
+			at, _ := strconv.ParseFloat(st["a:"+l.RateKey()], 64)
+			return l.Concurrency > 0 && l.Held >= l.Concurrency || l.Rate > 0 && l.Opens(driver.Arrival(at)) > now
+		})
+	}
+	for _, shard := range waits {
+		for _, n := range shard[q.Name] {
+			if closed(n.typ) {
+				q.Parked += n.available
+			} else {
+				q.Parked += min(n.available, n.parked)
+			}
+		}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@
 package drivertest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -64,8 +65,14 @@ type topic struct {
 }
 
 // Run checks an engine against the contract. All tests run in parallel, each on a store of its own.
-func Run(t *testing.T, e Engine) {
+func Run(t *testing.T, e Engine) { RunTopics(t, e) }
+
+// RunTopics is Run for some topics, by their names; for all if none is given.
+func RunTopics(t *testing.T, e Engine, names ...string) {
 	for _, topic := range topics {
+		if len(names) > 0 && !slices.Contains(names, topic.name) {
+			continue
+		}
 		t.Run(topic.name, func(t *testing.T) {
 			t.Parallel()
 			for _, c := range topic.cases {

@@ -116,7 +116,8 @@ type simulation struct {
 	caps          driver.Capabilities
 	shards        int // of the engine
 	shardOf       func(id string) int
-	forward       func(time.Duration) // moves both clocks
+	keyShard      func(key string) int // nil: there is one shard
+	forward       func(time.Duration)  // moves both clocks
 
 	lives   map[string]int // of each worker slot: how many ids it has used
 	claims  []claimed      // all that were ever made
@@ -146,7 +147,7 @@ func newSimulation(rt *rapid.T, f *Fixture) *simulation {
 		forward: func(d time.Duration) { offset += d; f.Advance(d) },
 	}
 	if !s.caps.Ordered {
-		s.shards, s.shardOf = f.Shards, f.Shard
+		s.shards, s.shardOf, s.keyShard = f.Shards, f.Shard, f.KeyShard
 	}
 	s.engine.start, s.model.start = s.now(s.engine), s.now(s.model)
 	s.compare()

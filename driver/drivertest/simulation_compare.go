@@ -129,7 +129,7 @@ func (s *simulation) workers(of *side) []driver.WorkerStatus {
 func (s *simulation) sameClaims(what, worker string, ordered bool, model, engine []driver.Claim) []claimed {
 	for shard := range s.shards {
 		if ordered { // within each shard, as the contract says
-			s.same(what+": the order", claimIDs(s.inShard(shard, model)), claimIDs(s.inShard(shard, engine)))
+			s.sameOrder(what, s.inShard(shard, model), s.inShard(shard, engine))
 		}
 	}
 	theirs := map[string]driver.Claim{}
@@ -146,6 +146,21 @@ func (s *simulation) sameClaims(what, worker string, ordered bool, model, engine
 		pairs[i] = claimed{worker: worker, id: c.ID, engine: e.Token, model: c.Token}
 	}
 	return pairs
+}
+
+// sameOrder compares the order of one shard's claims. Where there are others, whose turn it is there depends on which keys
+// it has: then the order within each key is compared.
+func (s *simulation) sameOrder(what string, model, engine []driver.Claim) {
+	if s.shards == 1 {
+		s.same(what+": the order", claimIDs(model), claimIDs(engine))
+		return
+	}
+	for _, key := range append([]string{""}, simTaskKeys...) {
+		of := func(claims []driver.Claim) []string {
+			return claimIDs(slices.DeleteFunc(slices.Clone(claims), func(c driver.Claim) bool { return c.Key != key }))
+		}
+		s.same(what+": the order of key "+key, of(model), of(engine))
+	}
 }
 
 // inShard returns the claims of one shard's tasks.

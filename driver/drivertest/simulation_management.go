@@ -47,6 +47,10 @@ func (s *simulation) setQueue() {
 func (s *simulation) limits() []driver.Limit {
 	scopes := []driver.Limit{{}, {Type: "t1"}, {PerKey: true}, {Type: "t2", PerKey: true}}
 	n := draw(s, "limits", 0, 1, 2, 4)
+	if s.shards > 1 { // in which shards the tasks are that a limit lets start is open
+		scopes = scopes[2:]
+		n = min(n, len(scopes))
+	}
 	limits := rapid.SliceOfNDistinct(rapid.SampledFrom(scopes), n, n, rapid.ID[driver.Limit]).Draw(s.T, "scopes")
 	for i := range limits {
 		if s.chance("rate", 3) {

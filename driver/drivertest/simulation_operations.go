@@ -131,11 +131,25 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 	}
 	if s.caps.Keys && s.chance("key", 2) {
 		t.Key, t.Weight = draw(s, "task key", simTaskKeys...), draw(s, "weight", 0, 1, 3)
+		s.house(t)
 	}
 	if s.chance("invalid", 25) {
 		t.Priority = driver.MaxPriority + 1
 	}
 	return t
+}
+
+// house has a task with a key live in the shard of that: an id of another's is refused where a queue orders or limits its keys.
+func (s *simulation) house(t *driver.Task) {
+	away := func() bool {
+		return t.ID != "" && s.keyShard != nil && s.shardOf(t.ID) != s.keyShard(t.Key)
+	}
+	for t.Unique == nil && away() && !slices.Contains(simIDs, t.ID) {
+		t.ID = s.number("task-")
+	}
+	if away() {
+		t.Key, t.Weight = "", 0
+	}
 }
 
 func (s *simulation) unique() *driver.Unique {

@@ -57,7 +57,7 @@ func TestKillLoopUnderLimits(t *testing.T) {
 }
 
 // offersLimits reports whether an engine's stores offer keys and limits.
-func offersLimits(e engine) bool { return e.name == "sqlite" }
+func offersLimits(e engine) bool { return e.name == "sqlite" || e.name == "redis" }
 
 // limitWatch is what was seen of active tasks at once.
 type limitWatch struct {

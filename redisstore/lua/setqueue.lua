@@ -20,6 +20,16 @@ redis.call('HSET', KEYS[2], ARGV[6], ARGV[7])
 if ARGV[10] ~= '' then
   redis.call('HSET', KEYS[2], ARGV[6] .. ARGV[10], '1')
   if redis.call('HGET', KEYS[6], 'conf') ~= ARGV[11] then
+    -- What the home of the queue has lent under the limits as they were is void.
+    local lent = redis.call('HGETALL', KEYS[6])
+    for i = 1, #lent, 2 do
+      local kind, number = string.match(lent[i] .. ' ' .. lent[i + 1], '^([qp]):%S+ (%d+)')
+      if kind == 'q' then
+        redis.call('HSET', KEYS[6], lent[i], string.format('%.0f 0', number + 1))
+      elseif kind == 'p' then
+        redis.call('HSET', KEYS[6], lent[i], number .. ' 0 0')
+      end
+    end
     redis.call('HSET', KEYS[6], 'conf', ARGV[11], 'sweep', '0')
     redis.call('HINCRBY', KEYS[6], 'gen', 1)
   end

@@ -8,7 +8,7 @@
 --@include head
 
 if redis.call('HSETNX', KEYS[2], ARGV[6], '1') == 1 then
-  redis.call('HSETNX', KEYS[4], 'conf', 'fair free')
+  redis.call('HSETNX', KEYS[4], 'conf', 'fair free whole')
   redis.call('HINCRBY', META, 'conf', 1)
 end
 return 1

@@ -3,9 +3,10 @@
 -- A queue has five keys once one of its tasks has a key, or its configuration says more than that it is paused:
 --
 --   keyed  hash: what is known of a key, KEYED of LAYOUT.md as text
---   share  hash: conf (order and mode of keys, then a line a limit), gen (of conf), sweep (where the look at all keys for a
+--   share  hash: conf (order and mode of keys, whole or part, then a line a limit), gen (of conf), sweep (where the look at all keys for a
 --          new conf goes on), virtual, plain (the tag of tasks without a key), flowing (tasks in flows), fPAIR (those of a
---          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type)
+--          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type);
+--          where there are several shards, q:SCOPE and p:SCOPE, see include/lend.lua
 --   opens  zset: key -> when its rate opens, or when it may be forgotten, in ms
 --   rest   zset: key without tasks -> its tag, which is ahead of virtual
 --   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key
@@ -20,12 +21,12 @@ local function digits(n) return string.format('%.0f', n) end
 local function share_conf(q, text)
   q.order, q.mode, q.limits, q.key_limits = 'fair', 'free', {}, {}
   for line in string.gmatch(text or '', '[^\n]+') do
-    local order, mode = string.match(line, '^(%a+) (%a+)$')
+    local order, mode, part = string.match(line, '^(%a+) (%a+) (%a+)$')
     if order then
-      q.order, q.mode = order, mode
+      q.order, q.mode, q.part = order, mode, part == 'part'
     else
-      local pair, per_key, most, interval, burst, rate = string.match(line, '^(%d+) (%d) (%d+) (%S+) (%d+) (%S+)$')
-      local l = {pair = tonumber(pair), most = tonumber(most), interval = tonumber(interval), burst = tonumber(burst), rate = rate}
+      local pair, per_key, most, interval, burst, rate, scope = string.match(line, '^(%d+) (%d) (%d+) (%S+) (%d+) (%S+) (%S+)$')
+      local l = {scope = scope, pair = tonumber(pair), most = tonumber(most), interval = tonumber(interval), burst = tonumber(burst), rate = rate}
       if per_key == '1' then q.key_limits[#q.key_limits + 1] = l else q.limits[#q.limits + 1] = l end
     end
   end
@@ -50,11 +51,35 @@ end
 -- share_at opens the one whose keys are KEYS[at + 1] to KEYS[at + SHARE_KEYS].
 local function share_at(at) return share_open(unpack(KEYS, at + 1, at + SHARE_KEYS)) end
 
+-- read_lent reads what a shard that is one of several may start of a limit. It is lent to it by the home of the queue: see
+-- lend_share.lua. q:SCOPE has a version and the most tasks that may be active here, p:SCOPE a version, how many tasks may start, and
+-- until when.
+local function read_lent(q, l)
+  local v = redis.call('HMGET', q.share, 'q:' .. l.scope, 'p:' .. l.scope)
+  local version, quota = string.match(v[1] or '0 0', '(%d+) (%d+)')
+  l.version, l.quota = tonumber(version), tonumber(quota)
+  local permitted, permits, till = string.match(v[2] or '0 0 0', '(%d+) (%d+) (%d+)')
+  l.permitted, l.permits, l.till = tonumber(permitted), tonumber(permits), tonumber(till)
+  if l.till <= NOW then l.permits = 0 end
+end
+
+-- held_of counts the active tasks here that a limit of the queue or of a type concerns.
+local function held_of(q, l)
+  if l.pair ~= 0 then return q.active[l.pair] or 0 end
+  local n = 0
+  for _, held in pairs(q.active) do n = n + held end
+  return n
+end
+
 -- share_limits reads what counts against the limits of the queue and of types. numbers are those of all its pairs.
 local function share_limits(q, STAT, numbers)
   q.numbers = numbers
   for _, l in ipairs(q.limits) do
-    if l.interval > 0 then q.arrivals[l.rate] = tonumber(redis.call('HGET', q.share, 'a:' .. l.rate) or 0) end
+    if q.part then
+      read_lent(q, l)
+    elseif l.interval > 0 then
+      q.arrivals[l.rate] = tonumber(redis.call('HGET', q.share, 'a:' .. l.rate) or 0)
+    end
   end
   if #q.limits == 0 then return end
   local fields = {}
@@ -320,15 +345,10 @@ local function pair_opens(q, pair)
   local at = 0
   for _, l in ipairs(q.limits) do
     if l.pair == 0 or l.pair == pair then
-      if l.most > 0 then
-        local n = q.active[pair] or 0
-        if l.pair == 0 then
-          n = 0
-          for _, held in pairs(q.active) do n = n + held end
-        end
-        if n >= l.most then return false, 0 end
-      end
-      if l.interval > 0 then at = math.max(at, opens_at(l, q.arrivals[l.rate])) end
+      if l.most > 0 and held_of(q, l) >= (q.part and math.min(l.most, l.quota) or l.most) then return false, 0 end
+      if q.part and l.interval > 0 then
+        if l.permits <= 0 then return false, 0 end
+      elseif l.interval > 0 then at = math.max(at, opens_at(l, q.arrivals[l.rate])) end
     end
   end
   return at <= NOW, at
@@ -346,7 +366,8 @@ local function pair_ready(q, pair, available)
   return available > flowing or top_of(q, pair) ~= nil
 end
 
--- share_freed notes in news the first pair of which a task may start, after a slot has become free.
+-- share_freed notes in news the first pair of which a task may start, after a slot has become free; if there
+-- is none here, less than zero: the number of any pair of the queue.
 local function share_freed(q, STAT)
   if #q.limits == 0 then return end
   for _, n in ipairs(q.numbers) do
@@ -356,13 +377,16 @@ local function share_freed(q, STAT)
       return
     end
   end
+  if q.part and q.numbers[1] then q.news[-q.numbers[1]] = true end -- what is free may be of use in another shard
 end
 
 -- charge counts a start for what shares the queue out and for its rates.
 local function charge(q, name, pair, weight)
   q.active[pair] = (q.active[pair] or 0) + 1
   for _, l in ipairs(q.limits) do
-    if l.interval > 0 and (l.pair == 0 or l.pair == pair) then
+    if q.part and l.interval > 0 and (l.pair == 0 or l.pair == pair) then
+      l.permits, l.spent = l.permits - 1, true
+    elseif l.interval > 0 and (l.pair == 0 or l.pair == pair) then
       q.arrivals[l.rate] = started(l, q.arrivals[l.rate])
       q.charged = true
     end
@@ -408,6 +432,9 @@ local function share_flush(q)
   q.counts = {}
   if n ~= 0 then redis.call('HINCRBY', q.share, 'flowing', n) end
   redis.call('HSET', q.share, 'virtual', digits(q.virtual), 'plain', digits(q.plain))
+  for _, l in ipairs(q.limits) do
+    if l.spent then redis.call('HSET', q.share, 'p:' .. l.scope, digits(l.permitted) .. ' ' .. digits(math.max(l.permits, 0)) .. ' ' .. digits(l.till)) end
+  end
   if q.charged then
     for rate, at in pairs(q.arrivals) do redis.call('HSET', q.share, 'a:' .. rate, string.format('%.17g', at)) end
   end
