@@ -58,7 +58,10 @@ func (s *Store) awaitWork(ctx context.Context, req driver.AwaitRequest, looked b
 			s.noteToken(req.Worker, token)
 			s.lending.freed()
 		}
-		if left = time.Until(deadline); err != nil || woken || left <= 0 {
+		if left = time.Until(deadline); err == nil && !woken && left <= 0 {
+			s.noteTime(req.Worker)
+		}
+		if err != nil || woken || left <= 0 {
 			return hint(ctx, err)
 		}
 	}

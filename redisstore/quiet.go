@@ -55,6 +55,37 @@ func (s *Store) noteToken(worker, token string) {
 	r.quiet.named = s.shardOfToken(token)
 }
 
+// noteTime keeps for the worker's next fetch the shard in which something is due, now that its wait is over: nil if that may
+// be several.
+func (s *Store) noteTime(worker string) {
+	if len(s.shards) == 1 || !s.endsDue(worker, 0) {
+		return
+	}
+	r := s.roundsOf(worker)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet.named = nil
+	if sh := soleDue(r.quiet.dues); sh >= 0 {
+		r.quiet.named = s.shards[sh]
+	}
+}
+
+// soleDue is the index of the first time, unless another comes in the next milliseconds: then it is -1.
+func soleDue(dues []time.Time) int {
+	sole := -1
+	for i, due := range dues {
+		if !due.IsZero() && (sole < 0 || due.Before(dues[sole])) {
+			sole = i
+		}
+	}
+	for i, due := range dues {
+		if i != sole && !due.IsZero() && due.Sub(dues[sole]) < 5*time.Millisecond {
+			return -1
+		}
+	}
+	return sole
+}
+
 // takeNamed returns the shard to which a fetch may keep, if there is one.
 func (r *rounds) takeNamed(req *driver.FetchRequest, offset int64) *shard {
 	r.mu.Lock()

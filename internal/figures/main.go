@@ -85,6 +85,7 @@ type sizes struct {
 	spread    int           // tasks queued in those
 	workers   int           // that wait for one task
 	wakes     int           // of such tasks, a round
+	agains    int           // tasks of each kind that run again, a round
 	alone     int           // tasks a round that find the store empty
 	failovers int
 	steps     int // of a workflow that fans out and in

@@ -17,7 +17,7 @@ func redisPage(r *report, s *settings) string {
 		fmt.Sprintf(redisMethod, s.rounds, number(float64(s.rate)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
 			number(float64(s.sizes.queues)), number(float64(s.spread)), s.sizes.idle.Seconds(), s.watches, s.rounds*s.wakes, number(float64(shardRounds*s.rate)),
 			s.rounds*s.sizes.alone, s.long, s.failovers, number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds,
-			number(float64(s.atOnce)))
+			number(float64(s.atOnce)), s.agains)
 }
 
 // extrapolate says what the measured processor times come to on more machines, and what they don't tell.
@@ -126,6 +126,9 @@ measurement with an error.
 ` + flowMethod + `
 - **Due at once**: %s tasks for the same second, stored before it. Until the last has started, in one worker with 100 slots; and
   the longest command in the slow log of the server (1 ms), by the clock on the wall.
+- **Delays, retries, snoozes**: an idle worker runs one task at a time, on one server and on a Cluster of three masters: one with
+  a delay of 50 to 100 ms, one whose handler asks once for a retry or a snooze after 50 ms, or for a retry at once. Measured
+  from the time it is due, or from the handler's return, settlement included, to the next start; %d of each kind a round.
 
 ## Do it again
 

@@ -12,11 +12,11 @@ var sqliteSuite = &suite{
 	figures: sqliteFigures,
 	groups: []group{
 		{"bulk", startRates}, {"single", startRates}, {"process", startRates}, {"memory", startMemory}, {"backlog", startBacklog},
-		{"pickup", startPickup}, {"lateness", startLateness}, {"recovery", startRecovery}, {"idle", startIdle}, {"idle_workers", startCrowd}, {"shares", startShares},
+		{"pickup", startPickup}, {"lateness", startLateness}, {"again", startAgain}, {"recovery", startRecovery}, {"idle", startIdle}, {"idle_workers", startCrowd}, {"shares", startShares},
 		{"flows", startFlows}, {"ticks", startTicks},
 	},
-	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, short: 5, long: 2, idle: 2 * time.Second, crowd: 20 * time.Second, watches: 2, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4},
-	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, short: 2, long: 1, idle: time.Second, crowd: 7 * time.Second, watches: 1, steps: 2000, hops: 100, schedules: 1000, seconds: 2},
+	full:     sizes{rounds: 5, rate: 100_000, memory: 400_000, backlog: 1_000_000, windows: 4, pickups: 80, scheduled: 80, agains: 20, short: 5, long: 2, idle: 2 * time.Second, crowd: 20 * time.Second, watches: 2, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4},
+	quick:    sizes{rounds: 3, rate: 20_000, memory: 100_000, backlog: 100_000, windows: 1, pickups: 30, scheduled: 30, agains: 20, short: 2, long: 1, idle: time.Second, crowd: 7 * time.Second, watches: 1, steps: 2000, hops: 100, schedules: 1000, seconds: 2},
 	describe: describe,
 	page:     sqlitePage,
 }
@@ -72,6 +72,7 @@ var sqliteFigures = slices.Concat([]figure{
 	{id: thereMedian, what: "idle pick-up, another process, p50", unit: "ms", goal: atMost(10), pool: 0.5},
 	{id: thereTail, what: "idle pick-up, another process, p99", unit: "ms", goal: atMost(30), pool: 0.99},
 	{id: lateness, what: "lateness of scheduled tasks, p99", unit: "ms", goal: atMost(20), pool: 0.99},
+}, againFigures("a file", "", 10), []figure{
 	{id: recoverLong, what: "recovery after SIGKILL, default lease, worst", unit: "s", goal: atMost(11), worst: true},
 	{id: recoverShort, what: "recovery after SIGKILL, lease 1s, worst", unit: "s", goal: atMost(2), worst: true},
 	{id: idleCPU, what: "idle worker, share of a core", unit: "%", goal: atMost(1)},
@@ -116,7 +117,7 @@ func sqlitePage(r *report, s *settings) string {
 		m.text(), m.Go, m.SQLite, m.Driver, number(m.FsyncMS))
 	return fmt.Sprintf(introduction, machine, r.Seconds) + "\n" + r.table() +
 		fmt.Sprintf(method, s.rounds, number(float64(s.rate)), number(float64(s.rate/2)), number(float64(s.sizes.backlog)), s.rounds*s.windows,
-			s.rounds*s.pickups, s.rounds*s.scheduled, s.rounds, s.sizes.idle.Seconds(), s.watches, s.crowd.Seconds(), number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds, number(float64(s.sizes.memory)))
+			s.rounds*s.pickups, s.rounds*s.scheduled, s.agains, s.rounds, s.sizes.idle.Seconds(), s.watches, s.crowd.Seconds(), number(float64(s.steps)), number(float64(s.hops)), number(float64(s.schedules)), s.seconds, number(float64(s.sizes.memory)))
 }
 
 const introduction = `# Figures
@@ -151,6 +152,9 @@ run, or ran twice, makes the measurement fail.
 - **Pick-up** is from the call of Enqueue, with its fsync, to the first line of the handler, in a worker that was left
   alone for 5 to 60 ms, at random: %d tasks each in the same process and in another one. Percentiles are of all samples.
 - **Lateness**: %d tasks due at random milliseconds, from their time to the first line of the handler.
+- **Again**: an idle worker runs one task at a time: one with a delay of 50 to 100 ms, one whose handler asks once for a
+  retry or a snooze after 50 ms, or for a retry at once. Measured from the time it is due, or from the handler's return,
+  settlement included, to the next start; %d of each kind a round.
 - **Recovery**: a worker process runs a task and gets SIGKILL at a random moment; until the first line of the handler
   in another process that was idle. Five times with a lease of 1s, twice with the default of 10s.
 - **The idle worker** is ` + "`waggle work`" + ` with an empty queue, watched %d times for %g s, after 1.5 s to come up: processor
