@@ -48,6 +48,13 @@ func (ws *waiters) any() bool {
 	return ws.work.Len() > 0 || ws.control.Len() > 0 || ws.watched > 0
 }
 
+// workers reports whether somebody waits for work.
+func (ws *waiters) workers() bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.work.Len() > 0
+}
+
 // tell wakes whom a committed transaction concerns.
 func (ws *waiters) tell(a *aftermath) {
 	if len(a.work) == 0 && len(a.sooner) == 0 && a.plans == 0 && len(a.controls) == 0 && !a.events {

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -23,8 +24,18 @@ type watch struct {
 	notifier  *fsnotify.Watcher
 	deaf      bool // the operating system does not tell
 	armed     bool
-	told      int // how much the operating system has told: see TestHeartbeatsWakeNobody
+	crowd     int64         // workers that share the store, as of this process's last heartbeat
+	hush      time.Duration // how long to wait with the look that is due
+	told      int           // how much the operating system has told: see TestHeartbeatsWakeNobody
 }
+
+// Of many workers who hear of one task few try to take it at once; the others look a little later, see all that became of
+// it in one look, and are not woken by it meanwhile. Among 40 idle processes a task took 54 ms of the processor by that,
+// and 83 without (idle_workers in internal/figures).
+const (
+	firstLooks = 4
+	hush       = 8 * time.Millisecond
+)
 
 // delay is when to look next.
 func (w *watch) delay(waiting bool) time.Duration {
@@ -34,7 +45,7 @@ func (w *watch) delay(waiting bool) time.Duration {
 	case w.deaf:
 		return w.pollEvery
 	case !w.armed:
-		return settled
+		return max(settled, w.hush)
 	}
 	return unwatched
 }
@@ -50,6 +61,7 @@ func (w *watch) events() <-chan fsnotify.Event {
 // arm begins to watch if somebody waits. The caller looks afterwards, for what happened before: what is committed later
 // is told later.
 func (w *watch) arm(waiting bool) {
+	w.hush = 0
 	if !waiting || w.armed || w.deaf {
 		return
 	}
@@ -77,7 +89,8 @@ func (w *watch) disarm() {
 }
 
 // alert is called when something has happened to the mark. If it is not that it was written to, another file may be there.
-func (w *watch) alert(e fsnotify.Event) {
+// It reports whether to look at once.
+func (w *watch) alert(e fsnotify.Event, working bool) bool {
 	w.told++
 	gone := !e.Has(fsnotify.Write)
 	for {
@@ -96,6 +109,12 @@ func (w *watch) alert(e fsnotify.Event) {
 		w.mark.again()
 		w.disarm()
 	}
+	if !working || w.crowd <= firstLooks || rand.N(w.crowd) < firstLooks {
+		return true
+	}
+	w.disarm()
+	w.hush = hush + rand.N(hush)
+	return false
 }
 
 func (w *watch) close() {

@@ -85,6 +85,9 @@ func (s *Store) Heartbeat(ctx context.Context, id string, lease time.Duration) (
 		if err != nil {
 			return err
 		}
+		if t.w.watch.crowd, err = t.stmt("worker_count").one(); err != nil {
+			return err
+		}
 		res.Cancels, err = t.cancels(w)
 		return err
 	})

@@ -148,8 +148,9 @@ func (w *writer) loop() {
 		select {
 		case <-w.s.queue.news:
 		case e := <-w.watch.events():
-			w.watch.alert(e)
-			w.look()
+			if w.watch.alert(e, w.s.waiters.workers()) {
+				w.look()
+			}
 			continue
 		case <-timer.C:
 			w.watch.arm(w.s.waiters.any())

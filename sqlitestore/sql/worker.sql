@@ -27,6 +27,9 @@ UPDATE worker SET lease_end = ?2, life = ?3 WHERE no = ?1
 -- name: worker_by_lease
 SELECT no, id, lease_end, life, host, build FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT ?
 
+-- name: worker_count
+SELECT count(*) FROM worker WHERE life <> 'gone'
+
 -- name: worker_forget
 DELETE FROM worker WHERE life = 'gone' AND lease_end < ?
 
