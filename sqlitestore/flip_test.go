@@ -2,7 +2,6 @@ package sqlitestore
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -29,24 +28,16 @@ func TestAFlippedBitIsNeverShownAsRight(t *testing.T) {
 	last := fetch(t, s, "w2", 1)[0]
 	_, err = s.Settle(t.Context(), "w2", []driver.Settlement{{ID: last.ID, Token: last.Token, Outcome: driver.Complete, Result: []byte(`{"sum":12345}`)}})
 	must(t, err)
-	must(t, s.Close())
-	file, err := os.ReadFile(path)
-	must(t, err)
-	want := recordsOf(t, path)
+	want := recordsOf(t, s)
 
-	flips := 0
-	for _, table := range []string{"task", "ended", "meta", "held", "report"} {
+	raw := rawConn(t, path)
+	t.Cleanup(func() { _ = raw.close() })
+	must(t, raw.run("PRAGMA synchronous=off"))
+	tables, flips := []string{"task", "ended", "meta", "held", "report"}, 0
+	for _, table := range tables {
 		for _, f := range flipsOf(t, path, table) {
 			flips++
-			work := dbPath(t)
-			write(t, work, file)
-			raw := rawConn(t, work)
-			must(t, sqlitex.ExecuteTransient(raw.db, f, nil))
-			must(t, raw.close())
-			s, err := Open(t.Context(), work, nil)
-			if err != nil {
-				t.Fatalf("%s: %v", f, err)
-			}
+			must(t, raw.run(f.do))
 			page, err := s.List(t.Context(), driver.Filter{}, driver.Page{Size: 1000})
 			must(t, err)
 			for _, r := range page.Records {
@@ -54,26 +45,43 @@ func TestAFlippedBitIsNeverShownAsRight(t *testing.T) {
 				if len(r.Damaged) > 0 || w != nil && cmp.Equal(*w, *r, cmpopts.EquateEmpty()) {
 					continue
 				}
-				t.Errorf("%s: task %s is shown as right (-stored +shown):\n%s", f, r.ID, cmp.Diff(w, r))
+				t.Errorf("%s: task %s is shown as right (-stored +shown):\n%s", f.do, r.ID, cmp.Diff(w, r))
 			}
 			findings, err := s.Audit(t.Context(), false)
 			must(t, err)
 			if len(findings) == 0 {
-				t.Errorf("%s: the audit finds nothing", f)
+				t.Errorf("%s: the audit finds nothing", f.do)
 			}
-			must(t, s.Close())
+			must(t, raw.run(f.undo))
 		}
 	}
 	if flips < 200 {
 		t.Errorf("only %d flips", flips)
 	}
+	// Undone, all is as it was. And a store whose file was changed while it was closed opens, and says the same.
+	if diff := cmp.Diff(want, recordsOf(t, s), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("after all flips were undone (-before +now):\n%s", diff)
+	}
+	must(t, s.Close())
+	for _, table := range tables {
+		f := flipsOf(t, path, table)[0]
+		must(t, raw.run(f.do))
+		s, err := Open(t.Context(), path, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", f.do, err)
+		}
+		findings, err := s.Audit(t.Context(), false)
+		must(t, err)
+		if len(findings) == 0 {
+			t.Errorf("%s, and opened: the audit finds nothing", f.do)
+		}
+		must(t, s.Close())
+		must(t, raw.run(f.undo))
+	}
 }
 
-func recordsOf(t *testing.T, path string) map[string]*driver.Record {
+func recordsOf(t *testing.T, s *Store) map[string]*driver.Record {
 	t.Helper()
-	s, err := Open(t.Context(), path, nil)
-	must(t, err)
-	defer func() { must(t, s.Close()) }()
 	page, err := s.List(t.Context(), driver.Filter{}, driver.Page{Size: 1000})
 	must(t, err)
 	all := make(map[string]*driver.Record)
@@ -86,8 +94,11 @@ func recordsOf(t *testing.T, path string) map[string]*driver.Record {
 	return all
 }
 
-// flipsOf returns statements that flip a bit each: in the first, middle and last row of a table, in each column a few bits.
-func flipsOf(t *testing.T, path, table string) []string {
+// flip is a statement that flips a bit, and the one that flips it back.
+type flip struct{ do, undo string }
+
+// flipsOf returns flips of a bit each: in the first, middle and last row of a table, in each column a few bits.
+func flipsOf(t *testing.T, path, table string) []flip {
 	t.Helper()
 	raw := rawConn(t, path)
 	defer func() { must(t, raw.close()) }()
@@ -101,14 +112,18 @@ func flipsOf(t *testing.T, path, table string) []string {
 	}
 	picked := []int64{seqs[0], seqs[len(seqs)/2], seqs[len(seqs)-1]}
 	slices.Sort(picked)
-	var list []string
+	var list []flip
 	for _, seq := range slices.Compact(picked) {
 		err := sqlitex.ExecuteTransient(raw.db, fmt.Sprintf("SELECT * FROM %s WHERE seq = %d", table, seq), &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
 			for i := range s.ColumnCount() {
+				if s.ColumnName(i) == "seq" {
+					continue
+				}
+				set := func(v string) string {
+					return fmt.Sprintf("UPDATE %s SET %s = %s WHERE seq = %d", table, s.ColumnName(i), v, seq)
+				}
 				for _, v := range flipped(s, i) {
-					if s.ColumnName(i) != "seq" {
-						list = append(list, fmt.Sprintf("UPDATE %s SET %s = %s WHERE seq = %d", table, s.ColumnName(i), v, seq))
-					}
+					list = append(list, flip{set(v), set(literal(s, i))})
 				}
 			}
 			return nil
@@ -126,24 +141,41 @@ func flipped(s *sqlite.Stmt, col int) (values []string) {
 			values = append(values, itoa(s.ColumnInt64(col)^1<<bit))
 		}
 	case sqlite.TypeText, sqlite.TypeBlob:
-		n := s.ColumnLen(col)
-		for _, at := range []int{0, n / 2, n - 1} {
-			b := make([]byte, n)
-			if s.ColumnType(col) == sqlite.TypeText {
-				copy(b, s.ColumnText(col))
-			} else {
-				s.ColumnBytes(col, b)
-			}
-			if n > 0 {
+		b := content(s, col)
+		for _, at := range []int{0, len(b) / 2, len(b) - 1} {
+			if len(b) > 0 {
 				b[at] ^= 1
-				text := fmt.Sprintf("x'%x'", b)
-				if s.ColumnType(col) == sqlite.TypeText {
-					text = "'" + strings.ReplaceAll(string(b), "'", "''") + "'"
-				}
-				values = append(values, text)
+				values = append(values, quoted(s.ColumnType(col), b))
+				b[at] ^= 1
 			}
 		}
 	case sqlite.TypeNull:
 	}
 	return values
+}
+
+func content(s *sqlite.Stmt, col int) []byte {
+	if s.ColumnType(col) == sqlite.TypeText {
+		return []byte(s.ColumnText(col))
+	}
+	return columnBytes(s, col)
+}
+
+func quoted(typ sqlite.ColumnType, b []byte) string {
+	if typ == sqlite.TypeText {
+		return "'" + strings.ReplaceAll(string(b), "'", "''") + "'"
+	}
+	return fmt.Sprintf("x'%x'", b)
+}
+
+// literal is a column's value in SQL.
+func literal(s *sqlite.Stmt, col int) string {
+	switch typ := s.ColumnType(col); typ {
+	case sqlite.TypeInteger:
+		return itoa(s.ColumnInt64(col))
+	case sqlite.TypeText, sqlite.TypeBlob:
+		return quoted(typ, content(s, col))
+	default:
+		return "NULL"
+	}
 }

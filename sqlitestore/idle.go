@@ -8,7 +8,7 @@ import (
 )
 
 // idle answers a Fetch that has waited in vain if it has nothing to do: no task to claim, to promote, to discard or to
-// remove, no lease that has run out, no news of cancellations and no plan that is due. Then it writes nothing, so that no
+// remove, no lease that has run out, no news for the worker and no plan that is due. Then it writes nothing, so that no
 // other process has to look what it was; the lease is left to heartbeats. A nil result says that there is something to do.
 func (s *Store) idle(ctx context.Context, req *driver.FetchRequest) (*driver.FetchResult, error) {
 	if err := ctx.Err(); err != nil {
@@ -87,7 +87,7 @@ func (t *tx) idle(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	return res, nil
 }
 
-// quiet reports whether no lease has run out and nobody has asked for a cancellation that the worker has not heard of.
+// quiet reports whether no lease has run out and nothing was said to the worker that it has not heard.
 func (t *tx) quiet(w *worker) (bool, error) {
 	first := int64(0)
 	_, err := t.stmt("worker_by_lease").ints(1).row(func(s *sqlite.Stmt) error {
@@ -97,7 +97,7 @@ func (t *tx) quiet(w *worker) (bool, error) {
 	if err != nil || first <= t.now {
 		return false, err
 	}
-	n, err := t.stmt("cancel_news").text(w.id).one()
+	n, err := t.stmt("control_news").text(w.id).one()
 	return n == 0, err
 }
 

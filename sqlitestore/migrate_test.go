@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -71,8 +73,9 @@ func TestAllStatementsCanBePrepared(t *testing.T) {
 	must(t, err)
 }
 
-// TestAMigrationKilledAtAnyStepIsDoneByTheNext kills a process before each statement of a new database's creation and
-// of a later migration.
+// TestAMigrationKilledAtAnyStepIsDoneByTheNext opens what a kill before each statement of a new database's creation and of
+// each later migration leaves: one process copies the files at each step, which is what the system would have kept of
+// them, and others are killed in earnest at the first, at a middle and at the last step.
 func TestAMigrationKilledAtAnyStepIsDoneByTheNext(t *testing.T) {
 	t.Parallel()
 	steps := 0
@@ -81,23 +84,35 @@ func TestAMigrationKilledAtAnyStepIsDoneByTheNext(t *testing.T) {
 			steps += 2
 		}
 	}
-	for step := range steps + 1 {
-		path := dbPath(t)
-		c := child(t, "migrate", path, fmt.Sprint(step))
-		if err := c.Wait(); (err == nil) != (step == steps) {
-			t.Fatalf("step %d: the process ended with %v", step, err)
-		}
+	opens := func(path string, step int) {
 		s := open(t, path, nil)
 		add(t, s, 1, nil)
 		if got := counts(t, s)[driver.Available]; got != 1 {
 			t.Errorf("killed at step %d: %d tasks are available, want 1", step, got)
 		}
 	}
+	path, kept := dbPath(t), t.TempDir()
+	if err := child(t, "migrate", path, "-1", kept).Wait(); err != nil {
+		t.Fatalf("the process that keeps copies ended with %v", err)
+	}
+	if all, err := os.ReadDir(kept); err != nil || len(all) != steps {
+		t.Fatalf("there are copies of %d steps (%v), want %d", len(all), err, steps)
+	}
+	for step := range steps {
+		opens(filepath.Join(kept, fmt.Sprint(step), "q.db"), step)
+	}
+	for _, step := range []int{0, steps / 2, steps - 1, steps} {
+		path := dbPath(t)
+		if err := child(t, "migrate", path, fmt.Sprint(step), "").Wait(); (err == nil) != (step == steps) {
+			t.Fatalf("step %d: the process ended with %v", step, err)
+		}
+		opens(path, step)
+	}
 }
 
-// childMigrate makes a database and kills itself before a step.
+// childMigrate makes a database. It kills itself before a step, or copies the files before each.
 func childMigrate(args []string) {
-	kill := 0
+	path, kill, kept := args[0], 0, args[2]
 	if _, err := fmt.Sscan(args[1], &kill); err != nil {
 		panic(err)
 	}
@@ -106,14 +121,33 @@ func childMigrate(args []string) {
 		if step == kill {
 			killSelf()
 		}
+		if kept != "" {
+			copyFiles(path, filepath.Join(kept, fmt.Sprint(step)))
+		}
 		step++
 	}
-	s, err := Open(context.Background(), args[0], nil)
+	s, err := Open(context.Background(), path, nil)
 	if err != nil {
 		panic(err)
 	}
 	if err := s.Close(); err != nil {
 		panic(err)
+	}
+}
+
+// copyFiles copies a database with the files beside it. It does not open the database's file itself: to close it again
+// would end the locks of this process.
+func copyFiles(path, dir string) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		panic(err)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", "-mark", "-journal"} {
+		if _, err := os.Stat(path + suffix); err != nil {
+			continue
+		}
+		if out, err := exec.Command("cp", path+suffix, filepath.Join(dir, "q.db"+suffix)).CombinedOutput(); err != nil {
+			panic(string(out))
+		}
 	}
 }
 
