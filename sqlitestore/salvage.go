@@ -29,40 +29,90 @@ type Salvaged struct {
 //
 // Where the file's list of tables can't be read any more it returns [driver.ErrCorrupt], and nothing can be saved.
 func Salvage(ctx context.Context, path string, yield func(*driver.Record) error) (*Salvaged, error) {
+	var found *Salvaged
+	err := salvageCopy(ctx, path, func(v *salvager) error {
+		v.yield = yield
+		// A number that no task is behind, from whichever place still tells one.
+		last := v.most("salvage_next", "salvage_last_task", "salvage_last_id", "salvage_last_ended", "salvage_last_due", "salvage_last_held")
+		if err := v.span("salvage_tasks", 1, int64(last), v.task); err != nil {
+			return err
+		}
+		v.found.Lost = max(v.found.Lost, v.most("salvage_count", "salvage_counters")-v.found.Tasks)
+		found = &v.found
+		return nil
+	})
+	return found, err
+}
+
+// SalvagePlans does for schedules and workflows what [Salvage] does for tasks: it calls yield for every plan that can be read
+// with its parts and news, and returns how many can't. Client.RestorePlan puts one into another store, after the tasks.
+func SalvagePlans(ctx context.Context, path string, yield func(*driver.Plan) error) (lost int, err error) {
+	err = salvageCopy(ctx, path, func(v *salvager) error {
+		last := int64(v.most("salvage_last_plan", "salvage_last_plan_name"))
+		return v.span("salvage_plans", 1, last, func(no int64) error {
+			p, err := v.plan(no)
+			if err != nil {
+				lost++
+				return nil
+			}
+			return yield(p)
+		})
+	})
+	return lost, err
+}
+
+// plan reads one plan.
+func (v *salvager) plan(no int64) (*driver.Plan, error) {
+	head := &planHead{no: no}
+	found, err := v.c.stmt("salvage_plan").ints(no).row(func(s *sqlite.Stmt) error {
+		head.Plan = driver.Plan{PlanRef: driver.PlanRef{Kind: s.ColumnText(0), Name: s.ColumnText(1)}, Version: s.ColumnInt64(2), State: s.ColumnText(3),
+			Wake: timeOf(s.ColumnInt64(4)), Expires: timeOf(s.ColumnInt64(5)), Created: timeOf(s.ColumnInt64(6)), Updated: timeOf(s.ColumnInt64(7))}
+		head.news, head.seen = s.ColumnInt64(8), s.ColumnInt64(9)
+		head.Waiting = int(head.news - head.seen)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, corruptf("plan %d is not there", no)
+	}
+	p, err := v.c.plan(head, &driver.PlanRead{AllParts: true, News: driver.MaxPlanNews})
+	if err == nil && p.Validate() != nil {
+		err = corruptf("plan %d has no name", no)
+	}
+	return p, err
+}
+
+// salvageCopy calls read with a copy of a store's file.
+func salvageCopy(ctx context.Context, path string, read func(*salvager) error) error {
 	dir, err := os.MkdirTemp("", "waggle-salvage-")
 	if err != nil {
-		return nil, driver.Errorf(driver.ErrUnavailable, "there is no place for a copy of %s: %w", path, err)
+		return driver.Errorf(driver.ErrUnavailable, "there is no place for a copy of %s: %w", path, err)
 	}
 	defer os.RemoveAll(dir)
 	copied := filepath.Join(dir, "copy.db")
 	for _, suffix := range []string{"", "-wal"} {
 		err := copyFile(copied+suffix, path+suffix)
 		if err != nil && !(suffix != "" && errors.Is(err, fs.ErrNotExist)) {
-			return nil, driver.Errorf(driver.ErrUnavailable, "%s can't be copied: %w", path+suffix, err)
+			return driver.Errorf(driver.ErrUnavailable, "%s can't be copied: %w", path+suffix, err)
 		}
 	}
 	db, err := sqlite.OpenConn(copied, sqlite.OpenReadWrite)
 	if err != nil {
-		return nil, dbErr(err)
+		return dbErr(err)
 	}
-	v := &salvager{ctx: ctx, c: newConn(db), yield: yield, now: time.Now()}
+	v := &salvager{ctx: ctx, c: newConn(db), now: time.Now()}
 	defer v.c.close()
 	// Without this a file that was cut short is refused as a whole.
 	if err := v.c.run("PRAGMA writable_schema=on"); err != nil {
-		return nil, err
+		return err
 	}
 	// The list of tables need not be whole: what was added by later versions may have been lost with the file's end.
 	if _, err := v.c.number("SELECT 1 FROM task WHERE false"); err != nil {
-		return nil, noDatabase(path)
+		return noDatabase(path)
 	}
-	// A number that no task is behind, from whichever place still tells one.
-	last := v.most("salvage_next", "salvage_last_task", "salvage_last_id", "salvage_last_ended", "salvage_last_due", "salvage_last_held")
-	err = v.span(1, int64(last))
-	if err != nil {
-		return nil, err
-	}
-	v.found.Lost = max(v.found.Lost, v.most("salvage_count", "salvage_counters")-v.found.Tasks)
-	return &v.found, nil
+	return read(v)
 }
 
 func copyFile(to, from string) error {
@@ -99,20 +149,21 @@ func (v *salvager) most(names ...string) int {
 	return int(most)
 }
 
-// span reads the tasks from one number to another. Where a page is damaged it goes on with the halves of what is left.
-func (v *salvager) span(from, to int64) error {
+// span calls each with the numbers of a table that a statement lists, from one number to another. Where a page is damaged it
+// goes on with the halves of what is left.
+func (v *salvager) span(list string, from, to int64, each func(int64) error) error {
 	for from <= to {
 		if err := v.ctx.Err(); err != nil {
 			return err
 		}
 		const batch = 500
 		var seqs []int64
-		err := v.c.stmt("salvage_tasks").ints(from, to, batch).rows(func(s *sqlite.Stmt) error {
+		err := v.c.stmt(list).ints(from, to, batch).rows(func(s *sqlite.Stmt) error {
 			seqs = append(seqs, s.ColumnInt64(0))
 			return nil
 		})
 		for _, seq := range seqs {
-			if err := v.task(seq); err != nil {
+			if err := each(seq); err != nil {
 				return err
 			}
 			from = seq + 1
@@ -127,7 +178,7 @@ func (v *salvager) span(from, to int64) error {
 			return nil // one number of a damaged page, which may have been a task's
 		}
 		middle := from + (to-from)/2
-		if err := v.span(from, middle); err != nil {
+		if err := v.span(list, from, middle, each); err != nil {
 			return err
 		}
 		from = middle + 1

@@ -32,3 +32,15 @@ SELECT max(seq) FROM due NOT INDEXED
 
 -- name: salvage_last_held
 SELECT max(seq) FROM held
+
+-- name: salvage_plans
+SELECT no FROM plan NOT INDEXED WHERE no BETWEEN ? AND ? ORDER BY no LIMIT ?
+
+-- name: salvage_plan
+SELECT kind, name, version, state, wake, expires, created, updated, news, seen FROM plan NOT INDEXED WHERE no = ?
+
+-- name: salvage_last_plan
+SELECT max(no) FROM plan NOT INDEXED
+
+-- name: salvage_last_plan_name
+SELECT max(no) FROM plan INDEXED BY sqlite_autoindex_plan_1
