@@ -119,7 +119,11 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 		return nil, err
 	}
 	if sh := r.takeNamed(&req, s.offset.Load()); sh != nil {
-		return s.fetchNamed(ctx, req, r, sh)
+		result, err := s.fetchNamed(ctx, req, r, sh)
+		if err != nil || result.More || len(result.Claims)+len(result.Plans) > 0 {
+			return result, err
+		}
+		// The token was one of something that is gone: what came since may be elsewhere.
 	}
 	result := &driver.FetchResult{}
 	take := s.takeFromBusy
