@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,18 +18,19 @@ const (
 	roomPause = 5 * time.Millisecond // between two tries, however many events there are
 )
 
-// roomWaits has the enqueues of a client that wait for room.
+// roomWaits has the enqueues of a client that wait for room, those of a queue in the order of coming. For each event that
+// tells of a place one of them tries again, and now and then all do: so a thousand that wait cost no more than the places there are.
 type roomWaits struct {
 	c *Client
 
-	mu     sync.Mutex
-	queues map[string]int // how many wait for each
-	news   chan struct{}  // closed when it is time to try again
-	stop   context.CancelFunc
+	mu      sync.Mutex
+	waiting map[string][]chan struct{} // by queue: each gets a value when it is time to try again
+	members map[string]int             // how many wait or try, by queue
+	stop    context.CancelFunc         // ends the reader; nil: none runs
 }
 
 func (r *roomWaits) init(c *Client) {
-	r.c, r.queues, r.news = c, make(map[string]int), make(chan struct{})
+	r.c, r.waiting, r.members = c, make(map[string][]chan struct{}), make(map[string]int)
 }
 
 // waitsForRoom returns the queue for which the caller of an enqueue that failed is to wait.
@@ -48,29 +50,62 @@ func (r *roomWaits) until(ctx context.Context, queue string, try func() (done bo
 	if told := r.c.opts.QueueWait; told != nil {
 		told(queue)
 	}
+	turn := make(chan struct{}, 1)
+	r.enter(queue, turn, false) // before the try, so that nothing falls between
 	for {
-		news := r.next() // before the try, so that nothing falls between
 		if ctx.Err() == nil && try() {
+			r.quit(queue, turn, false)
 			return nil
 		}
 		select {
-		case <-news:
+		case <-turn:
+			r.enter(queue, turn, true) // first again, if this is in vain
 		case <-ctx.Done():
+			r.quit(queue, turn, true)
 			return causeOf(ctx)
 		}
 	}
 }
 
-func (r *roomWaits) next() <-chan struct{} {
+func (r *roomWaits) enter(queue string, turn chan struct{}, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.news
+	if list := r.waiting[queue]; first {
+		r.waiting[queue] = slices.Insert(list, 0, turn)
+	} else {
+		r.waiting[queue] = append(list, turn)
+	}
+}
+
+// quit takes one off the list; a turn that it had and has not used is the next one's.
+func (r *roomWaits) quit(queue string, turn chan struct{}, unused bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting[queue] = slices.DeleteFunc(r.waiting[queue], func(c chan struct{}) bool { return c == turn })
+	if unused && len(turn) > 0 {
+		r.tell(queue, 1)
+	}
+}
+
+// tell has the first n who wait for a queue try again. mu is held.
+func (r *roomWaits) tell(queue string, n int) {
+	list := r.waiting[queue]
+	if n = min(n, len(list)); n == 0 {
+		return
+	}
+	for _, turn := range list[:n] {
+		select {
+		case turn <- struct{}{}:
+		default: // it is about to
+		}
+	}
+	r.waiting[queue] = slices.Delete(list, 0, n)
 }
 
 func (r *roomWaits) join(queue string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.queues[queue]++
+	r.members[queue]++
 	if r.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		r.stop = cancel
@@ -81,21 +116,14 @@ func (r *roomWaits) join(queue string) {
 func (r *roomWaits) leave(queue string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.queues[queue]--; r.queues[queue] == 0 {
-		delete(r.queues, queue)
+	if r.members[queue]--; r.members[queue] == 0 {
+		delete(r.members, queue)
+		delete(r.waiting, queue)
 	}
-	if len(r.queues) == 0 {
+	if len(r.members) == 0 {
 		r.stop()
 		r.stop = nil
 	}
-}
-
-// tell has all who wait try again.
-func (r *roomWaits) tell() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.news)
-	r.news = make(chan struct{})
 }
 
 func (r *roomWaits) read(ctx context.Context) {
@@ -111,9 +139,11 @@ func (r *roomWaits) read(ctx context.Context) {
 		default:
 			cursor = page.Next
 		}
-		if err != nil || page.Gap || r.mayHaveRoom(page.Events) || time.Since(last) >= roomLook {
-			r.tell()
+		if err != nil || page.Gap || time.Since(last) >= roomLook {
+			r.tellAll()
 			last = time.Now()
+		} else {
+			r.tellOf(page.Events)
 		}
 		timer.Reset(pause)
 		select {
@@ -123,21 +153,26 @@ func (r *roomWaits) read(ctx context.Context) {
 	}
 }
 
-// mayHaveRoom reports whether events tell of more room in a queue that somebody waits for.
-func (r *roomWaits) mayHaveRoom(events []driver.Event) bool {
+func (r *roomWaits) tellAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for queue, list := range r.waiting {
+		r.tell(queue, len(list))
+	}
+}
+
+// tellOf has as many try again as events tell of places in their queues.
+func (r *roomWaits) tellOf(events []driver.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {
-		if r.queues[e.Queue] == 0 {
-			continue
-		}
 		switch e.Kind {
-		case driver.EventKind(driver.Active), driver.EventKind(driver.Cancelled), driver.EventKind(driver.Discarded),
-			driver.EventDeleted, driver.EventQueueChanged, driver.EventQueueDeleted:
-			return true
+		case driver.EventKind(driver.Active), driver.EventKind(driver.Cancelled), driver.EventKind(driver.Discarded), driver.EventDeleted:
+			r.tell(e.Queue, 1)
+		case driver.EventQueueChanged, driver.EventQueueDeleted:
+			r.tell(e.Queue, len(r.waiting[e.Queue]))
 		}
 	}
-	return false
 }
 
 // gaveUp is the error of an enqueue whose caller's context ended while it waited for room.
