@@ -15,14 +15,14 @@ func (s *Store) makeRoom(t *task) error {
 	if q == nil || q.config.Bound.Max == 0 || !t.Bounded() || q.waiting() < q.config.Bound.Max {
 		return nil
 	}
-	bound, lines := q.config.Bound, q.declared(nil)
-	s.sweep(lines, byDue, math.MaxInt, s.enter)
-	s.sweep(lines, byExpiry, math.MaxInt, s.expire)
 	if t.Unique != nil {
 		if owner := s.owner(t.Unique.Key); owner != nil && owner.line.queue == q && owner.State.Waits() {
 			return nil // takes its place
 		}
 	}
+	bound, lines := q.config.Bound, q.declared(nil)
+	s.sweep(lines, byDue, math.MaxInt, s.enter)
+	s.sweep(lines, byExpiry, math.MaxInt, s.expire)
 	need := min(max(q.waiting()-bound.Max+1, 0), driver.MaxDrops)
 	if need > 0 && (bound.Full != driver.FullDropOldest || ready(lines) < need) {
 		return &driver.QueueFullError{Queue: q.name, Bound: bound}

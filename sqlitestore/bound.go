@@ -15,20 +15,15 @@ func (t *tx) makeRoom(q *queue, n *newTask, o *owner) (full, err error) {
 	if q == nil || q.config.Bound.Max == 0 || !n.Bounded() || q.waiting() < int64(q.config.Bound.Max) {
 		return nil, nil
 	}
+	if o != nil && o.row != nil && o.row.lane.queue == q && o.standing.state().Waits() {
+		return nil, nil // takes its place
+	}
 	for _, list := range []struct {
 		name string
 		do   func(*row) error
 	}{{"due_list", t.enter}, {"expiry_list", t.expire}} {
 		if _, _, err := t.sweep(list.name, func(*lane) bool { return true }, q.declared(nil), math.MaxInt32, list.do); err != nil {
 			return nil, err
-		}
-	}
-	if o != nil && o.row != nil && o.row.lane.queue == q {
-		if o.row, err = t.load(o.row.seq); err != nil { // it may have become available just now
-			return nil, err
-		}
-		if o.standing.state().Waits() {
-			return nil, nil // takes its place
 		}
 	}
 	need := min(max(q.waiting()-int64(q.config.Bound.Max)+1, 0), driver.MaxDrops)

@@ -16,7 +16,15 @@ func (s *simulation) setQueue() {
 	if s.caps.Keys && s.caps.Limits {
 		whats = append(whats, "limits", "limits", "keys", "order")
 	}
+	if s.caps.Ordered {
+		whats = append(whats, "bound", "bound")
+	}
 	switch draw(s, "what", whats...) {
+	case "bound":
+		patch.Bound = &driver.Bound{}
+		if n := draw(s, "bound", 0, 1, 2, 5); n > 0 {
+			*patch.Bound = driver.Bound{Max: n, Full: draw(s, "policy", driver.FullRefuse, driver.FullDropOldest, driver.FullWait)}
+		}
 	case "limits":
 		patch.Limits = new(s.limits())
 	case "keys":
