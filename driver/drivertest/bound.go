@@ -273,8 +273,17 @@ func boundProducers(h *harness) {
 	const most, producers, calls, each = 40, 8, 10, 7
 	h.bound("refuse", most, driver.FullRefuse)
 	h.bound("drop", most, driver.FullDropOldest)
+	slack := 0
+	if !h.caps.Ordered {
+		slack = (producers - 1) * each // what calls under way at the same time may add
+	}
 	var wg sync.WaitGroup
+	other := h
+	if h.caps.Shared {
+		other = h.reopen() // as another process would
+	}
 	for p := range producers {
+		h := []*harness{h, other}[p%2]
 		wg.Go(func() {
 			for c := range calls {
 				for _, q := range []string{"refuse", "drop"} {
@@ -287,15 +296,14 @@ func boundProducers(h *harness) {
 							h.Errorf("%s: %v", r.ID, r.Err)
 						}
 					}
+					if n := h.queue(q).Counts[driver.Available]; n > most+slack {
+						h.Errorf("queue %s holds %d tasks while tasks are added, its bound is %d and the slack %d", q, n, most, slack)
+					}
 				}
 			}
 		})
 	}
 	wg.Wait()
-	slack := 0
-	if !h.caps.Ordered {
-		slack = (producers - 1) * each // what calls under way at the same time may add
-	}
 	for _, q := range []string{"refuse", "drop"} {
 		least := map[string]int{"refuse": most, "drop": most - slack}[q] // calls at the same time may drop more than they need
 		if n := h.queue(q).Counts[driver.Available]; n < least || n > most+slack {
