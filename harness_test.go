@@ -258,6 +258,18 @@ func (f *faulty) Unregister(ctx context.Context, w string) error {
 	return err
 }
 
+func (f *faulty) Advance(ctx context.Context, steps []driver.PlanStep) ([]driver.PlanResult, error) {
+	return do(ctx, f, "advance", func() ([]driver.PlanResult, error) { return f.Store.Advance(ctx, steps) })
+}
+
+func (f *faulty) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver.PlanRead) ([]*driver.Plan, error) {
+	return do(ctx, f, "get plans", func() ([]*driver.Plan, error) { return f.Store.GetPlans(ctx, refs, read) })
+}
+
+func (f *faulty) Signal(ctx context.Context, signals []driver.Signal) ([]error, error) {
+	return do(ctx, f, "signal", func() ([]error, error) { return f.Store.Signal(ctx, signals) })
+}
+
 func (f *faulty) Settle(ctx context.Context, w string, items []driver.Settlement) ([]error, error) {
 	return do(ctx, f, "settle", func() ([]error, error) { return f.Store.Settle(ctx, w, items) })
 }

@@ -51,10 +51,8 @@ func Advance(c *Cache, p *driver.Plan, now time.Time) (Move, error) {
 	case f == nil:
 		return Move{Need: []string{partGraph}}, nil
 	}
-	for i := range p.News {
-		if err := f.hear(&p.News[i]); err != nil {
-			return Move{}, err
-		}
+	if err := f.hearAll(); err != nil {
+		return Move{}, err
 	}
 	step, cancel, err := f.advance()
 	switch {
@@ -93,6 +91,17 @@ func (f *flow) advance() (*driver.PlanStep, []string, error) {
 	}
 	step, err := f.planStep()
 	return step, f.cancel, err
+}
+
+// hearAll takes in the news that were read.
+func (f *flow) hearAll() error {
+	for i := range f.plan.News {
+		if err := f.hear(&f.plan.News[i]); err != nil {
+			return err
+		}
+		f.seen = f.plan.News[i].No
+	}
+	return nil
 }
 
 // hear takes in one piece of news.
@@ -453,10 +462,7 @@ const (
 // planStep writes what has changed as a step of the plan.
 func (f *flow) planStep() (*driver.PlanStep, error) {
 	f.Status = string(f.steps)
-	step := &driver.PlanStep{PlanRef: f.ref, Expect: f.plan.Version, State: f.State, Tasks: f.tasks, Wake: f.wake()}
-	if n := len(f.plan.News); n > 0 {
-		step.Seen = f.plan.News[n-1].No
-	}
+	step := &driver.PlanStep{PlanRef: f.ref, Expect: f.plan.Version, State: f.State, Tasks: f.tasks, Wake: f.wake(), Seen: f.seen}
 	if !f.Ended.IsZero() {
 		keep := time.Duration(f.graph.Keep)
 		if keep == 0 {

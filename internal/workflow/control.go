@@ -13,7 +13,7 @@ import (
 // Cancel returns the step that cancels a workflow, and the ids of its tasks that are to be cancelled after it. One that
 // has ended is [driver.ErrState].
 func Cancel(p *driver.Plan, now time.Time) (*driver.PlanStep, []string, error) {
-	f, err := open(p, now)
+	f, err := openNow(p, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -32,7 +32,7 @@ func Cancel(p *driver.Plan, now time.Time) (*driver.PlanStep, []string, error) {
 // step and all that come after it. What else has completed keeps its results. A workflow that has not ended is
 // [driver.ErrState], an unknown step [driver.ErrNotFound].
 func Retry(p *driver.Plan, from string, now time.Time) (*driver.PlanStep, error) {
-	f, err := open(p, now)
+	f, err := openNow(p, now)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (f *flow) reset(i int) error {
 // repeated. A name that is taken by another step is [driver.ErrConflict], a workflow that does not run
 // [driver.ErrState], steps that can't be run or that come before one that has begun [driver.ErrInvalid].
 func Add(p *driver.Plan, steps []Step, now time.Time) (*driver.PlanStep, error) {
-	f, err := open(p, now)
+	f, err := openNow(p, now)
 	if err != nil {
 		return nil, err
 	}

@@ -11,14 +11,9 @@ import (
 // whose tasks have not ended as far as the plan knows are begun again: what the store has of them already is left alone. One
 // that was on its way to its end does not wait for them.
 func Restore(p *driver.Plan, now time.Time) (*driver.PlanStep, error) {
-	f, err := open(p, now)
+	f, err := openNow(p, now)
 	if err != nil {
 		return nil, err
-	}
-	for i := range p.News {
-		if err := f.hear(&p.News[i]); err != nil {
-			return nil, err
-		}
 	}
 	for i := range f.steps {
 		switch {

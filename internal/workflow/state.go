@@ -178,6 +178,7 @@ type flow struct {
 	whole   bool            // all parts of the plan were read
 	missing map[string]bool // parts that have to be read first
 
+	seen      int64 // the last of the news that were taken in
 	regraphed bool
 	early     []signal // nil: not read yet
 	bytes     int      // of the payloads of tasks
@@ -195,6 +196,15 @@ func open(p *driver.Plan, now time.Time) (*flow, error) {
 	}
 	if err == nil {
 		f.whole = true
+	}
+	return f, err
+}
+
+// openNow reads a plan as open does, and takes in its news.
+func openNow(p *driver.Plan, now time.Time) (*flow, error) {
+	f, err := open(p, now)
+	if err == nil {
+		err = f.hearAll()
 	}
 	return f, err
 }

@@ -448,3 +448,33 @@ func TestWideGraph(t *testing.T) {
 		t.Errorf("%s after %d steps", info.State, len(r.began))
 	}
 }
+
+// What a workflow was told and no worker has looked at is not lost when somebody adds steps, or cancels it.
+func TestChangesHearTheNews(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start(&Graph{ID: "w", Steps: []Step{{Name: "a", Type: "t"}, {Name: "wait", Wait: &Wait{Signal: "go"}}, {Name: "last", Type: "t", After: []string{"a", "wait"}}}})
+	errs, err := r.store.Signal(t.Context(), []driver.Signal{{PlanRef: Ref("w"), ID: "s", Signal: "go", Payload: []byte("7")}})
+	r.must(err)
+	r.must(errs[0])
+	for _, c := range r.fetch(10) {
+		r.settle(c, false)
+	}
+	step, err := Add(r.plan("w"), []Step{{Name: "more", Type: "t", Before: []string{"last"}}}, time.Now())
+	r.must(err)
+	r.do(step)
+	info := r.info("w")
+	if got := info.Steps[0].State + " " + info.Steps[1].State + " " + string(info.Steps[1].Result); got != "completed completed 7" {
+		t.Errorf("after steps were added: %s", got)
+	}
+	for _, c := range r.fetch(10) {
+		r.settle(c, false) // more
+	}
+	step, _, err = Cancel(r.plan("w"), time.Now())
+	r.must(err)
+	r.do(step)
+	r.look("w")
+	if info := r.info("w"); info.Steps[3].State != "completed" {
+		t.Errorf("after the workflow was cancelled, the step that had ended is %s", info.Steps[3].State)
+	}
+}
