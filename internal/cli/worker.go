@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +28,17 @@ func (a *app) workerCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				shut, err := shutTypes(cmd.Context(), c, info.Now)
+				if err != nil {
+					return err
+				}
 				l := a.newList(left("WORKER"), left("HOST"), right("PID"), right("BUSY"), right("UP"), right("LEASE"), left("STATE"), left("QUEUES"), left("TYPES"))
 				for _, w := range workers {
 					row := workerRowOf(w, info.Now)
+					row.stop(shut)
 					if err := l.add(row, func() []string {
 						return []string{w.ID, w.Host, fmt.Sprint(w.PID), row.busyText(), roughly(info.Now.Sub(w.Since)),
-							leaseText(w, info), row.State, strings.Join(w.Queues, ","), typesText(w.Types)}
+							leaseText(w, info), row.State, strings.Join(w.Queues, ","), row.typesText()}
 					}); err != nil {
 						return l.close(err)
 					}
@@ -54,6 +60,26 @@ type workerRow struct {
 	Busy int `json:"busy"` // slots with a task; what it holds beyond them waits in the worker
 	// State is alive; quiet or stopping: it was told so; lost: its lease is over and nobody has taken its tasks over yet.
 	State string `json:"state"`
+	// StoppedTypes are those it serves whose breakers let nothing start.
+	StoppedTypes []string `json:"stopped_types,omitzero"`
+}
+
+// stop notes which of the worker's types are stopped.
+func (w *workerRow) stop(shut map[string]string) {
+	for typ := range shut {
+		if len(w.Types) == 0 || slices.Contains(w.Types, typ) {
+			w.StoppedTypes = append(w.StoppedTypes, typ)
+		}
+	}
+	slices.Sort(w.StoppedTypes)
+}
+
+func (w *workerRow) typesText() string {
+	text := typesText(w.Types)
+	if len(w.StoppedTypes) > 0 {
+		text += " (stopped: " + strings.Join(w.StoppedTypes, ",") + ")"
+	}
+	return text
 }
 
 func workerRowOf(w waggle.WorkerStatus, now time.Time) workerRow {
