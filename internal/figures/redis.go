@@ -16,6 +16,7 @@ var redisSuite = &suite{
 		{"disk", startDisk}, {"backlog", startRedisBacklog}, {"queues", startQueues}, {"idle", startRedisIdle}, {"wake", startWake},
 		{"shards", startShards}, {"recovery", startRedisRecovery}, {"failover", startFailover},
 		{"flows", startRedisFlows}, {"ticks", startRedisTicks}, {"due", startDue}, {"again", startRedisAgain},
+		{"shares", startRedisShares}, {"shares_16", startClusterShares},
 	},
 	full: sizes{rounds: 5, rate: 20_000, backlog: 2_000_000, windows: 4, queues: 10_000, spread: 500_000, idle: 20 * time.Second, watches: 2,
 		workers: 100, wakes: 10, alone: 200, long: 2, failovers: 3, pickups: 80, agains: 20, steps: 10_000, hops: 1000, schedules: 10_000, seconds: 4, atOnce: 1_000_000},
@@ -79,7 +80,7 @@ var redisFigures = slices.Concat([]figure{
 	{id: aloneMany, what: "processor time of a task on its own, 64 shards, against 1", unit: "µs", of: aloneOne},
 	{id: recoverWorker, what: "recovery after SIGKILL of a worker, default lease, worst", unit: "s", goal: atMost(11), worst: true},
 	{id: recoverMaster, what: "claims go on after SIGKILL of a Cluster master, node timeout 2 s, worst", unit: "s", goal: atMost(6), worst: true},
-}, flowFigures, tickFigures, dueFigures, againFigures("1 shard", "_1", 10), againFigures("16 shards", "_16", 20))
+}, flowFigures, tickFigures, dueFigures, againFigures("1 shard", "_1", 10), againFigures("16 shards", "_16", 20), shareFigures(""), shareFigures("_16"))
 
 // redisSizing says how much is measured, and on which servers.
 type redisSizing struct {

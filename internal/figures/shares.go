@@ -15,6 +15,7 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/redisserver"
 )
 
 // What the figures of keys and limits are measured with.
@@ -26,15 +27,75 @@ const (
 	shareRate   = 200
 )
 
-// shares measures fair share and limits, on a SQLite file. Each figure has a file of its own.
-type shares struct{ *lab }
+// shareFigures are those figures, on several shards with their number behind the ids.
+func shareFigures(shards string) []figure {
+	if shards != "" {
+		return []figure{
+			{id: shareWeights + shards, what: "16 shards: shares of keys with weights 1 to 4 over 10 000 tasks, off by", unit: "%", goal: atMost(10), worst: true},
+			{id: shareEfficiency + shards, what: "16 shards: limit of 50, handlers of 20 ms, 8 workers: of the ideal rate", unit: "×", goal: atLeast(0.9)},
+			{id: shareAccuracy + shards, what: "16 shards: a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
+		}
+	}
+	return []figure{
+		{id: sharePlain, what: "process without keys", unit: "tasks/s"},
+		{id: shareKeys, what: "process with a key for each task, against none", unit: "tasks/s", of: sharePlain, ratio: atLeast(0.5)},
+		{id: shareWeights, what: "shares of keys with weights 1 to 4 over 10 000 tasks, off by", unit: "%", goal: atMost(3), worst: true},
+		{id: shareLone, what: "a lone key beside a backlog starts, p99, in handlers of 20 ms", unit: "×", goal: atMost(2), pool: 0.99},
+		{id: shareAlone, what: "process beside an empty queue", unit: "tasks/s"},
+		{id: shareBeside, what: "process beside 10 000 keys at their limit, against that", unit: "tasks/s", of: shareAlone, ratio: atLeast(0.95)},
+		{id: shareEfficiency, what: "limit of 50, handlers of 20 ms, 8 workers: of the ideal rate", unit: "×", goal: atLeast(0.9)},
+		{id: shareAccuracy, what: "a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
+	}
+}
 
-func startShares(_ context.Context, l *lab) (probe, error) { return shares{l}, nil }
+// shares measures fair share and limits. Each figure has a store of its own.
+type shares struct {
+	*lab
+	shards string // behind the ids of figures; empty: there is one
+	make   func() (path string, remove func() error, err error)
+	end    func() error
+}
 
-func (s shares) close(context.Context) error { return nil }
+func startShares(_ context.Context, l *lab) (probe, error) {
+	return shares{lab: l, end: func() error { return nil }, make: func() (string, func() error, error) {
+		dir, err := os.MkdirTemp(l.dir, "shares-")
+		return filepath.Join(dir, "shares.db"), func() error { return os.RemoveAll(dir) }, err
+	}}, nil
+}
+
+func startRedisShares(ctx context.Context, l *lab) (probe, error) {
+	server, err := redisserver.Start(ctx, &redisserver.Options{Flavour: l.flavour()})
+	if err != nil {
+		return nil, err
+	}
+	return shares{lab: l, end: server.Close, make: namespaces(server.URL() + "?")}, nil
+}
+
+func startClusterShares(ctx context.Context, l *lab) (probe, error) {
+	c, err := redisserver.StartCluster(ctx, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: l.flavour()}, NoReplicas: true})
+	if err != nil {
+		return nil, err
+	}
+	return shares{lab: l, shards: "_16", end: c.Close, make: namespaces(c.URL() + "?shards=16&")}, nil
+}
+
+// namespaces makes stores on a server, each in a namespace of its own.
+func namespaces(url string) func() (string, func() error, error) {
+	n := 0
+	return func() (string, func() error, error) {
+		n++
+		return fmt.Sprint(url, "ns=shares", n, "-"), func() error { return nil }, nil
+	}
+}
+
+func (s shares) close(context.Context) error { return s.end() }
 
 func (s shares) round(ctx context.Context) error {
-	for _, measure := range []func(context.Context, *site) error{s.rates, s.weights, s.lone, s.parked} {
+	measures := []func(context.Context, *site) error{s.rates, s.weights, s.lone, s.parked}
+	if s.shards != "" {
+		measures = measures[1:2]
+	}
+	for _, measure := range measures {
 		if err := s.fresh(ctx, measure); err != nil {
 			return err
 		}
@@ -53,11 +114,11 @@ func (s shares) fresh(ctx context.Context, measure func(context.Context, *site) 
 }
 
 func (s shares) freshPath(measure func(path string) error) error {
-	dir, err := os.MkdirTemp(s.dir, "shares-")
+	path, remove, err := s.make()
 	if err != nil {
 		return err
 	}
-	return errors.Join(measure(filepath.Join(dir, "shares.db")), os.RemoveAll(dir))
+	return errors.Join(measure(path), remove())
 }
 
 // fillKeys enqueues n tasks whose options are made by number.
@@ -138,7 +199,7 @@ func (s shares) weights(ctx context.Context, site *site) error {
 	for i, w := range weights {
 		worst = max(worst, math.Abs(float64(runs[i])/float64(total)/(float64(w)/10)-1)*100)
 	}
-	s.board.add(shareWeights, worst)
+	s.board.add(shareWeights+s.shards, worst)
 	return nil
 }
 
@@ -295,7 +356,7 @@ func (s shares) concurrency(ctx context.Context, path string) error {
 	if n := most.Load(); err == nil && n > shareLimit {
 		err = fmt.Errorf("%d handlers ran at once under a limit of %d", n, shareLimit)
 	}
-	s.board.add(shareEfficiency, float64(done.Load())/span.Seconds()/(shareLimit/shareTime.Seconds()))
+	s.board.add(shareEfficiency+s.shards, float64(done.Load())/span.Seconds()/(shareLimit/shareTime.Seconds()))
 	return err
 }
 
@@ -323,7 +384,7 @@ func (s shares) rate(ctx context.Context, path string) error {
 			n++
 		}
 	}
-	s.board.add(shareAccuracy, math.Abs(float64(n)/(shareRate*span.Seconds())-1)*100)
+	s.board.add(shareAccuracy+s.shards, math.Abs(float64(n)/(shareRate*span.Seconds())-1)*100)
 	return nil
 }
 

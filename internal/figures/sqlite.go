@@ -80,17 +80,9 @@ var sqliteFigures = slices.Concat([]figure{
 	{id: crowdSmall, what: "20 idle workers on one file, of a core", unit: "%", goal: atMost(5)},
 	{id: crowdLarge, what: "40 idle workers, 10 000 queues, of a core", unit: "%", goal: atMost(10)},
 	{id: crowdPickup, what: "a task starts among those, p99", unit: "ms", goal: atMost(30), pool: 0.99},
-	{id: sharePlain, what: "process without keys", unit: "tasks/s"},
-	{id: shareKeys, what: "process with a key for each task, against none", unit: "tasks/s", of: sharePlain, ratio: atLeast(0.5)},
-	{id: shareWeights, what: "shares of keys with weights 1 to 4 over 10 000 tasks, off by", unit: "%", goal: atMost(3), worst: true},
-	{id: shareLone, what: "a lone key beside a backlog starts, p99, in handlers of 20 ms", unit: "×", goal: atMost(2), pool: 0.99},
-	{id: shareAlone, what: "process beside an empty queue", unit: "tasks/s"},
-	{id: shareBeside, what: "process beside 10 000 keys at their limit, against that", unit: "tasks/s", of: shareAlone, ratio: atLeast(0.95)},
-	{id: shareEfficiency, what: "limit of 50, handlers of 20 ms, 8 workers: of the ideal rate", unit: "×", goal: atLeast(0.9)},
-	{id: shareAccuracy, what: "a rate of 200/s over 10 s, 8 workers, off by", unit: "%", goal: atMost(2), worst: true},
 	{id: memoryLoop, what: "in memory: the engine alone, batches of 500", unit: "tasks/s", goal: atLeast(300_000)},
 	{id: memoryProcess, what: "in memory: enqueue and process, end to end", unit: "tasks/s", goal: atLeast(300_000), of: memoryLoop},
-}, flowFigures, tickFigures)
+}, shareFigures(""), flowFigures, tickFigures)
 
 // sizing says how much was measured.
 type sizing struct {
