@@ -7,8 +7,8 @@
 --          new conf goes on), virtual, plain (the tag of tasks without a key), flowing (tasks in flows), fPAIR (those of a
 --          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type);
 --          where there are several shards, q:SCOPE and p:SCOPE, see include/lend.lua
---   opens  zset: key -> when its rate opens, or when it may be forgotten, in ms
---   rest   zset: key without tasks -> its tag, which is ahead of virtual
+--   opens  zset: key -> when its rate opens, in ms
+--   rest   zset: key without tasks -> its tag, which is ahead of virtual; it is all that is known of it
 --   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key
 --   heads  zset, lexicographic: pair priority value order key, of each flow that is not parked; value is the tag or the rank
 
@@ -103,14 +103,20 @@ end
 local function key_of(q, name)
   local k = q.keys[name]
   if k then return k end
-  k = {name = name, tag = 0, waiting = 0, opens = 0, rested = false, gen = q.gen, held = {}, flows = {}, rates = {}}
+  k = {name = name, tag = 0, waiting = 0, opens = 0, rests = false, gen = q.gen, held = {}, flows = {}, rates = {}}
   q.keys[name] = k
   local text = redis.call('HGET', q.keyed, name)
-  if not text then return k end
+  if not text then
+    local tag = redis.call('ZSCORE', q.rest, name)
+    if tag then k.tag, k.rests = tonumber(tag), true end
+    return k
+  end
   local tag, waiting, opens, gen, held, flows, rates = string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*) ([^ ]*)$')
   if not tag then return k end
   k.there, k.tag, k.waiting, k.opens, k.gen = true, tonumber(tag), tonumber(waiting), tonumber(opens), gen
-  for pair, n in string.gmatch(held, '(%d+)=(%d+),') do k.held[tonumber(pair)] = tonumber(n) end
+  if held ~= '' then
+    for pair, n in string.gmatch(held, '(%d+)=(%d+),') do k.held[tonumber(pair)] = tonumber(n) end
+  end
   for pair, prio, n, shown in string.gmatch(flows, '(%d+)/(%d+)/(%d+)/([%d:]*),') do
     local f = {pair = tonumber(pair), prio = tonumber(prio), n = tonumber(n)}
     if shown ~= '' then
@@ -121,8 +127,9 @@ local function key_of(q, name)
     end
     k.flows[#k.flows + 1] = f
   end
-  for rate, at in string.gmatch(rates, '([^=,]+)=([^,]+),') do k.rates[rate] = tonumber(at) end
-  k.rested = #k.flows == 0
+  if rates ~= '' then
+    for rate, at in string.gmatch(rates, '([^=,]+)=([^,]+),') do k.rates[rate] = tonumber(at) end
+  end
   return k
 end
 
@@ -164,7 +171,8 @@ local function flow_enter(q, name, pair, prio, expires, order6, id, returned)
   local k, found = key_of(q, name), nil
   local rank = 0
   if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
-  if redis.call('ZADD', q.flow, 0, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
+  local member = flow_member(name, pair, prio, rank, order6, id)
+  if redis.call('ZADD', q.flow, 0, member) == 0 then return end
   if #k.flows == 0 then k.tag = math.max(k.tag, q.virtual) end
   for _, f in ipairs(k.flows) do
     if f.pair == pair and f.prio == prio then found = f end
@@ -174,6 +182,7 @@ local function flow_enter(q, name, pair, prio, expires, order6, id, returned)
     k.flows[#k.flows + 1] = found
   end
   found.n = found.n + 1
+  found.only = found.n == 1 and member or nil
   if found.parked then share_count(q, 'k' .. pair, 1) else q.news[pair] = true end
   if returned then k.tag = math.min(k.tag, q.virtual) end
   q.flowing = q.flowing + 1
@@ -188,7 +197,7 @@ local function flow_leave(q, name, pair, prio, expires, order6, id)
   if redis.call('ZREM', q.flow, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
   for _, f in ipairs(key_of(q, name).flows) do
     if f.pair == pair and f.prio == prio then
-      f.n = f.n - 1
+      f.n, f.only = f.n - 1, nil
       if f.parked then share_count(q, 'k' .. pair, -1) end
     end
   end
@@ -254,7 +263,12 @@ local function regate(q, name)
   q.touched[name] = nil
   for _, f in ipairs(k.flows) do
     local entry
-    if f.n > 0 then entry = first_of(q, name, f) end
+    if f.only then -- it has just come, and is alone
+      entry = sub(f.only, #name + 2)
+    elseif f.n > 0 then
+      entry = first_of(q, name, f)
+    end
+    f.only = nil
     if entry then
       firsts[f], ranks[f] = FLOWING_NUM(entry, order), FLOWING_NUM(entry, rank)
       left[#left + 1] = f
@@ -288,20 +302,24 @@ local function regate(q, name)
   for rate, at in pairs(k.rates) do
     if CONST(epoch) + at < NOW then
       k.rates[rate] = nil
-    elseif idle and k.tag <= q.virtual then
+    elseif idle then
       k.opens = math.max(k.opens, CONST(epoch) + math.floor(at) + 1)
     end
   end
   if k.opens > 0 then redis.call('ZADD', q.opens, k.opens, name) elseif opened > 0 then redis.call('ZREM', q.opens, name) end
-  local rests = idle and k.tag > q.virtual
-  if rests then redis.call('ZADD', q.rest, digits(k.tag), name) elseif k.rested then redis.call('ZREM', q.rest, name) end
-  k.rested = rests
-  if idle and not rests and k.opens == 0 then
+  idle = idle and k.opens == 0
+  if idle and k.tag > q.virtual then
+    redis.call('ZADD', q.rest, digits(k.tag), name)
+  elseif k.rests then
+    redis.call('ZREM', q.rest, name)
+  end
+  k.rests = false
+  if idle then
     if k.there then redis.call('HDEL', q.keyed, name) end
     q.keys[name] = nil
   else
     redis.call('HSET', q.keyed, name, key_text(k))
-    k.there, k.rested = true, #k.flows == 0
+    k.there = true
   end
 end
 
@@ -324,10 +342,8 @@ local function share_tend(q, limit)
     local last = redis.call('ZREVRANGE', q.rest, 0, 0, 'WITHSCORES')
     if last[2] then q.virtual = math.max(q.virtual, tonumber(last[2])) end
   end
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, limit)) do
-    redis.call('ZREM', q.rest, name)
-    regate(q, name)
-  end
+  local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 10 * limit)
+  if #over > 0 then redis.call('ZREM', q.rest, unpack(over)) end
   if not q.sweep then return false end
   local page = redis.call('HSCAN', q.keyed, q.sweep, 'COUNT', limit)
   for i = 1, #page[2], 2 do
