@@ -71,7 +71,6 @@ func (s *Store) List(ctx context.Context, f driver.Filter, page driver.Page) (*d
 	return res, nil
 }
 
-// cursor returns a cursor that no other list and no other store takes for its own.
 // Looked returns at how many tasks lists and operations by filter have looked so far: what they cost, for tests.
 func (s *Store) Looked() int64 {
 	s.mu.Lock()
@@ -79,6 +78,7 @@ func (s *Store) Looked() int64 {
 	return s.journal.looked
 }
 
+// cursor returns a cursor that no other list and no other store takes for its own.
 func (s *Store) cursor(of string, n int64) string {
 	return of + ":" + s.incarnation + ":" + strconv.FormatInt(n, 36)
 }

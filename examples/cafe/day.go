@@ -45,7 +45,6 @@ type day struct {
 	all                          []*process // in all their lives
 	payments, customers, counter *process
 	cafes                        []*process // their present lives
-	ending                       bool
 
 	placed, served int
 	clashes        []string
