@@ -145,15 +145,19 @@ type (
 	//		Queues []string
 	//		Types  []string
 	//		Tags   []string // has all of them
-	//		// Error is part of the text of the last error, case-sensitive, of a task that did not complete. With AnyError any of its
-	//		// errors will do, and it may have completed.
+	//		// Error is part of the text of the last error of a task that did not complete, in upper or lower case. With AnyError any of
+	//		// its errors will do, and it may have completed.
 	//		Error    string
 	//		AnyError bool
 	//		After    time.Time // enqueued at or after
 	//		Before   time.Time // enqueued before
+	//		// All has an operation take every task where nothing else is set: without it, a filter that selects nothing in particular
+	//		// is refused. Lists have no use for it.
+	//		All bool
 	//	}
 	//
 	//	func (f *Filter) Match(r *Record) bool
+	//	func (f *Filter) Selects() bool
 	//	func (f *Filter) Validate() error
 	Filter = driver.Filter
 
@@ -170,7 +174,7 @@ type (
 	//	type Change struct {
 	//		Op     Op
 	//		IDs    []string
-	//		Filter Filter
+	//		Filter Filter // where there are no IDs; it has to select something, see Filter.All
 	//		Cursor string // with Filter: where to go on, see ChangeResult.Next; empty: at the beginning
 	//		Max    int    // at most this many tasks; 0: MaxApply
 	//		DryRun bool

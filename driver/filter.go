@@ -30,8 +30,9 @@ func (f *Filter) matchError(r *Record) bool {
 	if r.State == Completed && !f.AnyError {
 		return false
 	}
+	part := strings.ToLower(f.Error)
 	for _, a := range slices.Backward(r.Attempts) {
-		if a.Error != "" && strings.Contains(a.Error, f.Error) {
+		if a.Error != "" && strings.Contains(strings.ToLower(a.Error), part) {
 			return true
 		}
 		if a.Error != "" && !f.AnyError {
@@ -57,6 +58,31 @@ func (f *Filter) Validate() error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// Selects reports whether the filter leaves out any task.
+func (f *Filter) Selects() bool {
+	return len(f.IDs)+len(f.States)+len(f.Queues)+len(f.Types)+len(f.Tags) > 0 || f.Error != "" || !f.After.IsZero() || !f.Before.IsZero()
+}
+
+// checkSelection returns [ErrInvalid] for what an operation must not take for everything: no selection, and lists of ids, states,
+// queues, types or tags that are there and empty, as a program's own lists may be.
+func (f *Filter) checkSelection() error {
+	for what, empty := range map[string]bool{
+		"ids": f.IDs != nil && len(f.IDs) == 0, "states": f.States != nil && len(f.States) == 0, "queues": f.Queues != nil && len(f.Queues) == 0,
+		"types": f.Types != nil && len(f.Types) == 0, "tags": f.Tags != nil && len(f.Tags) == 0,
+	} {
+		if empty {
+			return Invalidf("the list of %s is empty: leave it out to select whatever it may be", what)
+		}
+	}
+	switch {
+	case f.All && f.Selects():
+		return Invalidf("all tasks are asked for, and a selection of them")
+	case !f.All && !f.Selects():
+		return Invalidf("the operation names no tasks and selects none: to take every task, set All")
 	}
 	return nil
 }
@@ -92,11 +118,19 @@ func CheckChange(c *Change) (int, error) {
 	if c.Cursor != "" && len(c.IDs) > 0 {
 		return 0, Invalidf("an operation by id has no cursor")
 	}
+	if len(c.IDs) == 0 {
+		if c.IDs != nil {
+			return 0, Invalidf("the list of ids is empty")
+		}
+		if err := c.Filter.checkSelection(); err != nil {
+			return 0, err
+		}
+	}
 	if err := c.Filter.Validate(); err != nil {
 		return 0, err
 	}
 	if c.Op == OpRetry && len(c.Filter.States) == 0 {
-		c.Filter.States = []State{Cancelled, Discarded}
+		c.Filter.States, c.Filter.All = []State{Cancelled, Discarded}, false
 	}
 	if c.Max == 0 {
 		return MaxApply, nil

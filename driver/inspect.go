@@ -13,12 +13,15 @@ type Filter struct {
 	Queues []string `json:"queues,omitzero"`
 	Types  []string `json:"types,omitzero"`
 	Tags   []string `json:"tags,omitzero"` // has all of them
-	// Error is part of the text of the last error, case-sensitive, of a task that did not complete. With AnyError any of its
-	// errors will do, and it may have completed.
+	// Error is part of the text of the last error of a task that did not complete, in upper or lower case. With AnyError any of
+	// its errors will do, and it may have completed.
 	Error    string    `json:"error,omitzero"`
 	AnyError bool      `json:"any_error,omitzero"`
 	After    time.Time `json:"after,omitzero"`  // enqueued at or after
 	Before   time.Time `json:"before,omitzero"` // enqueued before
+	// All has an operation take every task where nothing else is set: without it, a filter that selects nothing in particular
+	// is refused. Lists have no use for it.
+	All bool `json:"all,omitzero"`
 }
 
 // Page asks for one page of a list.
@@ -209,7 +212,7 @@ func (o Op) From() []State {
 type Change struct {
 	Op     Op
 	IDs    []string
-	Filter Filter
+	Filter Filter // where there are no IDs; it has to select something, see Filter.All
 	Cursor string // with Filter: where to go on, see ChangeResult.Next; empty: at the beginning
 	Max    int    // at most this many tasks; 0: [MaxApply]
 	DryRun bool

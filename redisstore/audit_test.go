@@ -157,7 +157,7 @@ func (s *spoilt) workOff() {
 	s.Helper()
 	redisstore.SetOffset(s.store, 2*time.Hour)
 	s.must(s.store.Register(s.Context(), driver.WorkerInfo{ID: "heir"}, time.Hour))
-	_, err := s.store.Apply(s.Context(), driver.Change{Op: driver.OpRun})
+	_, err := s.store.Apply(s.Context(), driver.Change{Op: driver.OpRun, Filter: driver.Filter{All: true}})
 	s.must(err)
 	for range 10 {
 		res, err := s.store.Fetch(s.Context(), driver.FetchRequest{Worker: "heir", Lease: time.Hour, Queues: []string{"default"}, Max: 100})

@@ -156,7 +156,7 @@ func TestDamagedTasksInEveryState(t *testing.T) {
 			shift.Store(int64(2 * time.Hour)) // all is due and every lease is over
 			workOff := func() {
 				register(t, s, "heir")
-				_, err := s.Apply(t.Context(), driver.Change{Op: driver.OpRun})
+				_, err := s.Apply(t.Context(), driver.Change{Op: driver.OpRun, Filter: driver.Filter{All: true}})
 				must(t, err)
 				for range 3 {
 					_, err := s.Maintain(t.Context(), 0)

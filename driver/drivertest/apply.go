@@ -145,10 +145,10 @@ func applyCursor(h *harness) {
 	for _, c := range []driver.Change{
 		{Op: driver.OpDelete, Filter: filter, DryRun: true, Max: 10},
 		{Op: driver.OpDelete, Filter: filter, DryRun: true, Max: 156},
-		{Op: driver.OpCancel, Filter: driver.Filter{}, DryRun: true, Max: 1},
-		{Op: driver.OpCancel, Filter: driver.Filter{}, Max: 20},
-		{Op: driver.OpRetry, Filter: driver.Filter{}, Max: 50},
-		{Op: driver.OpDelete, Filter: driver.Filter{}, Max: 100},
+		{Op: driver.OpCancel, Filter: driver.Filter{All: true}, DryRun: true, Max: 1},
+		{Op: driver.OpCancel, Filter: driver.Filter{All: true}, Max: 20},
+		{Op: driver.OpRetry, Filter: driver.Filter{All: true}, Max: 50},
+		{Op: driver.OpDelete, Filter: driver.Filter{All: true}, Max: 100},
 	} {
 		want := n + 19
 		if c.Op == driver.OpRetry || c.Op == driver.OpDelete && len(c.Filter.States) == 0 {
@@ -171,7 +171,7 @@ func applyCursor(h *harness) {
 		}
 	}
 	for _, c := range []driver.Change{
-		{Op: driver.OpDelete, Cursor: "nonsense"},
+		{Op: driver.OpDelete, Filter: driver.Filter{All: true}, Cursor: "nonsense"},
 		{Op: driver.OpDelete, Cursor: "nonsense", IDs: []string{"a"}},
 	} {
 		_, err := h.store.Apply(h.ctx(), c)
@@ -184,7 +184,7 @@ func applyDryRun(h *harness) {
 	h.put(driver.Completed, task("done", nil))
 	before := h.listAll(driver.Filter{})
 	for _, c := range []driver.Change{
-		{Op: driver.OpCancel, Filter: driver.Filter{}, DryRun: true},
+		{Op: driver.OpCancel, Filter: driver.Filter{All: true}, DryRun: true},
 		{Op: driver.OpDelete, Filter: driver.Filter{Types: []string{"t"}, States: []driver.State{driver.Available}}, DryRun: true},
 		{Op: driver.OpCancel, IDs: []string{"a-000", "a-001", "a-002", "a-003", "a-004", "done", "nothing"}, DryRun: true},
 	} {
@@ -209,6 +209,14 @@ func applyInvalid(h *harness) {
 	h.add(task("a", nil))
 	for name, c := range map[string]driver.Change{
 		"no operation":      {},
+		"no selection":      {Op: driver.OpDelete},
+		"no selection, dry": {Op: driver.OpDelete, DryRun: true},
+		"no ids":            {Op: driver.OpCancel, IDs: []string{}},
+		"no ids, a filter":  {Op: driver.OpCancel, IDs: []string{}, Filter: driver.Filter{All: true}},
+		"no ids to filter":  {Op: driver.OpDelete, Filter: driver.Filter{IDs: []string{}}},
+		"no queues":         {Op: driver.OpDelete, Filter: driver.Filter{Queues: []string{}, Types: []string{"t"}}},
+		"no tags":           {Op: driver.OpRetry, Filter: driver.Filter{Tags: []string{}}},
+		"all and some":      {Op: driver.OpDelete, Filter: driver.Filter{All: true, Types: []string{"t"}}},
 		"unknown operation": {Op: "explode"},
 		"negative max":      {Op: driver.OpCancel, Max: -1},
 		"max too large":     {Op: driver.OpCancel, Max: driver.MaxApply + 1},

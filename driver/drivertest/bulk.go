@@ -44,7 +44,7 @@ func bulkLinear(h *harness) {
 				h.Errorf("%s: changed %d of %d", c.name, changed, n)
 			}
 			cost[i] = float64(h.fixture.Work()-before) / float64(n)
-			h.pages(driver.Change{Op: driver.OpDelete, Filter: driver.Filter{}, Max: driver.MaxApply})
+			h.pages(driver.Change{Op: driver.OpDelete, Filter: driver.Filter{All: true}, Max: driver.MaxApply})
 		}
 		if cost[0] <= 0 || cost[1] > 1.5*cost[0] {
 			h.Errorf("%s: %.1f operations a task with %d tasks, %.1f with %d", c.name, cost[0], few, cost[1], many)

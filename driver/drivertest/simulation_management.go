@@ -147,6 +147,7 @@ func (s *simulation) applyBoth(c driver.Change) {
 
 func (s *simulation) applyFilter() {
 	c := driver.Change{Op: draw(s, "operation", driver.OpCancel, driver.OpRetry, driver.OpRun, driver.OpDelete), Filter: s.filter(), DryRun: true}
+	c.Filter.All = !c.Filter.Selects()
 	all, err := s.model.Apply(s.ctx, c)
 	s.must(err)
 	c.Max = draw(s, "max", 0, 1, 2)

@@ -16,6 +16,11 @@ type care struct{ yes, dryRun bool }
 
 func (c *care) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&c.yes, "yes", "y", false, "do it without asking")
+	c.dryFlag(cmd)
+}
+
+// dryFlag is for a command that does not ask.
+func (c *care) dryFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only tell what would be done")
 }
 

@@ -37,7 +37,7 @@ func (f *filterFlags) register(a *app, cmd *cobra.Command) {
 	flags.Var(&names{&f.filter.Types, "task type"}, "type", "tasks of this type; may be repeated")
 	flags.Var(&names{&f.filter.Queues, "queue"}, "queue", "tasks in this queue; may be repeated")
 	flags.Var(&names{&f.filter.Tags, "tag"}, "tag", "tasks with this tag; with all, if repeated")
-	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and whose last error has this `TEXT` in it")
+	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and whose last error has this `TEXT` in it, in upper or lower case")
 	flags.Var(&anyError{&f.filter}, "any-error", "tasks of which any error has this text in it, even if they completed")
 	flags.Var(&moment{&f.filter.After}, "after", "tasks added at this time or later")
 	flags.Var(&moment{&f.filter.Before}, "before", "tasks added before this time")
@@ -137,7 +137,11 @@ func (a *app) taskChangeCommand(t *taskChange) *cobra.Command {
 	}
 	t.register(a, cmd)
 	cmd.Flags().BoolVar(&t.all, "all", false, "all tasks of the store for which this is possible")
-	t.care.flags(cmd)
+	if t.asks() {
+		t.care.flags(cmd)
+	} else {
+		t.care.dryFlag(cmd)
+	}
 	return cmd
 }
 
@@ -222,7 +226,7 @@ func (a *app) printChanged(t *taskChange, done int) error {
 }
 
 func (a *app) changeByFilter(ctx context.Context, c *waggle.Client, t *taskChange) error {
-	filter := t.filter
+	filter := t.filter // with --all nothing but the time
 	if filter.Before.IsZero() {
 		// Tasks that come in meanwhile are not meant, and a task that is changed may match again.
 		info, err := c.Info(ctx)

@@ -8,9 +8,9 @@ import (
 )
 
 // TestAKeeperThatIsStopped: nothing continues a keeper that somebody has stopped. A start does not wait for it without
-// bound, the command has not run and will not, and the next one has a new keeper.
+// bound, the command has not run and will not, and the next one has a new keeper. Not beside other tests: who loses a keeper
+// kills all that is below its process, and so the others' keepers.
 func TestAKeeperThatIsStopped(t *testing.T) {
-	t.Parallel()
 	c := command(t, time.Second, "true")
 	k := c.launcher.(*kept)
 	if _, err := c.Run(t.Context(), &Input{}); err != nil {

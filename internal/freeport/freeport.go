@@ -1,8 +1,9 @@
 // Package freeport chooses loopback TCP ports for servers that a test or a demo starts and may restart.
 //
 // The ports lie below the range from which the common kernels pick ports for outgoing connections, so a port stays
-// free while its server is down for a moment, which a port chosen by listening on ":0" does not. No two callers in one
-// process get the same port; another process may still be faster, so a caller must try again when its bind fails.
+// free while its server is down for a moment, which a port chosen by listening on ":0" does not. No two callers get the
+// same port, in whatever process: as long as a port is taken, the UDP port of the same number is bound. Who does not use
+// this package may still be faster, so a caller must try again when its bind fails.
 package freeport
 
 import (
@@ -24,20 +25,28 @@ var ErrNone = errors.New("freeport: no free loopback port between 10000 and 3200
 
 var (
 	mu    sync.Mutex
-	taken = map[int]bool{}
+	taken = map[int]net.PacketConn{} // each bound to the UDP port of that number
 )
 
-// Take returns a port on 127.0.0.1 that nobody listened on a moment ago and that no other caller in this process gets
-// until it is given to Release. It may be called concurrently.
+// Take returns a port on 127.0.0.1 that nobody listened on a moment ago and that no other caller gets until it is given to
+// Release or this process ends. It may be called concurrently.
 func Take() (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	for range 500 {
 		port := lowest + rand.IntN(highest-lowest)
-		if !taken[port] && free(port) {
-			taken[port] = true
+		if taken[port] != nil {
+			continue
+		}
+		claim, err := net.ListenPacket("udp", address(port))
+		if err != nil {
+			continue // another process has it
+		}
+		if free(port) {
+			taken[port] = claim
 			return port, nil
 		}
+		_ = claim.Close()
 	}
 	return 0, ErrNone
 }
@@ -47,14 +56,19 @@ func Release(ports ...int) {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, port := range ports {
-		delete(taken, port)
+		if claim := taken[port]; claim != nil {
+			_ = claim.Close()
+			delete(taken, port)
+		}
 	}
 }
 
 func free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	l, err := net.Listen("tcp", address(port))
 	if err != nil {
 		return false
 	}
 	return l.Close() == nil
 }
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
