@@ -109,7 +109,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommandGroupID("about")
 	root.SetCompletionCommandGroupID("about")
 	root.AddCommand(a.demoCommand(), a.demoWorkerCommand(), a.enqueueCommand(), a.workCommand(), a.scheduleCommand(), a.workflowCommand(), a.taskCommand(), a.queueCommand(),
-		a.workerCommand(), a.typeCommand(), a.eventsCommand(), a.infoCommand(), a.topCommand(), a.benchCommand(), a.versionCommand())
+		a.workerCommand(), a.typeCommand(), a.eventsCommand(), a.infoCommand(), a.topCommand(), a.benchCommand(), a.versionCommand(), a.manCommand())
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = helpArgs
