@@ -338,10 +338,6 @@ local function share_tend(q, limit)
     redis.call('ZREM', q.opens, name)
     regate(q, name)
   end
-  if q.flowing <= 0 then -- nothing waits: the turn is anybody's
-    local last = redis.call('ZREVRANGE', q.rest, 0, 0, 'WITHSCORES')
-    if last[2] then q.virtual = math.max(q.virtual, tonumber(last[2])) end
-  end
   local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 10 * limit)
   if #over > 0 then redis.call('ZREM', q.rest, unpack(over)) end
   if not q.sweep then return false end
