@@ -222,7 +222,9 @@ type (
 	//		Totals Totals
 	//		// Limits are those of Config with what counts against them, in the same order.
 	//		Limits []LimitInfo
-	//		// Parked are the available tasks that can't start just now, because of a limit or because of an ordered key.
+	//		// Parked are the available tasks that can't start just now, because of a limit or because of an ordered key. A task that was
+	//		// behind one of its key that has expired, or whose key's rate has let it start meanwhile, may be counted until a worker or
+	//		// Maintain has seen to it.
 	//		Parked int
 	//	}
 	QueueInfo = driver.QueueInfo
@@ -361,6 +363,8 @@ type (
 	//		// FullDropOldest makes room: of the available tasks the one that has stood in line longest, whatever its priority and
 	//		// key, ends as discarded with ReasonDropped; more than one where the queue is above its bound, at most MaxDrops for one
 	//		// new task. Where too few are available, because the others wait for their time or a go, the new task is refused.
+	//		//
+	//		// A task that found its queue full may come after the others of its call.
 	//		FullDropOldest FullPolicy = "drop-oldest"
 	//		// FullWait refuses it like FullRefuse, and asks the caller to come again when there is room.
 	//		FullWait FullPolicy = "wait"

@@ -26,6 +26,8 @@ const (
 	// FullDropOldest makes room: of the available tasks the one that has stood in line longest, whatever its priority and
 	// key, ends as discarded with [ReasonDropped]; more than one where the queue is above its bound, at most [MaxDrops] for one
 	// new task. Where too few are available, because the others wait for their time or a go, the new task is refused.
+	//
+	// A task that found its queue full may come after the others of its call.
 	FullDropOldest FullPolicy = "drop-oldest"
 	// FullWait refuses it like FullRefuse, and asks the caller to come again when there is room.
 	FullWait FullPolicy = "wait"

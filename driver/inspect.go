@@ -50,7 +50,9 @@ type QueueInfo struct {
 	Totals Totals
 	// Limits are those of Config with what counts against them, in the same order.
 	Limits []LimitInfo
-	// Parked are the available tasks that can't start just now, because of a limit or because of an ordered key.
+	// Parked are the available tasks that can't start just now, because of a limit or because of an ordered key. A task that was
+	// behind one of its key that has expired, or whose key's rate has let it start meanwhile, may be counted until a worker or
+	// Maintain has seen to it.
 	Parked int
 }
 

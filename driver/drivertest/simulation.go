@@ -122,6 +122,7 @@ type simulation struct {
 	lives   map[string]int // of each worker slot: how many ids it has used
 	claims  []claimed      // all that were ever made
 	serial  int
+	drops   bool             // a queue had a bound that drops tasks
 	records []*driver.Record // the model's, as of the last comparison
 	queues  []driver.QueueInfo
 

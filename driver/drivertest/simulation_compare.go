@@ -16,6 +16,7 @@ func (s *simulation) compare() {
 	s.sameRecords("the records", s.records, theirs)
 	queues, err := s.engine.Queues(s.ctx)
 	s.must(err)
+	s.forgiveParked(queues)
 	s.same("the queues", plainQueues(s.queues), plainQueues(queues))
 	s.comparePlans()
 	s.same("the workers", s.workers(s.model), s.workers(s.engine))
@@ -100,6 +101,21 @@ func (s *simulation) plain(of *side, r *driver.Record) plainRecord {
 func (s *side) epoch(t time.Time) time.Time { return time.Unix(int64(s.half(t)), 0).UTC() }
 
 // plainQueues leaves out the entries that may be missing, and of the oldest task all but that there is one.
+// forgiveParked overlooks tasks that an engine still counts as parked behind those that have expired, or for a rate that
+// has opened: see driver.QueueInfo.
+func (s *simulation) forgiveParked(theirs []driver.QueueInfo) {
+	for i := range theirs {
+		byRate := func(l driver.Limit) bool { return l.PerKey && l.Rate > 0 }
+		if i >= len(s.queues) || !theirs[i].Config.Keys.Ordered() && !slices.ContainsFunc(theirs[i].Config.Limits, byRate) {
+			continue
+		}
+		mine := s.queues[i].Parked
+		if more := theirs[i].Parked - mine; more > 0 && theirs[i].Parked <= theirs[i].Counts[driver.Available] {
+			theirs[i].Parked = mine
+		}
+	}
+}
+
 func plainQueues(infos []driver.QueueInfo) []driver.QueueInfo {
 	plain := slices.Clone(infos)
 	for i := range plain {

@@ -24,6 +24,7 @@ func (s *simulation) setQueue() {
 		patch.Bound = &driver.Bound{}
 		if n := draw(s, "bound", 0, 1, 2, 5); n > 0 {
 			*patch.Bound = driver.Bound{Max: n, Full: draw(s, "policy", driver.FullRefuse, driver.FullDropOldest, driver.FullWait)}
+			s.drops = s.drops || patch.Bound.Full == driver.FullDropOldest
 		}
 	case "limits":
 		patch.Limits = new(s.limits())

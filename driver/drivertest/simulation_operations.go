@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -47,6 +48,9 @@ func (s *simulation) dueIn(queue string, taken map[int]bool) time.Duration {
 
 func (s *simulation) enqueue() {
 	n := rapid.IntRange(1, 4).Draw(s.T, "tasks")
+	if s.drops {
+		n = 1 // what finds its queue full may come after the others of its call: see driver.FullDropOldest
+	}
 	mine, theirs := make([]*driver.Task, n), make([]*driver.Task, n)
 	taken := map[string]map[int]bool{}
 	for i := range n {
@@ -131,6 +135,9 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 	}
 	if s.caps.Keys && s.chance("key", 2) {
 		t.Key, t.Weight = draw(s, "task key", simTaskKeys...), draw(s, "weight", 0, 1, 3)
+		if slices.Contains(simIDs, t.ID) {
+			t.Priority = 0 // whether an id that is known or a priority that is not possible is told first is open
+		}
 		s.house(t)
 	}
 	if s.chance("invalid", 25) {
@@ -144,7 +151,7 @@ func (s *simulation) house(t *driver.Task) {
 	away := func() bool {
 		return t.ID != "" && s.keyShard != nil && s.shardOf(t.ID) != s.keyShard(t.Key)
 	}
-	for t.Unique == nil && away() && !slices.Contains(simIDs, t.ID) {
+	for t.Unique == nil && away() && strings.HasPrefix(t.ID, "task-") {
 		t.ID = s.number("task-")
 	}
 	if away() {

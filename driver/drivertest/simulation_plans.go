@@ -82,6 +82,7 @@ func (s *simulation) advance() {
 	for _, label := range some(s, "steps", simSteps...)[:draw(s, "tasks", 1, 0)] {
 		t := s.task(taken)
 		t.ID, t.Unique, t.Delay, t.At, t.ExpiresIn, t.Priority = driver.PlanTaskID(step.PlanRef, label), nil, 0, time.Time{}, 0, 0
+		s.house(t)
 		t.Plan = &driver.TaskPlan{PlanRef: step.PlanRef, Step: label}
 		step.Tasks = append(step.Tasks, t)
 	}

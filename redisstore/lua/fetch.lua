@@ -204,7 +204,7 @@ local function claim(p, mine, id, task, run, flags)
   if flags ~= 0 then
     if HAS(flags, expires) then mine.exp[#mine.exp + 1] = id end
     if HAS(flags, uniqueStart) then gone[#gone + 1] = id end
-    if HAS(flags, keyed) then
+    if HAS(flags, keyed) and p.share then
       local name, weight = key_in(task)
       charge(p.share, name, p.numeric, weight)
       room = room - #task

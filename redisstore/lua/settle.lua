@@ -161,7 +161,7 @@ if #done > 0 then
       if p.bytes > 0 then count('bC' .. p.queue, p.bytes) end
       kept[index] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
       emit('completed', p.subject, '', p.ids)
-      if #p.keyed > 0 then
+      if #p.keyed > 0 and p.share then
         for _, task in ipairs(redis.call('HMGET', KEYS[10], unpack(p.keyed))) do
           if task then key_hold(p.share, key_in(task), p.numeric, -1) end
         end

@@ -54,8 +54,8 @@ local function promote(TASK, RUN, pairs_due, limit)
     local order6 = pack('>I6', seq)
     local prio, flags = RUN_NUM(f.run, priority), RUN_NUM(f.run, flags)
     local share, name = f.p.share, ''
-    if HAS(flags, keyed) then
-      name = key_in(redis.call('HGET', TASK, f.id)) or ''
+    if HAS(flags, keyed) and share then
+      name = key_in(redis.call('HGET', TASK, f.id))
       if share.ordered then order6 = RUN_BYTES(f.run, order) end
       if RUN_NUM(f.run, token) > 0 then key_wait(share, name, -1) end
     end

@@ -481,10 +481,13 @@ local function share_end()
   return woken
 end
 
--- key_in returns key and weight of a task's record that has flag keyed: they stand at the end of its envelope.
+-- key_in returns key and weight of a task's record that has flag keyed: they stand at the end of its envelope. The key is
+-- empty if the record is lost or damaged.
 local function key_in(task)
+  if not task or #task < TASK_LEN or (HAS(TASK_NUM(task, flags), expires) and #task < LATER_LEN) then return '', 1 end
   local expires = HAS(TASK_NUM(task, flags), expires)
   local last = (expires and LATER_LEN + LATER_NUM(task, envelope)) or TASK_LEN + TASK_NUM(task, envelope)
+  if last > #task or last < TASK_LEN + KEYEND_LEN then return '', 1 end
   local tail = sub(task, last + 1 - KEYEND_LEN, last)
   return sub(task, last + 1 - #tail - KEYEND_NUM(tail, length), last - #tail), KEYEND_NUM(tail, weight)
 end
