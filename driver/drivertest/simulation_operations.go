@@ -135,8 +135,8 @@ func (s *simulation) task(taken map[string]map[int]bool) *driver.Task {
 	}
 	if s.caps.Keys && s.chance("key", 2) {
 		t.Key, t.Weight = draw(s, "task key", simTaskKeys...), draw(s, "weight", 0, 1, 3)
-		if slices.Contains(simIDs, t.ID) {
-			t.Priority = 0 // whether an id that is known or a priority that is not possible is told first is open
+		if slices.Contains(simIDs, t.ID) || t.Unique != nil {
+			t.Priority = 0 // what is told first is open: a known id, a unique key that is taken, or a priority that can't be
 		}
 		s.house(t)
 	}
