@@ -83,7 +83,9 @@ func (k *kept) start(s *spec, files [3]*os.File) (process, error) {
 	_ = theirs.Close()                              // the keeper has its own
 	_ = own.SetDeadline(time.Now().Add(k.patience)) // sockets have deadlines
 	if err == nil {
-		err = gob.NewEncoder(own).Encode(s)
+		if err = gob.NewEncoder(own).Encode(s); err != nil {
+			k.look(keeper)
+		}
 	}
 	p := &keptProcess{k, keeper, own, gob.NewDecoder(own)}
 	var r reply

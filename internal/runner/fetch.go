@@ -26,27 +26,28 @@ const (
 
 // fetcher claims tasks as slots become free, and waits for work when there is none.
 type fetcher struct {
-	s      *session
-	d      *desk
-	pace   pace
-	tr     trouble
-	names  []string
-	served map[string]bool // the same
-	even   bool            // all queues have the same weight
-	shares *shares         // nil: the order of the queues is given or drawn
-	unsure bool            // the reply of a fetch was lost: there may be claims that we don't know of
-	look   time.Time       // when to look for such claims again
-	again  bool            // that look is the second after a lost reply
-	looked time.Time       // when it was looked last
-	busy   bool            // with UntilEmpty: something was held at the last look
-	told   bool            // with UntilEmpty: what it waits for was told
-	empty  int             // rounds in a row that found nothing although a wait was cut short
-	until  time.Time       // how long the next fetch waits for work; zero: not at all
-	batchy []string        // the types that are run in batches
-	fill   bool            // the next fetch is for those alone: there were as many as there are slots
-	next   time.Time       // when something becomes due, as the last fetch has told; zero: unknown
-	bare   time.Time       // when the last fetch began that was for plans alone
-	plans  time.Time       // until then plans may be reserved for this worker of which it was not told
+	s       *session
+	d       *desk
+	pace    pace
+	tr      trouble
+	names   []string
+	served  map[string]bool // the same
+	even    bool            // all queues have the same weight
+	shares  *shares         // nil: the order of the queues is given or drawn
+	unsure  bool            // the reply of a fetch was lost: there may be claims that we don't know of
+	look    time.Time       // when to look for such claims again
+	again   bool            // that look is the second after a lost reply
+	looked  time.Time       // when it was looked last
+	busy    bool            // with UntilEmpty: something was held at the last look
+	told    bool            // with UntilEmpty: what it waits for was told
+	empty   int             // rounds in a row that found nothing although a wait was cut short
+	until   time.Time       // how long the next fetch waits for work; zero: not at all
+	batchy  []string        // the types that are run in batches
+	batched bool            // the last fetch has claimed some of those
+	fill    bool            // the next fetch is for those alone: there were as many as there are slots
+	next    time.Time       // when something becomes due, as the last fetch has told; zero: unknown
+	bare    time.Time       // when the last fetch began that was for plans alone
+	plans   time.Time       // until then plans may be reserved for this worker of which it was not told
 }
 
 func newFetcher(s *session) *fetcher {
@@ -145,7 +146,7 @@ func (f *fetcher) run(stop context.Context) error {
 			continue
 		}
 		f.tr.over()
-		f.fill = !fill && (len(res.Claims) == n || res.More) && f.gathers(res.Claims)
+		f.fill = !fill && (len(res.Claims) == n || res.More) && f.batched
 		switch {
 		case !room || fill || trial:
 			f.empty, f.until = 0, time.Time{}
@@ -226,6 +227,7 @@ func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait
 	if trial {
 		f.tried(res.Claims)
 	}
+	f.batched = f.gathers(res.Claims) // before they are the jobs'
 	f.d.offer(f.s, res.Claims)
 	f.d.cancel(f.s, res.Cancels)
 	trip := now.Sub(sent)
