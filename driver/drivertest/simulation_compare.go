@@ -104,6 +104,9 @@ func (s *side) epoch(t time.Time) time.Time { return time.Unix(int64(s.half(t)),
 // forgiveParked overlooks tasks that an engine still counts as parked behind those that have expired, or for a rate that
 // has opened: see driver.QueueInfo.
 func (s *simulation) forgiveParked(theirs []driver.QueueInfo) {
+	if !s.apart() {
+		return
+	}
 	for i := range theirs {
 		byRate := func(l driver.Limit) bool { return l.PerKey && l.Rate > 0 }
 		if i >= len(s.queues) || !theirs[i].Config.Keys.Ordered() && !slices.ContainsFunc(theirs[i].Config.Limits, byRate) {
