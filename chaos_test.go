@@ -49,23 +49,7 @@ func TestFaultsEverywhere(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T, e *env) {
 				rnd := rand.New(rand.NewPCG(seed, 7))
-				var mu sync.Mutex
-				e.store.set(func(string) fault {
-					mu.Lock()
-					defer mu.Unlock()
-					if time.Now().Unix()%20 < 3 && rnd.IntN(10) > 0 { // longer than a lease
-						return hang
-					}
-					switch n := rnd.IntN(100); {
-					case n < 8:
-						return before
-					case n < 16:
-						return after
-					case n < 18:
-						return hang
-					}
-					return none
-				})
+				e.store.storm(rnd)
 				o := &overlap{running: map[string]context.Context{}, runs: map[string]int{}}
 				var workers []*running
 				for range 3 {

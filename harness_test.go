@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -157,6 +158,26 @@ func (f *faulty) set(fn func(op string) fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fn
+}
+
+// storm has calls meet faults of every kind at random, and nearly all hang now and then for longer than a lease.
+func (f *faulty) storm(rnd *rand.Rand) {
+	f.set(func(string) fault { // called under the lock
+		if time.Now().Unix()%20 < 3 && rnd.IntN(10) > 0 {
+			return hang
+		}
+		switch n := rnd.IntN(100); {
+		case n < 8:
+			return before
+		case n < 16:
+			return after
+		case n < 20:
+			return twice
+		case n < 22:
+			return hang
+		}
+		return none
+	})
 }
 
 // fail has every call return an error; nil ends that.

@@ -177,25 +177,7 @@ func TestWorkflowsThroughFaults(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T, e *env) {
 				rnd := rand.New(rand.NewPCG(seed, 11))
-				var mu sync.Mutex
-				e.store.set(func(string) fault {
-					mu.Lock()
-					defer mu.Unlock()
-					if time.Now().Unix()%20 < 3 && rnd.IntN(10) > 0 { // longer than a lease
-						return hang
-					}
-					switch n := rnd.IntN(100); {
-					case n < 8:
-						return before
-					case n < 16:
-						return after
-					case n < 20:
-						return twice
-					case n < 22:
-						return hang
-					}
-					return none
-				})
+				e.store.storm(rnd)
 				r := newFlowRun(e, rnd)
 				var workers []*running
 				for range 3 {
