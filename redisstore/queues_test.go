@@ -180,7 +180,7 @@ func TestEmptiedQueuesLeaveNoKeys(t *testing.T) {
 			if err := store.Unregister(t.Context(), "w"); err != nil {
 				t.Fatal(err)
 			}
-			for _, filter := range []driver.Filter{{Queues: queues[1:2]}, {}} {
+			for _, filter := range []driver.Filter{{Queues: queues[1:2]}, {All: true}} {
 				c := driver.Change{Op: driver.OpDelete, Filter: filter}
 				for more := true; more; {
 					res, err := store.Apply(t.Context(), c)
