@@ -15,12 +15,9 @@ func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo
 	infos := []driver.QueueInfo{}
 	err := s.read(ctx, func(c *conn) error {
 		infos = infos[:0]
-		st, err := loadState(c)
-		if err != nil {
-			return err
-		}
 		p := &present{conn: c, now: s.now(), oldest: make(map[*lane]int64)}
-		if err := p.bringUp(st); err != nil {
+		st, err := p.load(names)
+		if err != nil {
 			return err
 		}
 		oldest := make(map[*queue]int64)
@@ -82,13 +79,47 @@ type present struct {
 	oldest map[*lane]int64 // since when its longest waiting task has been available
 }
 
-func (p *present) bringUp(st *state) error {
-	err := p.stmt("available_heads").rows(func(s *sqlite.Stmt) error {
+// fewQueues is up to how many queues are read one by one: what they cost does not depend on how many there are.
+const fewQueues = 100
+
+// load returns the small tables as they are at the store's present, of the queues named at least; none: of all.
+func (p *present) load(names []string) (*state, error) {
+	if len(names) == 0 || len(names) > fewQueues {
+		st, err := loadState(p.conn)
+		if err == nil {
+			err = p.heads(st, p.stmt("available_heads"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		return st, p.bringUp(st)
+	}
+	st := &state{queues: make(map[string]*queue), lanes: make(map[int64]*lane)}
+	for _, name := range names {
+		if err := st.reload(p.conn, name, func(*lane, *lane) {}); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range st.lanes {
+		if err := p.heads(st, p.stmt("lane_heads").ints(l.no)); err != nil {
+			return nil, err
+		}
+	}
+	return st, p.bringUp(st)
+}
+
+// heads notes since when the front tasks have been available.
+func (p *present) heads(st *state, front *stmt) error {
+	return front.rows(func(s *sqlite.Stmt) error {
 		if l, at := st.lanes[s.ColumnInt64(0)], s.ColumnInt64(1); l != nil {
 			p.waits(l, at)
 		}
 		return nil
 	})
+}
+
+// bringUp counts what is due and what has expired.
+func (p *present) bringUp(st *state) (err error) {
 	for _, l := range st.lanes {
 		if err == nil && l.expiring > 0 {
 			err = p.expire(l)

@@ -18,6 +18,13 @@ func (s *simulation) compare() {
 	s.must(err)
 	s.forgiveParked(queues)
 	s.same("the queues", plainQueues(s.queues), plainQueues(queues))
+	if len(queues) > 0 {
+		one := queues[s.steps%len(queues)]
+		named, err := s.engine.Queues(s.ctx, one.Name)
+		s.must(err)
+		s.forgiveParked(named)
+		s.same("one queue by its name", plainQueues([]driver.QueueInfo{one}), plainQueues(named))
+	}
 	s.comparePlans()
 	s.same("the workers", s.workers(s.model), s.workers(s.engine))
 

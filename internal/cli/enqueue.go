@@ -39,9 +39,9 @@ func (a *app) enqueueCommand() *cobra.Command {
 		Short: "Add a task, or one for each line of standard input",
 		Long: "Adds a task of a type. Its payload is the JSON given, or what standard input holds for -, or nothing.\n" +
 			"With --lines every line of standard input becomes a task, with the line as a JSON string for its payload. With --jsonl\n" +
-			"every line is a whole task: {\"type\": …, \"payload\": …, \"options\": {\"queue\": …, \"priority\": …, \"delay\": \"5m\", …}}; what\n" +
-			"its options leave out is as the flags say. Lines are stored as they come, within 100 ms; after Ctrl-C it is told\n" +
-			"up to which line.\n\n" +
+			"every line is a whole task: {\"type\": …, \"payload\": …, \"queue\": …, \"priority\": …, \"delay\": \"5m\", …}. Options may also be\n" +
+			"in an object named \"options\"; those left out are as the flags say. Lines are stored as they come, within 100 ms;\n" +
+			"after Ctrl-C it is told up to which line.\n\n" +
 			"Prints the ids of the tasks; with -o json their receipts.",
 		Example: "  waggle enqueue email.welcome '{\"user\": 42}'\n" +
 			"  waggle enqueue report.nightly --at '2030-01-01 03:00' --id report-2030-01-01\n" +

@@ -146,6 +146,10 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		`{"payload":1}`,
 		`["no", "task"]`,
 		`{"type":"d","options":{"id":"two","priority":0}}`,
+		`{"type":"e","id":"three","queue":"mail","payload":null,"options":{"priority":2}}`,
+		`{"type":"e","queue":"mail","options":{"queue":"other"}}`,
+		`{"type":"e","queue":3}`,
+		`null`,
 	}
 	var out, words bytes.Buffer
 	a := &app{in: strings.NewReader(strings.Join(lines, "\n")), out: &out, err: &words, env: func(string) string { return "" }}
@@ -153,13 +157,14 @@ func TestLinesOfWholeTasks(t *testing.T) {
 	if code != exitPartly {
 		t.Errorf("exit code %d: %s", code, words.String())
 	}
-	for _, want := range []string{`line 3 is no task: there is no option "quue"`, `line 4 is no task: unknown field "payloads"`, "line 5 is refused", "line 6 is no task"} {
+	for _, want := range []string{`line 3 is no task: there is no option "quue"`, `line 4 is no task: there is no option "payloads"`, "line 5 is refused", "line 6 is no task",
+		`line 9 is no task: the option "queue" is there twice`, "line 10 is no task: ", "line 11 is "} {
 		if !strings.Contains(words.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, words.String())
 		}
 	}
 	var receipts []waggle.Receipt
-	if err := json.Unmarshal(out.Bytes(), &receipts); err != nil || len(receipts) != 3 {
+	if err := json.Unmarshal(out.Bytes(), &receipts); err != nil || len(receipts) != 4 {
 		t.Fatalf("%d receipts, %v: %s", len(receipts), err, out.String())
 	}
 	type task struct {
@@ -167,14 +172,14 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		Priority, MaxAttempts, CrashLimit int
 	}
 	var got []task
-	for _, id := range []string{"one", receipts[1].ID, "two"} {
+	for _, id := range []string{"one", receipts[1].ID, "two", "three"} {
 		info, err := clientOf(t, store).Get(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, task{info.Type, info.Queue, string(info.Payload.Bytes), info.Priority, info.MaxAttempts, info.CrashLimit})
 	}
-	want := []task{{"a", "mail", `{"n":1}`, 5, 3, 2}, {"b", "default", `"text"`, 7, 25, 5}, {"d", "default", "", 0, 25, 5}}
+	want := []task{{"a", "mail", `{"n":1}`, 5, 3, 2}, {"b", "default", `"text"`, 7, 25, 5}, {"d", "default", "", 0, 25, 5}, {"e", "mail", "null", 2, 25, 5}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tasks (-want +got):\n%s", diff)
 	}

@@ -64,33 +64,57 @@ func stringTask(typ string, opts *waggle.EnqueueOptions) lineParser {
 // maxLineOptions is what a line of JSON may have beside its payload.
 const maxLineOptions = 64 << 10
 
-// wholeTask reads a task in JSON. What its options leave out is as in usual.
+// wholeTask reads a task in JSON: its type, its payload, and options either beside them or in an object of their own. What
+// they leave out is as in usual.
 func wholeTask(usual *waggle.EnqueueOptions) lineParser {
 	defaults, err := optionFields(usual)
 	return func(text []byte) (waggle.NewTask, string) {
-		var t struct {
-			Type    string                     `json:"type"`
-			Payload json.RawMessage            `json:"payload"`
-			Options map[string]json.RawMessage `json:"options"`
-		}
+		var fields map[string]json.RawMessage
 		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		if e := cmp.Or(err, d.Decode(&t)); e != nil {
+		if e := cmp.Or(err, d.Decode(&fields)); e != nil {
 			return waggle.NewTask{}, "is no task: " + strings.TrimPrefix(e.Error(), "json: ")
 		}
 		if _, e := d.Token(); !errors.Is(e, io.EOF) {
 			return waggle.NewTask{}, "is more than one JSON value"
 		}
-		opts, e := optionsOf(defaults, t.Options)
+		task, e := taskOf(defaults, fields)
 		if e != nil {
 			return waggle.NewTask{}, "is no task: " + e.Error()
 		}
-		task := waggle.NewTask{Type: t.Type, Options: opts}
-		if len(t.Payload) > 0 {
-			task.Payload = t.Payload
-		}
 		return task, ""
 	}
+}
+
+// taskOf returns the task that the fields of a line describe.
+func taskOf(usual, fields map[string]json.RawMessage) (t waggle.NewTask, err error) {
+	own := map[string]json.RawMessage{}
+	for name, value := range fields {
+		switch name {
+		case "type":
+			err = json.Unmarshal(value, &t.Type)
+		case "payload":
+			t.Payload = value
+		case "options":
+			err = json.Unmarshal(value, &own)
+		}
+		if err != nil {
+			return t, fmt.Errorf("%q: %s", name, strings.TrimPrefix(err.Error(), "json: "))
+		}
+	}
+	if own == nil { // null
+		own = map[string]json.RawMessage{}
+	}
+	for name, value := range fields {
+		if name == "type" || name == "payload" || name == "options" {
+			continue
+		}
+		if _, ok := own[name]; ok {
+			return t, fmt.Errorf("the option %q is there twice", name)
+		}
+		own[name] = value
+	}
+	t.Options, err = optionsOf(usual, own)
+	return t, err
 }
 
 func optionFields(o *waggle.EnqueueOptions) (map[string]json.RawMessage, error) {

@@ -83,6 +83,22 @@ UNION ALL SELECT f.lane, coalesce(m.at, t.at, t.enqueued_at)
 FROM flow f JOIN queued k ON k.lane = f.lane AND k.prio = f.prio AND k.key = f.key AND k.rank = f.rank AND k.ord = f.head
 	JOIN task t ON t.seq = k.seq LEFT JOIN meta m ON m.seq = k.seq
 
+-- name: lane_heads
+-- The same of one lane.
+WITH RECURSIVE head (prio) AS (
+	SELECT min(prio) FROM ready WHERE lane = ?1
+	UNION ALL
+	SELECT (SELECT min(prio) FROM ready WHERE lane = ?1 AND prio > h.prio) FROM head h WHERE h.prio IS NOT NULL
+)
+SELECT ?1, coalesce(m.at, t.at, t.enqueued_at)
+FROM head h JOIN ready r ON r.lane = ?1 AND r.prio = h.prio
+	AND r.ord = (SELECT min(ord) FROM ready x WHERE x.lane = ?1 AND x.prio = h.prio)
+	JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
+UNION ALL SELECT ?1, coalesce(m.at, t.at, t.enqueued_at)
+FROM (SELECT * FROM flow WHERE lane = ?1 AND parked = 0 UNION ALL SELECT * FROM flow WHERE lane = ?1 AND parked = 1) f
+	JOIN queued k ON k.lane = f.lane AND k.prio = f.prio AND k.key = f.key AND k.rank = f.rank AND k.ord = f.head
+	JOIN task t ON t.seq = k.seq LEFT JOIN meta m ON m.seq = k.seq
+
 -- name: event_page
 -- From the row that holds event ?1 on.
 SELECT no, n, packed FROM event
