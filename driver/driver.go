@@ -148,7 +148,7 @@ type Fetcher interface {
 	// others of its pair wakes a worker too, be it new, a retry or snoozed, so that somebody knows. A wait whose Max ends
 	// when a Fetch before has said that the next task is due ends within a few milliseconds of it. With ForControl it waits until a cancellation
 	// is asked for something this worker holds, or it is told something by Direct; what was there before the call wakes it
-	// at once, unless it was delivered already: a cancellation by Heartbeat or Fetch, a directive by Heartbeat.
+	// at once, unless a Heartbeat has delivered it.
 	Await(ctx context.Context, req AwaitRequest) error
 
 	// Unregister ends a worker's life: what it still holds goes back to available, to its old place, with no attempt

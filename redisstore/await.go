@@ -225,7 +225,7 @@ func (s *Store) block(ctx context.Context, worker string, keys []string, d time.
 	return woken, b.token, s.ended(ctx, err)
 }
 
-// blockForControl waits for the token of a cancellation, up to d, and leaves it where it is.
+// blockForControl waits until a worker is rung for, up to d, and leaves the token where it is.
 func (s *Store) blockForControl(ctx context.Context, key string, d time.Duration) (bool, error) {
 	ctx, cancel := s.interruptible(ctx, d+s.timeout)
 	defer cancel()
@@ -237,25 +237,19 @@ func (s *Store) blockForControl(ctx context.Context, key string, d time.Duration
 	return err == nil, s.ended(ctx, err)
 }
 
-// awaitControl waits until a cancellation is asked for. The token stays until a heartbeat or fetch has delivered it.
+// awaitControl waits until there is news for a worker in any shard: the token is in the hub, whatever shard the news is in, and
+// stays until a heartbeat has come for it.
 func (s *Store) awaitControl(ctx context.Context, req driver.AwaitRequest) error {
 	deadline := time.Now().Add(req.Max)
 	if _, err := s.ready(ctx, driver.AwaitRequest{Worker: req.Worker, Types: []string{""}}, 0, false); err != nil {
 		return err
 	}
-	first := int(s.next.Add(1))
-	for round := 0; ; round++ {
+	for {
 		left := time.Until(deadline)
 		if left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		d := min(left, maxBlock)
-		if len(s.shards) > 1 {
-			// Each shard is on another connection: take turns. Heartbeats deliver what this comes late for.
-			d = min(d, 100*time.Millisecond)
-		}
-		sh := s.shards[(first+round)%len(s.shards)]
-		woken, err := s.blockForControl(ctx, sh.ctlKey(req.Worker), d)
+		woken, err := s.blockForControl(ctx, s.hub().ctlKey(req.Worker), min(left, maxBlock))
 		if err != nil || woken {
 			return hint(ctx, err)
 		}
@@ -309,6 +303,19 @@ func (s *Store) shardOfToken(token string) *shard {
 		return nil
 	}
 	return s.shards[n]
+}
+
+// ring wakes the waits of workers for control. It is a hint: a heartbeat delivers what nobody was rung for.
+func (s *Store) ring(ctx context.Context, workers []string) {
+	if len(workers) == 0 {
+		return
+	}
+	hub := s.hub()
+	keys := hub.keysOf(signalScript, "")
+	for _, w := range slices.Compact(slices.Sorted(slices.Values(workers))) {
+		keys = append(keys, hub.ctlKey(w), hub.ctlKey(w))
+	}
+	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""), []string{tokenAny})
 }
 
 // signal wakes a worker for each pair, in the shard that holds the tokens, for something in a shard (nil: in any). It is a hint: its failure is not reported, the

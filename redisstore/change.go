@@ -214,7 +214,8 @@ type mover struct {
 	now   int64
 	dry   bool // the changes are only counted
 	woken []*pair
-	told  bool // a plan has got news
+	told  bool     // a plan has got news
+	rung  []string // workers for which news lies in this shard
 }
 
 // begin returns an item that is done only if the entry's run is as it was read.
@@ -390,14 +391,16 @@ func (m *mover) addAttempt(it *item, e *entry, a driver.Attempt) {
 	it.do("HSET", m.sh.key("hist"), e.id, e.hist)
 }
 
-// wakeElsewhere signals the pairs in which tasks became available to the shard that holds the tokens. It is a hint, so
+// wakeElsewhere signals the pairs in which tasks became available, and the workers that there is news for, to the shard that
+// holds the tokens. It is a hint, so
 // its failure is none of the caller's.
 func (m *mover) wakeElsewhere(ctx context.Context) {
 	if m.told {
 		m.s.signalPlanners(ctx, m.sh)
 	}
 	m.s.signal(ctx, m.sh, m.woken)
-	m.woken = nil
+	m.s.ring(ctx, m.rung)
+	m.woken, m.rung = nil, nil
 }
 
 // completion is the attempt of a completed task, which is not in the history but in the run.

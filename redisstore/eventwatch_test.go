@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,7 +71,10 @@ func TestWaitForEventsOnACluster(t *testing.T) {
 }
 
 // eventReads returns how many commands that read event logs the servers of a store have executed.
-func eventReads(t *testing.T, s *redisstore.Store) int {
+func eventReads(t *testing.T, s *redisstore.Store) int { return commandCalls(t, s, "xread", "xrange") }
+
+// commandCalls returns how many of some commands the servers of a store have executed.
+func commandCalls(t *testing.T, s *redisstore.Store, names ...string) int {
 	t.Helper()
 	infos, err := redisstore.Infos(t.Context(), s, "commandstats")
 	if err != nil {
@@ -79,7 +83,7 @@ func eventReads(t *testing.T, s *redisstore.Store) int {
 	n := 0
 	for _, info := range infos {
 		for line := range strings.Lines(info) {
-			if name, rest, ok := strings.Cut(line, ":calls="); ok && (name == "cmdstat_xread" || name == "cmdstat_xrange") {
+			if name, rest, ok := strings.Cut(line, ":calls="); ok && slices.Contains(names, strings.TrimPrefix(name, "cmdstat_")) {
 				calls, _, _ := strings.Cut(rest, ",")
 				v, err := strconv.Atoi(calls)
 				if err != nil {

@@ -53,25 +53,18 @@ func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duratio
 		return nil, err
 	}
 	parts := make([]*driver.HeartbeatResult, len(s.shards))
-	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
-		reply, err := s.script(ctx, s.control, sh, beatScript, sh.keysOf(beatScript, worker), s.head(sh, "", ""),
-			[]string{worker, strconv.FormatInt(ceilMillis(lease), 10)})
-		if err != nil {
-			return err
+	rung := false // the hub has news from another shard, which that one may have had after it was asked
+	beat := func(ctx context.Context, sh *shard) (err error) {
+		r := false
+		if parts[sh.number], r, err = s.beat(ctx, sh, worker, lease); r && sh == s.hub() {
+			rung = true
 		}
-		v, err := reply.ToArray()
-		if err != nil || len(v) != 3 {
-			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
-		}
-		now, _ := v[0].AsInt64()
-		cancels, _ := v[1].AsStrSlice()
-		parts[sh.number] = &driver.HeartbeatResult{Now: millis(now), LeaseEnd: millis(now).Add(lease), Cancels: parseRefs(cancels)}
-		if sh == s.hub() {
-			directive, _ := v[2].ToString()
-			parts[sh.number].Directive = driver.Directive(directive)
-		}
-		return nil
-	}, nil)
+		return err
+	}
+	err := s.eachShard(ctx, beat, nil)
+	if err == nil && rung && len(s.shards) > 1 {
+		err = s.eachShard(ctx, beat, func(sh *shard) bool { return sh != s.hub() })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +79,28 @@ func (s *Store) Heartbeat(ctx context.Context, worker string, lease time.Duratio
 		}
 	}
 	return result, nil
+}
+
+// beat renews a worker's lease in a shard, and reports whether the worker was rung for there.
+func (s *Store) beat(ctx context.Context, sh *shard, worker string, lease time.Duration) (*driver.HeartbeatResult, bool, error) {
+	reply, err := s.script(ctx, s.control, sh, beatScript, sh.keysOf(beatScript, worker), s.head(sh, "", ""),
+		[]string{worker, strconv.FormatInt(ceilMillis(lease), 10)})
+	if err != nil {
+		return nil, false, err
+	}
+	v, err := reply.ToArray()
+	if err != nil || len(v) != 4 {
+		return nil, false, driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
+	}
+	now, _ := v[0].AsInt64()
+	cancels, _ := v[1].AsStrSlice()
+	r := &driver.HeartbeatResult{Now: millis(now), LeaseEnd: millis(now).Add(lease), Cancels: parseRefs(cancels)}
+	if sh == s.hub() {
+		directive, _ := v[2].ToString()
+		r.Directive = driver.Directive(directive)
+	}
+	rung, _ := v[3].AsInt64()
+	return r, rung > 0, nil
 }
 
 // Direct implements driver.Maintainer. What a worker was told is kept in the hub.

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Claims tasks for a worker and renews its lease, after moving what is due into line.
 --
--- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER ctl/WORKER plan plandue planwake planoutdue
+-- KEYS meta task run own uniq stat events workers held/WORKER cancel/WORKER plan plandue planwake planoutdue
 -- KEYS each pair: line/PAIR back/PAIR due/PAIR exp/PAIR wake/QUEUE/TYPE wake/QUEUE/
 -- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
@@ -26,7 +26,7 @@
 --@include promote
 
 local TASK, RUN, OWN, UNIQ, STAT, EVENTS, WORKERS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local HELD, CANCEL, CTL = KEYS[9], KEYS[10], KEYS[11]
+local HELD, CANCEL = KEYS[9], KEYS[10]
 local worker, lease, want, careful, wake_here, room = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10] ~= '0', tonumber(ARGV[11])
 
 local lease_end = redis.call('ZSCORE', WORKERS, worker)
@@ -38,7 +38,7 @@ redis.call('ZADD', WORKERS, NOW + lease, worker)
 local queues, all, fields = {}, {}, {}
 local pair_count = tonumber(ARGV[14])
 for i = 1, pair_count do
-  local a, k = 11 + i * 4, 15 + (i - 1) * 6
+  local a, k = 11 + i * 4, 14 + (i - 1) * 6
   local p = {number = ARGV[a], numeric = tonumber(ARGV[a]), subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
     exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6], paused = ARGV[a + 3] == '1'}
   local q = tonumber(ARGV[a + 2])
@@ -54,7 +54,7 @@ end
 
 local sharing, swept = {}, true
 do
-  local at, k = 15 + pair_count * 4, 15 + pair_count * 6
+  local at, k = 15 + pair_count * 4, 14 + pair_count * 6
   while at < #ARGV do
     local q, n = queues[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
     q.share = share_at(k)
@@ -403,10 +403,10 @@ end
 
 local plans, over, forgotten, plans_left = {}, {}, {}, 0
 if ARGV[13] ~= '' then
-  local DUE, OUTDUE = KEYS[13], KEYS[15]
+  local DUE, OUTDUE = KEYS[12], KEYS[14]
   local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, ARGV[13] + 1)
   if #due > 0 then
-    local heads = redis.call('HMGET', KEYS[12], unpack(due))
+    local heads = redis.call('HMGET', KEYS[11], unpack(due))
     for i, ref in ipairs(due) do
       local h = heads[i]
       if not h then
@@ -416,7 +416,7 @@ if ARGV[13] ~= '' then
       elseif #plans < tonumber(ARGV[13]) then
         plans[#plans + 1] = ref
         local reserved = NOW + CONST(reserve)
-        redis.call('HSET', KEYS[12], ref, PLAN_WITH(h, reserved, pack('>I6', reserved)))
+        redis.call('HSET', KEYS[11], ref, PLAN_WITH(h, reserved, pack('>I6', reserved)))
         if PLAN_NUM(h, expires) ~= 0 and PLAN_NUM(h, expires) < reserved then reserved = PLAN_NUM(h, expires) end
         redis.call('ZADD', DUE, reserved, ref)
       else
@@ -431,11 +431,10 @@ if ARGV[13] ~= '' then
     if tonumber(out[i + 1]) <= NOW then forgotten[#forgotten + 1] = out[i] else look_at(tonumber(out[i + 1])) end
   end
   if ARGV[10] == '1' then
-    if plans_left == 1 then wake(KEYS[14]) else redis.call('DEL', KEYS[14]) end
+    if plans_left == 1 then wake(KEYS[13]) else redis.call('DEL', KEYS[13]) end
   end
 end
 local cancels = redis.call('HGETALL', CANCEL)
-if #cancels > 0 then redis.call('DEL', CTL) end
 flush_stat(STAT)
 flush_events(EVENTS)
 return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left}
