@@ -111,6 +111,23 @@ func (s *site) wantEvery(name string, surely, until time.Time) {
 	}
 }
 
+// caughtUp waits until all ticks up to some time have fired, and returns that time.
+func (s *site) caughtUp() (until time.Time) {
+	s.Helper()
+	s.eventually("the ticks that were missed", func(ctx context.Context) bool {
+		until = s.storeNow()
+		for _, name := range ticking {
+			info, err := s.client.Schedule(ctx, name)
+			must(s, err)
+			if !info.Next.After(until) {
+				return false
+			}
+		}
+		return true
+	})
+	return until
+}
+
 // TestSchedulersKilled has three processes see to schedules that fire each second. All of them are killed round a tick,
 // again and again, and sometimes nobody is there for some ticks. Each tick becomes one task that runs, no more and no less.
 func TestSchedulersKilled(t *testing.T) {
@@ -145,22 +162,13 @@ func TestSchedulersKilled(t *testing.T) {
 		}
 		last := s.worker(role{Name: "last", Quiet: true})
 		last.awaitKind(lineReady, "")
-		s.eventually("the ticks that were missed", func(ctx context.Context) bool {
-			for _, name := range ticking {
-				info, err := s.client.Schedule(ctx, name)
-				must(s, err)
-				if !info.Next.After(s.storeNow()) {
-					return false
-				}
-			}
-			return true
-		})
-		until, end := s.pauseTicking()
+		until := s.caughtUp()
+		_, end := s.pauseTicking()
 		last.stop()
 		last.waitOK()
 		s.drain()
 		for _, name := range ticking[:2] {
-			s.wantSeconds(name, first, surely, until.Add(-time.Second), end)
+			s.wantSeconds(name, first, surely, until, end)
 		}
 		s.wantEvery("every", surely, until)
 	})
@@ -194,13 +202,14 @@ func TestScheduleClockSteps(t *testing.T) {
 		pause(t.Context(), 2500*time.Millisecond)
 		s.step(step)
 		fired(int64(step/time.Second) + 4)
-		until, end := s.pauseTicking()
+		until := s.caughtUp()
+		_, end := s.pauseTicking()
 		w.end()
 		s.drainHere()
 		for _, name := range ticking[:2] {
-			s.wantSeconds(name, first, surely, until.Add(-2*time.Second), end)
+			s.wantSeconds(name, first, surely, until, end)
 		}
-		s.wantEvery("every", surely, until.Add(-time.Second))
+		s.wantEvery("every", surely, until)
 	})
 }
 
