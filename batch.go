@@ -39,6 +39,18 @@ type BatchItem[T any] struct {
 // [Handler]. The last call counts, and calls after the handler has returned do nothing.
 func (i BatchItem[T]) End(err error) { i.decide(err) }
 
+// Ended reports whether it was said how this task ends, and how: by [BatchItem.End], or because its payload could not be
+// read.
+func (i BatchItem[T]) Ended() (ended bool, err error) { return i.decision() }
+
+// BatchHandler runs a batch whose payloads are not read yet. What holds for the fn of [HandleBatch] holds for it.
+type BatchHandler func(ctx context.Context, batch []BatchItem[[]byte]) error
+
+// BatchMiddleware wraps handlers of batches: see [WorkerOptions]. It is called once for each call of a handler, with all
+// tasks of the batch. It may end some of them and hand on the others; those that it hands on to nobody end as it returns. What it puts
+// into ctx is in the context of the handler, not in [BatchItem.Context].
+type BatchMiddleware func(next BatchHandler) BatchHandler
+
 // HandleBatch registers fn for a task type whose tasks are run many at a time: a worker gathers tasks of one queue and one
 // key (see [EnqueueOptions]; those without a key are one group) until there are Max or the time is over, and calls fn once.
 // A call takes one slot.
@@ -54,11 +66,13 @@ func (i BatchItem[T]) End(err error) { i.decide(err) }
 // slot for a second is given back. With [WorkerOptions.UntilEmpty] a batch does not wait when nothing else is there. A task that has crashed its workers twice
 // is run alone, and so are tasks of an ordered key.
 //
+// [WorkerOptions.BatchMiddleware] wraps fn.
+//
 // Mistakes are reported by [Worker.Run]. nil opts mean the defaults.
 func HandleBatch[T any](w *Worker, typ string, fn func(ctx context.Context, batch []BatchItem[T]) error, opts *BatchOptions) {
-	var run func(ctx context.Context, tasks []*Task) error
+	var run BatchHandler
 	if fn != nil {
-		run = func(ctx context.Context, tasks []*Task) error { return runItems(ctx, tasks, fn) }
+		run = func(ctx context.Context, batch []BatchItem[[]byte]) error { return runItems(ctx, batch, fn) }
 	}
 	w.handleBatch(typ, run, opts)
 }
@@ -79,14 +93,14 @@ func (t Type[T]) HandleBatch(w *Worker, fn func(ctx context.Context, batch []Bat
 func (i BatchItem[T]) Context() context.Context { return &i.ctx }
 
 // runItems reads the payloads and calls fn with the tasks that have one.
-func runItems[T any](ctx context.Context, tasks []*Task, fn func(context.Context, []BatchItem[T]) error) error {
-	items := make([]BatchItem[T], 0, len(tasks))
-	for _, t := range tasks {
-		item := BatchItem[T]{Task: t}
+func runItems[T any](ctx context.Context, batch []BatchItem[[]byte], fn func(context.Context, []BatchItem[T]) error) error {
+	items := make([]BatchItem[T], 0, len(batch))
+	for _, read := range batch {
+		item := BatchItem[T]{Task: read.Task}
 		if raw, ok := any(&item.In).(*[]byte); ok {
-			*raw = t.Payload
-		} else if err := bind(t, &item.In); err != nil {
-			t.decide(err)
+			*raw = read.In
+		} else if err := bind(read.Task, &item.In); err != nil {
+			read.decide(err)
 			continue
 		}
 		items = append(items, item)
@@ -111,11 +125,11 @@ func bind(t *Task, in any) error {
 
 // batchEntry is a registered handler of batches.
 type batchEntry struct {
-	run  func(ctx context.Context, tasks []*Task) error
+	run  BatchHandler // with the middleware round it
 	rule runner.Gather
 }
 
-func (w *Worker) handleBatch(typ string, run func(context.Context, []*Task) error, opts *BatchOptions) {
+func (w *Worker) handleBatch(typ string, run BatchHandler, opts *BatchOptions) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var b BatchOptions
@@ -127,9 +141,15 @@ func (w *Worker) handleBatch(typ string, run func(context.Context, []*Task) erro
 		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))
 	}
 	o := b.HandleOptions.withDefaults(w.opts.Backoff)
-	if w.mayRegister(typ, run == nil, &o) {
-		w.entries[typ] = &entry{opts: o, batch: &batchEntry{run, rule}}
+	if !w.mayRegister(typ, run == nil, &o) {
+		return
 	}
+	run, err := wrap(w.opts.BatchMiddleware, run, func(h BatchHandler) bool { return h == nil })
+	if err != nil {
+		w.refuse(driver.Errorf(ErrInvalid, "type %q: %w", typ, err))
+		return
+	}
+	w.entries[typ] = &entry{opts: o, batch: &batchEntry{run, rule}}
 }
 
 func (b *BatchOptions) rule() (runner.Gather, []error) {
@@ -170,13 +190,14 @@ func (w *Worker) gathers() map[string]runner.Gather {
 // RunBatch implements [runner.Handler].
 func (d *dispatcher) RunBatch(ctx context.Context, jobs []*runner.Job) []driver.Settlement {
 	e := d.entry(jobs[0].Type)
-	tasks := make([]*Task, len(jobs))
+	tasks, batch := make([]*Task, len(jobs)), make([]BatchItem[[]byte], len(jobs))
 	for i, j := range jobs {
 		tasks[i] = newTask(j.Context(), (*Worker)(d), j)
 		j.Owner = tasks[i]
+		batch[i] = BatchItem[[]byte]{Task: tasks[i], In: tasks[i].Payload}
 	}
 	var err error
-	if fault := guard.Apart(func() { err = e.batch.run(ctx, tasks) }); fault != nil {
+	if fault := guard.Apart(func() { err = e.batch.run(ctx, batch) }); fault != nil {
 		err = fault
 	}
 	ends := make([]driver.Settlement, len(jobs))

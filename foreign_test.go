@@ -235,6 +235,19 @@ func TestForeignEnqueueMiddleware(t *testing.T) {
 				t.Errorf("%s: Run = %v", name, err)
 			}
 		}
+		for name, m := range map[string]waggle.BatchMiddleware{
+			"nil":    func(waggle.BatchHandler) waggle.BatchHandler { return nil },
+			"panics": func(waggle.BatchHandler) waggle.BatchHandler { panic("boom") },
+		} {
+			w, err := waggle.NewWorker(e.store, &waggle.WorkerOptions{BatchMiddleware: []waggle.BatchMiddleware{m}, Logger: slog.New(e.logs)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			waggle.HandleBatch(w, "x", func(context.Context, []waggle.BatchItem[string]) error { return nil }, nil)
+			if err := w.Run(t.Context()); !errors.Is(err, waggle.ErrInvalid) {
+				t.Errorf("%s: Run = %v", name, err)
+			}
+		}
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 // A task may run more than once: a handler must bear that. [Task.Token] helps where it can't.
 type Handler func(ctx context.Context, t *Task) error
 
-// Middleware wraps handlers: see [WorkerOptions].
+// Middleware wraps handlers: see [WorkerOptions]. [BatchMiddleware] does the same for handlers of batches.
 type Middleware func(next Handler) Handler
 
 // HandleOptions are the options of one task type. The zero value of a field means its default.
@@ -114,7 +114,7 @@ func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 	if !w.mayRegister(typ, h == nil, &o) {
 		return
 	}
-	h, err := w.wrap(h)
+	h, err := wrap(w.opts.Middleware, h, func(h Handler) bool { return h == nil })
 	if err != nil {
 		w.refuse(driver.Errorf(ErrInvalid, "type %q: %w", typ, err))
 		return
@@ -149,15 +149,15 @@ func (w *Worker) refuse(err error) {
 	}
 }
 
-// wrap puts the middleware round a handler.
-func (w *Worker) wrap(h Handler) (Handler, error) {
-	for i := len(w.opts.Middleware) - 1; i >= 0; i-- {
-		m, next := w.opts.Middleware[i], h
+// wrap puts middleware round a handler, the first outermost.
+func wrap[H any, M ~func(H) H](middleware []M, h H, missing func(H) bool) (H, error) {
+	for i := len(middleware) - 1; i >= 0; i-- {
+		m, next := middleware[i], h
 		if fault := guard.Call(func() { h = m(next) }); fault != nil {
-			return nil, driver.Invalidf("middleware %d does not wrap a handler: %w", i+1, fault)
+			return next, driver.Invalidf("middleware %d does not wrap a handler: %w", i+1, fault)
 		}
-		if h == nil {
-			return nil, driver.Invalidf("middleware %d wraps a handler in nil", i+1)
+		if missing(h) {
+			return next, driver.Invalidf("middleware %d wraps a handler in nil", i+1)
 		}
 	}
 	return h, nil

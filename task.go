@@ -138,12 +138,17 @@ func (t *Task) decide(err error) {
 	}
 }
 
-// verdictOr returns how the handler of its batch has ended the task, or else the end of the batch.
-func (t *Task) verdictOr(err error) error {
+// decision returns whether it was set how a task of a batch ends, and how.
+func (t *Task) decision() (decided bool, verdict error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.decided {
-		return t.verdict
+	return t.decided, t.verdict
+}
+
+// verdictOr returns how the handler of its batch has ended the task, or else the end of the batch.
+func (t *Task) verdictOr(err error) error {
+	if decided, verdict := t.decision(); decided {
+		return verdict
 	}
 	return err
 }

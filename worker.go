@@ -54,8 +54,10 @@ type WorkerOptions struct {
 	// Logger gets what the worker has to say. A failing handler is Info, Waggle's own trouble is Error. The worker never
 	// waits for it: lines that it does not take in time are dropped, and their number is told. Default: slog.Default().
 	Logger *slog.Logger
-	// Middleware wraps every handler of single tasks, the first outermost. Handlers of batches have none: see [HandleBatch].
+	// Middleware wraps every handler of single tasks, the first outermost.
 	Middleware []Middleware
+	// BatchMiddleware wraps every handler of batches, the first outermost: see [HandleBatch].
+	BatchMiddleware []BatchMiddleware
 	// Client is what [Task.Client] returns, so that tasks which handlers enqueue go through the same middleware as all
 	// others. The worker does not close it. Default: a client of its own, without middleware.
 	Client *Client
@@ -176,6 +178,7 @@ func (o *WorkerOptions) validate() error {
 	any := o.AnyTypeOptions.withDefaults(o.Backoff)
 	errs = append(errs, any.validate()...)
 	bad(slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }), "a middleware is nil")
+	bad(slices.ContainsFunc(o.BatchMiddleware, func(m BatchMiddleware) bool { return m == nil }), "a batch middleware is nil")
 	return errors.Join(errs...)
 }
 
@@ -217,7 +220,7 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 	}
 	w := &Worker{store: store, opts: o, client: client, side: client.side, logger: client.logger, entries: make(map[string]*entry)}
 	if o.AnyType != nil {
-		h, err := w.wrap(o.AnyType)
+		h, err := wrap(w.opts.Middleware, o.AnyType, func(h Handler) bool { return h == nil })
 		if err != nil {
 			return nil, failed("new worker", err)
 		}
