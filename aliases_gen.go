@@ -456,6 +456,7 @@ type (
 	//		Queue  string
 	//		Type   string
 	//		Worker string
+	//		Reason Reason // why the task was discarded or cancelled
 	//	}
 	Event = driver.Event
 

@@ -211,7 +211,7 @@ func (s *cutStore) Heartbeat(ctx context.Context, w string, d time.Duration) (*d
 	return s.Store.Heartbeat(ctx, w, d)
 }
 
-func (s *cutStore) Settle(ctx context.Context, w string, items []driver.Settlement) ([]error, error) {
+func (s *cutStore) Settle(ctx context.Context, w string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if s.cut.Load() {
 		return nil, errCut
 	}

@@ -134,7 +134,7 @@ func (d *distant) Fetch(ctx context.Context, r driver.FetchRequest) (*driver.Fet
 	return d.Store.Fetch(ctx, r)
 }
 
-func (d *distant) Settle(ctx context.Context, w string, items []driver.Settlement) ([]error, error) {
+func (d *distant) Settle(ctx context.Context, w string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	time.Sleep(d.trip)
 	return d.Store.Settle(ctx, w, items)
 }

@@ -71,9 +71,7 @@ func (d *dispatcher) settle(t *Task, e *entry, err error) driver.Settlement {
 	if err == nil {
 		return driver.Settlement{Outcome: driver.Complete, Result: result.Bytes, ResultEncoding: result.Encoding}
 	}
-	st := d.verdict(t, e, err)
-	d.tell(t, &st)
-	return st
+	return d.verdict(t, e, err)
 }
 
 // verdict says what an error of a handler means. The error may be of the user's making, and each of its methods may panic,
@@ -109,29 +107,38 @@ func (d *dispatcher) fault(t *Task, text, stack string, delay func() time.Durati
 	return st
 }
 
-// tell logs how an attempt ended that did not complete the task. A failing handler is no trouble of Waggle's: Info.
-//
-// The end of a task in failure is Warn, and so is a panic.
-func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
-	level, outcome := slog.LevelInfo, string(st.Outcome)
-	if t.lastFailure(st.Outcome) {
-		level, outcome = slog.LevelWarn, string(driver.Discarded)
+// Ended implements [runner.Handler]. It logs how an attempt ended that did not complete its task, in the words of what the
+// store has made of it. A failing handler is no trouble of Waggle's: Info. A task that is discarded is Warn, and so is a
+// panic.
+func (d *dispatcher) Ended(j *runner.Job, st *driver.Settlement, res driver.SettleResult) {
+	if res.Err == nil && res.State == driver.Completed {
+		return
 	}
-	if st.Stack != "" || st.Unbegun && st.Error != "" {
+	level, message, outcome := slog.LevelInfo, "task did not complete", string(st.Outcome)
+	switch {
+	case res.Err != nil:
+		message = "the outcome of a task came too late: it was taken from this worker"
+	case res.State.Ended():
+		outcome = string(res.State)
+	}
+	if st.Unbegun {
+		message = "a task is given back: its work could not begin"
+	}
+	if res.State == driver.Discarded || st.Stack != "" || st.Unbegun && st.Error != "" {
 		level = slog.LevelWarn
 	}
-	attrs := []slog.Attr{
-		slog.String(logkey.TaskID, t.ID), slog.String(logkey.TaskType, t.Type), slog.String(logkey.Queue, t.Queue),
-		slog.Int(logkey.Attempt, t.Attempt), slog.String(logkey.Outcome, outcome),
+	attrs := append(make([]slog.Attr, 0, 10),
+		slog.String(logkey.TaskID, j.ID), slog.String(logkey.TaskType, j.Type), slog.String(logkey.Queue, j.Queue),
+		slog.Int(logkey.Attempt, j.Attempt), slog.String(logkey.Outcome, outcome),
+	)
+	if res.Reason != "" {
+		attrs = append(attrs, slog.String(logkey.Reason, string(res.Reason)))
 	}
-	if t.lastFailure(st.Outcome) {
-		attrs = append(attrs, slog.String(logkey.Reason, string(driver.ReasonAttempts)))
-	}
-	if st.Delay > 0 && outcome != string(driver.Discarded) {
+	if st.Delay > 0 && !res.State.Ended() {
 		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay))
 	}
 	if st.Unbegun {
-		attrs = append(attrs, slog.Duration(logkey.Pause, t.job.Rest))
+		attrs = append(attrs, slog.Duration(logkey.Pause, j.Rest))
 	}
 	if st.Error != "" {
 		attrs = append(attrs, slog.String(logkey.Error, driver.CutText(st.Error, driver.MaxErrorBytes)))
@@ -139,14 +146,5 @@ func (d *dispatcher) tell(t *Task, st *driver.Settlement) {
 	if st.Stack != "" {
 		attrs = append(attrs, slog.String(logkey.Stack, driver.CutText(st.Stack, driver.MaxErrorBytes)))
 	}
-	message := "task did not complete"
-	if st.Unbegun {
-		message = "a task is given back: its work could not begin"
-	}
 	d.logger.LogAttrs(context.Background(), level, message, attrs...)
-}
-
-// lastFailure reports whether an outcome is the failure that leaves a task no attempt.
-func (t *Task) lastFailure(o driver.Outcome) bool {
-	return o == driver.Retry && t.Attempt >= t.MaxAttempts
 }

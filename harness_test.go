@@ -291,8 +291,8 @@ func (f *faulty) Signal(ctx context.Context, signals []driver.Signal) ([]error, 
 	return do(ctx, f, "signal", func() ([]error, error) { return f.Store.Signal(ctx, signals) })
 }
 
-func (f *faulty) Settle(ctx context.Context, w string, items []driver.Settlement) ([]error, error) {
-	return do(ctx, f, "settle", func() ([]error, error) { return f.Store.Settle(ctx, w, items) })
+func (f *faulty) Settle(ctx context.Context, w string, items []driver.Settlement) ([]driver.SettleResult, error) {
+	return do(ctx, f, "settle", func() ([]driver.SettleResult, error) { return f.Store.Settle(ctx, w, items) })
 }
 
 func (f *faulty) Report(ctx context.Context, w string, items []driver.Report) ([]error, error) {

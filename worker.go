@@ -355,10 +355,10 @@ func (w *Worker) ID() string {
 	return w.runner.WorkerID()
 }
 
-// WorkerStats is what a worker holds at one moment, and how many handlers have returned.
+// WorkerStats is what a worker holds at one moment, and what has become of the tasks that it has run, as the store has told.
 type WorkerStats = runner.Stats
 
-// Stats returns what the worker holds now.
+// Stats returns what the worker holds now, and what it has done.
 func (w *Worker) Stats() WorkerStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()

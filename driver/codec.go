@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -152,7 +153,7 @@ func AppendEvents(dst []byte, events []Event) []byte {
 			n++
 		}
 		dst = binary.AppendUvarint(dst, uint64(head.Time.UnixMilli()))
-		for _, s := range []string{string(head.Kind), head.Queue, head.Type, head.Worker} {
+		for _, s := range []string{string(head.Kind), head.Queue, head.Type, head.actor()} {
 			dst = appendString(dst, s)
 		}
 		dst = binary.AppendUvarint(dst, uint64(n))
@@ -170,8 +171,30 @@ func AppendEvents(dst []byte, events []Event) []byte {
 	return dst
 }
 
+// reasonMark begins a reason where the packed form has the worker: an event that has a reason is no worker's. No worker's id
+// begins with it.
+const reasonMark = "!"
+
+// EventActor is what stands for worker and reason in the packed form of an event.
+func EventActor(worker string, reason Reason) string {
+	if reason != "" {
+		return reasonMark + string(reason)
+	}
+	return worker
+}
+
+func (e *Event) actor() string { return EventActor(e.Worker, e.Reason) }
+
+func (e *Event) setActor(s string) {
+	if reason, ok := strings.CutPrefix(s, reasonMark); ok {
+		e.Reason = Reason(reason)
+	} else {
+		e.Worker = s
+	}
+}
+
 func sameHead(a, b *Event) bool {
-	return a.Kind == b.Kind && a.Queue == b.Queue && a.Type == b.Type && a.Worker == b.Worker && a.Time.Equal(b.Time)
+	return a.Kind == b.Kind && a.Queue == b.Queue && a.Type == b.Type && a.Worker == b.Worker && a.Reason == b.Reason && a.Time.Equal(b.Time)
 }
 
 // DecodeEvents appends the events packed in b to dst. It returns [ErrCorrupt] for bytes that AppendEvents did not make.
@@ -179,7 +202,8 @@ func DecodeEvents(dst []Event, b []byte) ([]Event, error) {
 	r := reader{b: b}
 	for len(r.b) > 0 && !r.bad {
 		head := Event{Time: r.time(r.uvarint()), Kind: EventKind(r.string())}
-		head.Queue, head.Type, head.Worker = r.string(), r.string(), r.string()
+		head.Queue, head.Type = r.string(), r.string()
+		head.setActor(r.string())
 		for n := r.count(); n > 0 && !r.bad; n-- {
 			e := head
 			if id := r.take(int(r.byte())); len(id) > 0 {

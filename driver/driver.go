@@ -173,9 +173,12 @@ type Settler interface {
 	// settlement leaves an entry in the task's history, but for a Release of what had not begun (Settlement.Unbegun). The
 	// entry of an attempt that discarded its task has the reason, and that of a last failure the outcome Discard.
 	//
+	// The result of an item tells the state that the task has come to by it, and the reason of one that was discarded or
+	// cancelled; of a repeat, the state and the reason that the task has at that moment.
+	//
 	// Errors per item: ErrLeaseLost, [ErrInvalid] (unknown outcome, negative delay, a result over the limit), with
 	// nothing changed for that item.
-	Settle(ctx context.Context, worker string, items []Settlement) ([]error, error)
+	Settle(ctx context.Context, worker string, items []Settlement) ([]SettleResult, error)
 
 	// Report stores progress and log lines of running tasks, fenced like Settle: [ErrLeaseLost] where the worker does
 	// not hold the task under that token. Log lines are capped to the newest [MaxLogBytes] a task, the note of a

@@ -284,6 +284,7 @@ type Event struct {
 	Queue  string    `json:"queue,omitzero"`
 	Type   string    `json:"type,omitzero"`
 	Worker string    `json:"worker,omitzero"`
+	Reason Reason    `json:"reason,omitzero"` // why the task was discarded or cancelled
 }
 
 // EventKind is what happened: a task's new [State], or one of the kinds below.

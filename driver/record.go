@@ -122,6 +122,25 @@ type Settlement struct {
 	Unbegun bool
 }
 
+// SettleResult is what a settlement has led to.
+type SettleResult struct {
+	State  State  // the task's; empty if Err is set
+	Reason Reason // why it was discarded or cancelled
+	Err    error  // nil, or why the settlement was not accepted
+}
+
+// SettleErrors reduces what Settle has returned to its errors, for callers that know the states.
+func SettleErrors(results []SettleResult, err error) ([]error, error) {
+	if err != nil {
+		return nil, err
+	}
+	errs := make([]error, len(results))
+	for i := range results {
+		errs[i] = results[i].Err
+	}
+	return errs, nil
+}
+
 // Report carries news of a running task.
 type Report struct {
 	ID       string

@@ -68,7 +68,7 @@ func fetch(t testing.TB, s *Store, worker string, limit int) *driver.FetchResult
 
 func settle(t testing.TB, s *Store, worker string, items ...driver.Settlement) {
 	t.Helper()
-	errs, err := s.Settle(t.Context(), worker, items)
+	errs, err := driver.SettleErrors(s.Settle(t.Context(), worker, items))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		t.Fatal(err)
 	}

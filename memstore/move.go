@@ -36,7 +36,7 @@ func (s *Store) move(t *task, to driver.State, reason driver.Reason) {
 	if q.flows(t) {
 		s.regate(q, t.Key, to != driver.Available)
 	}
-	s.emit(driver.Event{Kind: driver.EventKind(to), ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: t.holder()})
+	s.emit(driver.Event{Kind: driver.EventKind(to), ID: t.ID, Queue: t.Queue, Type: t.Type, Worker: t.holder(), Reason: reason})
 	switch {
 	case to == driver.Available && !q.config.Paused && s.open(t.line) && (t.flow == nil || !t.flow.parked):
 		s.wake(t.line)

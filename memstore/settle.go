@@ -8,17 +8,18 @@ import (
 )
 
 // Settle implements [driver.Settler].
-func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	errs := make([]error, len(items))
+	results := make([]driver.SettleResult, len(items))
 	var histories block[[1]driver.Attempt]
 	for i := range items {
 		item := &items[i]
-		t, err := s.settles(worker, item)
-		if errs[i] = err; t == nil || err != nil {
+		t, repeat, err := s.settles(worker, item)
+		if err != nil || repeat {
+			results[i] = resultOf(t, err)
 			continue
 		}
 		if t.Attempts == nil {
@@ -30,20 +31,28 @@ func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settle
 			t.record(s.workers[worker], a)
 		}
 		s.conclude(t, item)
+		results[i] = resultOf(t, nil)
 	}
-	return errs, nil
+	return results, nil
 }
 
-// settles returns the task that a settlement ends an attempt of; nil without an error if it has done so before.
-func (s *Store) settles(worker string, item *driver.Settlement) (*task, error) {
+// settles returns the task that a settlement ends an attempt of. repeat: it has done so before.
+func (s *Store) settles(worker string, item *driver.Settlement) (t *task, repeat bool, err error) {
 	if err := driver.CheckSettlement(item, s.caps); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	t, err := s.holds(worker, item.ID, item.Token)
+	t, err = s.holds(worker, item.ID, item.Token)
 	if err != nil && t != nil && t.Worker == worker && t.Token == item.Token && t.settled == item.Token {
-		return nil, nil // a repeat
+		return t, true, nil
 	}
-	return t, err
+	return t, false, err
+}
+
+func resultOf(t *task, err error) driver.SettleResult {
+	if err != nil {
+		return driver.SettleResult{Err: err}
+	}
+	return driver.SettleResult{State: t.State, Reason: t.Reason}
 }
 
 // conclude does what an outcome says.

@@ -104,7 +104,7 @@ func (s *spoilt) apply(op driver.Op, id string) {
 func (s *spoilt) end(c driver.Claim, with driver.Settlement) {
 	s.Helper()
 	with.ID, with.Token = c.ID, c.Token
-	errs, err := s.store.Settle(s.Context(), "worker", []driver.Settlement{with})
+	errs, err := driver.SettleErrors(s.store.Settle(s.Context(), "worker", []driver.Settlement{with}))
 	s.must(err)
 	s.must(errs[0])
 }

@@ -101,7 +101,7 @@ func BenchmarkProcess(b *testing.B) {
 			for i, c := range r.Claims {
 				items[i] = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete}
 			}
-			errs, err := s.Settle(ctx, "w", items)
+			errs, err := driver.SettleErrors(s.Settle(ctx, "w", items))
 			for _, e := range errs {
 				if e != nil {
 					return 0, e

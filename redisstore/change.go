@@ -300,7 +300,7 @@ func (m *mover) enter(it *item, e *entry, p *pair, to byte, reason driver.Reason
 	}
 	m.count(it, string(to)+p.digits, 1)
 	it.do("HSET", m.sh.key("run"), e.id, string(r.append(nil)))
-	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, "", e.id)
+	it.do("EVENT", m.sh.key("meta"), string(stateOf[to]), p.subject, driver.EventActor("", reasons[r.reason]), e.id)
 }
 
 func (m *mover) enterLine(it *item, e *entry, p *pair, returned bool) {

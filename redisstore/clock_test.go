@@ -53,7 +53,7 @@ func (s *movedStore) Unregister(ctx context.Context, worker string) error {
 	return s.Store.Unregister(ctx, worker)
 }
 
-func (s *movedStore) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *movedStore) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	defer s.still()()
 	return s.Store.Settle(ctx, worker, items)
 }

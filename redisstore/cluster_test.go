@@ -139,7 +139,7 @@ func TestClusterFailover(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			errs, err := s.Settle(t.Context(), "w", completions(r.Claims))
+			errs, err := driver.SettleErrors(s.Settle(t.Context(), "w", completions(r.Claims)))
 			if err := errors.Join(append(errs, err)...); err != nil {
 				return err
 			}

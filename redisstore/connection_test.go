@@ -64,7 +64,7 @@ func workOnce(ctx context.Context, t *testing.T, s *redisstore.Store, level driv
 		t.Errorf("Fetch: %v", err)
 		return
 	}
-	errs, err := s.Settle(ctx, "w", completions(r.Claims))
+	errs, err := driver.SettleErrors(s.Settle(ctx, "w", completions(r.Claims)))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		t.Errorf("Settle: %v", err)
 	}

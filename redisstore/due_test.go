@@ -109,7 +109,7 @@ func TestRetriesOfAnIdleWorkerStartOnTime(t *testing.T) {
 			}
 		}()
 		item := driver.Settlement{ID: "a", Token: claim.Token, Outcome: driver.Retry, Delay: 50 * time.Millisecond}
-		if errs, err := s.Settle(t.Context(), "w", []driver.Settlement{item}); err != nil || errs[0] != nil {
+		if errs, err := driver.SettleErrors(s.Settle(t.Context(), "w", []driver.Settlement{item})); err != nil || errs[0] != nil {
 			t.Fatal(errs, err)
 		}
 		claims := <-next

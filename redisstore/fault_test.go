@@ -71,7 +71,7 @@ func completions(claims []driver.Claim) []driver.Settlement {
 
 func settle(t *testing.T, s *redisstore.Store, worker string, claims []driver.Claim) {
 	t.Helper()
-	errs, err := s.Settle(t.Context(), worker, completions(claims))
+	errs, err := driver.SettleErrors(s.Settle(t.Context(), worker, completions(claims)))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		t.Fatal(err)
 	}

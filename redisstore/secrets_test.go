@@ -92,7 +92,7 @@ func TestCertificatesAreReplaced(t *testing.T) {
 			})
 		}
 		eventually(t, "Settle", func() error {
-			errs, err := s.Settle(t.Context(), "w", completions(claims))
+			errs, err := driver.SettleErrors(s.Settle(t.Context(), "w", completions(claims)))
 			return errors.Join(append(errs, err)...)
 		})
 		drivertest.Audit(t, s)

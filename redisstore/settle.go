@@ -14,17 +14,17 @@ import (
 
 // Settle implements driver.Settler. Completed attempts are settled by one script without being read first; the others,
 // which need their history, are read, worked out here, and committed if nothing has changed meanwhile.
-func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if s.closed() {
 		return nil, driver.ErrClosed
 	}
-	errs := make([]error, len(items))
+	results := make([]driver.SettleResult, len(items))
 	for part := range distinct(items) {
-		if err := s.settlePart(ctx, worker, items, part, errs); err != nil {
+		if err := s.settlePart(ctx, worker, items, part, results); err != nil {
 			return nil, err
 		}
 	}
-	return errs, nil
+	return results, nil
 }
 
 // distinct yields the indices of items, cut where an id comes again: that settlement has to see the one before.
@@ -49,10 +49,10 @@ func distinct(items []driver.Settlement) func(yield func([]int) bool) {
 	}
 }
 
-func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Settlement, part []int, errs []error) error {
+func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Settlement, part []int, results []driver.SettleResult) error {
 	quick, slow := make([][]int, len(s.shards)), make([][]int, len(s.shards))
 	for _, i := range part {
-		if errs[i] = s.checkSettlement(&items[i]); errs[i] != nil {
+		if results[i].Err = s.checkSettlement(&items[i]); results[i].Err != nil {
 			continue
 		}
 		n := s.shardOf(items[i].ID).number
@@ -65,7 +65,7 @@ func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Se
 	return s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		for chunk := range slices.Chunk(quick[sh.number], 1000) {
 			for few := range fewPairs(chunk, func(i int) int { _, pair := splitToken(items[i].Token); return pair }) {
-				if err := s.refreshed(ctx, sh, func() error { return s.settleCompleted(ctx, sh, worker, items, few, errs) }); err != nil {
+				if err := s.refreshed(ctx, sh, func() error { return s.settleCompleted(ctx, sh, worker, items, few, results) }); err != nil {
 					return err
 				}
 			}
@@ -73,7 +73,7 @@ func (s *Store) settlePart(ctx context.Context, worker string, items []driver.Se
 		if len(slow[sh.number]) == 0 {
 			return nil
 		}
-		return s.settleOthers(ctx, sh, worker, items, slow[sh.number], errs)
+		return s.settleOthers(ctx, sh, worker, items, slow[sh.number], results)
 	}, func(sh *shard) bool { return len(quick[sh.number])+len(slow[sh.number]) > 0 })
 }
 
@@ -104,7 +104,7 @@ type settleCall struct {
 }
 
 // groupCompleted sorts settlements into groups. Those that name a pair that does not exist are refused.
-func (s *Store) groupCompleted(ctx context.Context, sh *shard, items []driver.Settlement, part []int, errs []error) (*settleCall, error) {
+func (s *Store) groupCompleted(ctx context.Context, sh *shard, items []driver.Settlement, part []int, results []driver.SettleResult) (*settleCall, error) {
 	type key struct {
 		token driver.Token
 		ran   int64
@@ -127,7 +127,7 @@ func (s *Store) groupCompleted(ctx context.Context, sh *shard, items []driver.Se
 					return nil, err
 				}
 				if p == nil {
-					errs[i] = errNotHeld
+					results[i].Err = errNotHeld
 					continue
 				}
 				c.pairs = append(c.pairs, p)
@@ -179,12 +179,12 @@ func (c *settleCall) args(sh *shard, keys, dst []string, items []driver.Settleme
 	return keys, dst, sent
 }
 
-func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
+func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, results []driver.SettleResult) error {
 	host, build, err := s.whereOf(ctx, sh, worker)
 	if err != nil {
 		return err
 	}
-	c, err := s.groupCompleted(ctx, sh, items, part, errs)
+	c, err := s.groupCompleted(ctx, sh, items, part, results)
 	if err != nil || len(c.groups) == 0 {
 		return err
 	}
@@ -200,15 +200,22 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 		return err
 	}
 	parts, err := reply.ToArray()
-	if err != nil || len(parts) != 4 {
+	if err != nil || len(parts) != 5 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
 	}
 	if woken, _ := parts[3].AsIntSlice(); len(woken) > 0 {
 		s.signalNumbers(ctx, sh, woken)
 	}
+	for _, i := range sent {
+		results[i].State = driver.Completed
+	}
 	refused, _ := parts[0].AsIntSlice()
 	for _, k := range refused {
-		errs[sent[k-1]] = errNotHeld
+		results[sent[k-1]] = driver.SettleResult{Err: errNotHeld}
+	}
+	repeated, _ := parts[4].AsIntSlice()
+	for k, n := range repeated {
+		repeated[k] = int64(sent[n-1])
 	}
 	if told, _ := parts[2].AsInt64(); told == 1 {
 		s.signalPlanners(ctx, sh)
@@ -217,7 +224,33 @@ func (s *Store) settleCompleted(ctx context.Context, sh *shard, worker string, i
 	for k, n := range kept {
 		s.noteKept(sh, c.pairs[k], n)
 	}
+	return s.lookUp(ctx, sh, items, repeated, results)
+}
+
+// lookUp tells of settlements that were accepted before what state their tasks have now.
+func (s *Store) lookUp(ctx context.Context, sh *shard, items []driver.Settlement, repeated []int64, results []driver.SettleResult) error {
+	if len(repeated) == 0 {
+		return nil
+	}
+	ids := make([]string, len(repeated))
+	for k, i := range repeated {
+		ids[k] = string(driver.PackID(nil, items[i].ID))
+	}
+	entries, _, err := s.read(ctx, sh, ids)
+	if err != nil {
+		return err
+	}
+	for k, i := range repeated {
+		if e := entries[k]; e != nil { // else it was removed meanwhile: it stays what it was settled as
+			results[i] = settledAs(e)
+		}
+	}
 	return nil
+}
+
+// settledAs is what an entry says has become of its task.
+func settledAs(e *entry) driver.SettleResult {
+	return driver.SettleResult{State: stateOf[e.run.state], Reason: reasons[e.run.reason]}
 }
 
 // noteKept has a queue pruned that keeps n completed tasks, if those are more than it should.
@@ -251,7 +284,7 @@ func (s *Store) whereOf(ctx context.Context, sh *shard, worker string) (host, bu
 // changeTries is how often changes are worked out anew when records change meanwhile.
 const changeTries = 20
 
-func (s *Store) settleOthers(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error) error {
+func (s *Store) settleOthers(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, results []driver.SettleResult) error {
 	host, build, err := s.whereOf(ctx, sh, worker)
 	if err != nil {
 		return err
@@ -260,7 +293,7 @@ func (s *Store) settleOthers(ctx context.Context, sh *shard, worker string, item
 		if len(part) == 0 {
 			return nil
 		}
-		if part, err = s.settleOnce(ctx, sh, worker, items, part, errs, host, build); err != nil {
+		if part, err = s.settleOnce(ctx, sh, worker, items, part, results, host, build); err != nil {
 			return err
 		}
 	}
@@ -268,7 +301,8 @@ func (s *Store) settleOthers(ctx context.Context, sh *shard, worker string, item
 }
 
 // settleOnce returns the items whose records changed between reading and writing.
-func (s *Store) settleOnce(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, errs []error, host, build string) ([]int, error) {
+func (s *Store) settleOnce(ctx context.Context, sh *shard, worker string, items []driver.Settlement, part []int, results []driver.SettleResult,
+	host, build string) ([]int, error) {
 	ids := make([]string, len(part))
 	for k, i := range part {
 		ids[k] = string(driver.PackID(nil, items[i].ID))
@@ -283,11 +317,12 @@ func (s *Store) settleOnce(ctx context.Context, sh *shard, worker string, items 
 	for k, i := range part {
 		e := entries[k]
 		done, ok := heldUnder(e, worker, items[i].Token)
-		if !ok {
-			errs[i] = errNotHeld
+		switch {
+		case !ok:
+			results[i] = driver.SettleResult{Err: errNotHeld}
 			continue
-		}
-		if done {
+		case done:
+			results[i] = settledAs(e)
 			continue
 		}
 		p, err := s.pairOf(ctx, sh, e.run.pair)
@@ -295,7 +330,7 @@ func (s *Store) settleOnce(ctx context.Context, sh *shard, worker string, items 
 			return nil, err
 		}
 		changes = append(changes, m.settle(e, p, worker, host, build, &items[i]))
-		of = append(of, i)
+		of, results[i] = append(of, i), settledAs(e)
 	}
 	done, err := s.commit(ctx, sh, changes)
 	if err != nil {

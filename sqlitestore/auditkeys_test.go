@@ -20,7 +20,7 @@ func keyedMix(t testing.TB, s *Store) {
 	must(t, err)
 	add(t, s, 12, func(i int, task *driver.Task) { task.Key = fmt.Sprint("k", i%2) })
 	claims := fetch(t, s, "w", 10)
-	errs, err := s.Settle(t.Context(), "w", []driver.Settlement{{ID: claims[0].ID, Token: claims[0].Token, Outcome: driver.Retry, Delay: time.Hour}})
+	errs, err := driver.SettleErrors(s.Settle(t.Context(), "w", []driver.Settlement{{ID: claims[0].ID, Token: claims[0].Token, Outcome: driver.Retry, Delay: time.Hour}}))
 	must(t, err)
 	must(t, errs[0])
 	settle(t, s, "w", driver.Complete, claims[1])

@@ -199,7 +199,7 @@ func settleAll(b *testing.B, s driver.Settler, claims []driver.Claim) {
 	for i, c := range claims {
 		items[i] = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete}
 	}
-	errs, err := s.Settle(b.Context(), "w", items)
+	errs, err := driver.SettleErrors(s.Settle(b.Context(), "w", items))
 	if err != nil && b.Context().Err() == nil {
 		b.Error(err)
 	}

@@ -31,7 +31,7 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 	if err := t.rekey(r, from); err != nil {
 		return err
 	}
-	t.stateEvent(to, r.lane, r.id, "")
+	t.moveEvent(r)
 	if to.ended() {
 		return t.tellEnd(r, to)
 	}

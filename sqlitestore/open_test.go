@@ -105,7 +105,7 @@ func settle(t testing.TB, s driver.Store, worker string, outcome driver.Outcome,
 			items[i].Error = ""
 		}
 	}
-	errs, err := s.Settle(t.Context(), worker, items)
+	errs, err := driver.SettleErrors(s.Settle(t.Context(), worker, items))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func childWork(args []string) {
 			break
 		}
 		for _, c := range res.Claims {
-			errs, err := s.Settle(ctx, args[1], []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: driver.Complete}})
+			errs, err := driver.SettleErrors(s.Settle(ctx, args[1], []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: driver.Complete}}))
 			if err != nil || errs[0] != nil {
 				panic(fmt.Sprint(err, errs))
 			}

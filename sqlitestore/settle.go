@@ -10,25 +10,25 @@ import (
 )
 
 // Settle implements [driver.Settler].
-func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	checks := make([]error, len(items))
 	bytes := 0
 	for i := range items {
 		checks[i] = driver.CheckSettlement(&items[i], s.caps)
 		bytes += 64 + len(items[i].Result) + len(items[i].Error) + len(items[i].Stack)
 	}
-	errs := make([]error, len(items))
+	results := make([]driver.SettleResult, len(items))
 	err := s.submit(&op{ctx: ctx, bytes: bytes, run: func(t *tx) error {
 		if err := t.settleFresh(); err != nil {
 			return err
 		}
 		for i := range items {
-			errs[i] = checks[i]
-			if errs[i] != nil {
+			results[i] = driver.SettleResult{Err: checks[i]}
+			if checks[i] != nil {
 				continue
 			}
-			if errs[i] = t.settle(worker, &items[i]); isFailure(errs[i]) {
-				return errs[i]
+			if results[i] = t.settle(worker, &items[i]); isFailure(results[i].Err) {
+				return results[i].Err
 			}
 		}
 		return nil
@@ -36,23 +36,27 @@ func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settle
 	if err != nil {
 		return nil, err
 	}
-	return errs, nil
+	return results, nil
 }
 
-func (t *tx) settle(worker string, item *driver.Settlement) error {
+func (t *tx) settle(worker string, item *driver.Settlement) driver.SettleResult {
 	if item.Outcome == driver.Complete && item.Error == "" && item.Stack == "" {
-		if done, err := t.complete(worker, item); done || err != nil {
-			return err
+		if done, err := t.complete(worker, item); err != nil {
+			return driver.SettleResult{Err: err}
+		} else if done {
+			return driver.SettleResult{State: driver.Completed}
 		}
 	}
 	r, who, err := t.holds(worker, item.ID, item.Token)
-	if err != nil {
-		if r != nil && who != nil && r.worker == who.no && r.token == int64(item.Token) && r.settled {
-			return nil // a repeat
-		}
-		return err
+	if err != nil && r != nil && who != nil && r.worker == who.no && r.token == int64(item.Token) && r.settled {
+		err = nil // a repeat
+	} else if err == nil {
+		err = t.conclude(r, who, item)
 	}
-	return t.conclude(r, who, item)
+	if err != nil {
+		return driver.SettleResult{Err: err}
+	}
+	return driver.SettleResult{State: r.standing.state(), Reason: driver.Reason(r.reason)}
 }
 
 // complete is settle for the plain case: a claim made by this process is completed. done is false if it is not plain.

@@ -88,6 +88,12 @@ func (t *tx) event(kind driver.EventKind, l *lane, id, worker string) {
 	t.events = append(t.events, driver.Event{Time: t.time(), Kind: kind, ID: id, Queue: l.queue.name, Type: l.typ, Worker: worker})
 }
 
+// moveEvent notes that a task has come to its state, and why if it ended for a reason.
+func (t *tx) moveEvent(r *row) {
+	t.stateEvent(r.standing, r.lane, r.id, "")
+	t.events[len(t.events)-1].Reason = driver.Reason(r.reason)
+}
+
 func (t *tx) stateEvent(s standing, l *lane, id, worker string) {
 	t.event(driver.EventKind(s.state()), l, id, worker)
 }

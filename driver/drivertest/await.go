@@ -158,7 +158,7 @@ func (h *harness) workUntil(ctx context.Context, worker string, fetches *atomic.
 			return
 		}
 		for _, c := range res.Claims {
-			errs, err := h.store.Settle(h.limit, worker, []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: driver.Complete}})
+			errs, err := driver.SettleErrors(h.store.Settle(h.limit, worker, []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: driver.Complete}}))
 			if err != nil || errs[0] != nil {
 				h.Errorf("settle: %v %v", err, errs)
 				return

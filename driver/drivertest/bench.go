@@ -131,7 +131,7 @@ func benchProcess(b *bench, batch, queued int) {
 		for _, c := range res.Claims {
 			items = append(items, driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete})
 		}
-		errs, err := b.store.Settle(b.Context(), "bench", items)
+		errs, err := driver.SettleErrors(b.store.Settle(b.Context(), "bench", items))
 		if err != nil || errs[0] != nil {
 			b.Fatalf("settle: %v, %v", err, errs)
 		}

@@ -295,7 +295,7 @@ func lostSettle(h *harness) {
 	}
 	faulty := NewFaulty(h.store, &FaultPlan{Rules: []Rule{{Method: "Settle", Fault: FailAfter, Count: 2}}})
 	for i := range 3 {
-		errs, err := faulty.Settle(h.ctx(), "w", items)
+		errs, err := driver.SettleErrors(faulty.Settle(h.ctx(), "w", items))
 		if lost := i < 2; lost != (err != nil) {
 			h.Fatalf("call %d returned %v", i, err)
 		}

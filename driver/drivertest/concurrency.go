@@ -89,7 +89,7 @@ func (c *crew) settle(s driver.Store, worker string, round int, claims []driver.
 		}
 		items[i] = driver.Settlement{ID: claim.ID, Token: claim.Token, Outcome: o}
 	}
-	errs, err := s.Settle(c.h.limit, worker, items)
+	errs, err := driver.SettleErrors(s.Settle(c.h.limit, worker, items))
 	if err != nil {
 		c.h.Errorf("settle: %v", err)
 		return false
@@ -267,7 +267,7 @@ func (h *harness) shortLife(worker string, round int) error {
 			items = append(items, driver.Settlement{ID: c.ID, Token: c.Token, Outcome: o})
 		}
 	}
-	errs, err := h.store.Settle(h.limit, worker, items)
+	errs, err := driver.SettleErrors(h.store.Settle(h.limit, worker, items))
 	for _, e := range errs {
 		if e != nil && !errors.Is(e, driver.ErrLeaseLost) {
 			return e

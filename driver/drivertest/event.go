@@ -16,6 +16,7 @@ var eventCases = []testCase{
 	{"workers that join, leave and are lost are told", eventsOfWorkers},
 	{"changes of a queue's configuration are told", eventsOfQueues},
 	{"an event carries time, queue, type and worker", eventsFields},
+	{"the end of a task as discarded or cancelled is told with its reason, and no other event has one", eventsReason},
 	{"Max bounds a page and the cursor goes on from it", eventsPages},
 	{"now is the cursor behind the newest event", eventsFromNow},
 	{"without events the cursor stays", eventsCursorStays},
@@ -153,6 +154,39 @@ func eventsFields(h *harness) {
 	}
 	if seen != 3 {
 		h.Errorf("%d events of the task, want 3", seen)
+	}
+}
+
+func eventsReason(h *harness) {
+	h.register("w")
+	h.add(
+		task("failed", func(t *driver.Task) { t.MaxAttempts = 1 }), task("given-up", nil), task("called-off", nil), task("asked", nil),
+		task("done", nil), task("again", nil), task("stale", func(t *driver.Task) { t.Queue, t.ExpiresIn = "other", time.Minute }),
+	)
+	outcomes := map[string]driver.Outcome{"failed": driver.Retry, "given-up": driver.Discard, "called-off": driver.CancelOutcome,
+		"asked": driver.Release, "done": driver.Complete, "again": driver.Retry}
+	var items []driver.Settlement
+	for _, c := range h.claim("w", 10) {
+		items = append(items, driver.Settlement{ID: c.ID, Token: c.Token, Outcome: outcomes[c.ID]})
+	}
+	h.applyOK(driver.OpCancel, "asked")
+	h.settle("w", items...)
+	h.applyOK(driver.OpCancel, "again")
+	h.applyOK(driver.OpRetry, "given-up")
+	h.advance(2 * time.Minute)
+	h.maintain()
+	want := map[string]driver.Reason{
+		"discarded failed": driver.ReasonAttempts, "discarded given-up": driver.ReasonHandler, "discarded stale": driver.ReasonExpired,
+		"cancelled called-off": driver.ReasonHandler, "cancelled asked": driver.ReasonRequested, "cancelled again": driver.ReasonRequested,
+	}
+	got := map[string]driver.Reason{}
+	for _, e := range h.events(driver.EventQuery{}).Events {
+		if e.Reason != "" {
+			got[string(e.Kind)+" "+e.ID] = e.Reason
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		h.Errorf("reasons of events (-want +got):\n%s", diff)
 	}
 }
 

@@ -180,8 +180,8 @@ func (f *Faulty) Unregister(ctx context.Context, worker string) error {
 }
 
 // Settle implements [driver.Store].
-func (f *Faulty) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
-	return through(ctx, f, "Settle", func() ([]error, error) { return f.Store.Settle(ctx, worker, items) })
+func (f *Faulty) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
+	return through(ctx, f, "Settle", func() ([]driver.SettleResult, error) { return f.Store.Settle(ctx, worker, items) })
 }
 
 // Report implements [driver.Store].

@@ -194,7 +194,7 @@ func fenceRace(h *harness) {
 		done := make(chan error, len(outcomes))
 		for _, o := range outcomes {
 			go func() {
-				errs, err := h.store.Settle(h.limit, "w", []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: o, Delay: time.Hour, Error: string(o)}})
+				errs, err := driver.SettleErrors(h.store.Settle(h.limit, "w", []driver.Settlement{{ID: c.ID, Token: c.Token, Outcome: o, Delay: time.Hour, Error: string(o)}}))
 				if err == nil {
 					err = errs[0]
 				}

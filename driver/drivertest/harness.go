@@ -217,12 +217,25 @@ func claimIDs(claims []driver.Claim) []string {
 // settle returns the errors of one call.
 func (h *harness) settle(worker string, items ...driver.Settlement) []error {
 	h.Helper()
-	errs, err := h.store.Settle(h.ctx(), worker, items)
+	errs, err := driver.SettleErrors(h.settleResults(worker, items...), nil)
 	h.must(err)
-	if len(errs) != len(items) {
-		h.Fatalf("Settle of %d items returned %d errors", len(items), len(errs))
-	}
 	return errs
+}
+
+// settleResults returns the results of one call. One with an error has no state, and one without has one.
+func (h *harness) settleResults(worker string, items ...driver.Settlement) []driver.SettleResult {
+	h.Helper()
+	results, err := h.store.Settle(h.ctx(), worker, items)
+	h.must(err)
+	if len(results) != len(items) {
+		h.Fatalf("Settle of %d items returned %d results", len(items), len(results))
+	}
+	for i, r := range results {
+		if (r.Err == nil) == (r.State == "") || r.Reason != "" && !r.State.Ended() {
+			h.Errorf("the settlement of %s has the result %+v", items[i].ID, r)
+		}
+	}
+	return results
 }
 
 // end settles one claim with an outcome, which must be accepted.

@@ -15,6 +15,7 @@ import (
 var outcomeCases = []testCase{
 	{"every outcome leads to its state, with and without a cancellation asked for", outcomeTable},
 	{"failures up to MaxAttempts discard the task with that reason", outcomeMaxAttempts},
+	{"a settlement tells the state that it has led to, and a repeat the one of now", outcomeTold},
 	{"a snooze spends no attempt", func(h *harness) { outcomeFree(h, driver.Snooze) }},
 	{"a release spends no attempt", func(h *harness) { outcomeFree(h, driver.Release) }},
 	{"a retry without a delay is due at once", outcomeRetryNow},
@@ -64,8 +65,12 @@ func outcomeTable(h *harness) {
 					c.state, c.reason = driver.Cancelled, driver.ReasonRequested
 				}
 			}
-			h.endWith("w", driver.Settlement{ID: id, Token: claim.Token, Outcome: c.outcome, Delay: time.Hour, Error: "oops"})
+			item := driver.Settlement{ID: id, Token: claim.Token, Outcome: c.outcome, Delay: time.Hour, Error: "oops"}
+			first, repeat := h.settleResults("w", item)[0], h.settleResults("w", item)[0]
 			r := h.get(id)
+			if want := (driver.SettleResult{State: r.State, Reason: r.Reason}); first != want || repeat != want {
+				h.Errorf("%s: Settle told %+v, and then %+v; the task is %s (%s)", id, first, repeat, r.State, r.Reason)
+			}
 			if r.State != c.state || r.State.Ended() && !h.fits(r.Reason, c.reason, cancel) || !r.State.Ended() && r.Reason != "" || r.CancelRequested {
 				h.Errorf("%s: the task is %s (%s), cancel requested %v; want %s (%s)", id, r.State, r.Reason, r.CancelRequested, c.state, c.reason)
 			}
@@ -101,6 +106,34 @@ func outcomeMaxAttempts(h *harness) {
 	if t := h.queue(driver.DefaultQueue).Totals; t.Failed != 3 || t.Discarded != 1 {
 		h.Errorf("totals %+v, want 3 failed and 1 discarded", t)
 	}
+}
+
+func outcomeTold(h *harness) {
+	h.register("w")
+	told := func(item driver.Settlement, want driver.SettleResult) {
+		h.Helper()
+		if got := h.settleResults("w", item)[0]; got != want {
+			h.Errorf("the settlement %s of %s is told %+v, want %+v", item.Outcome, item.ID, got, want)
+		}
+	}
+	h.add(task("last", func(t *driver.Task) { t.MaxAttempts = 2 }))
+	for _, want := range []driver.SettleResult{{State: driver.Retryable}, {State: driver.Discarded, Reason: driver.ReasonAttempts}} {
+		c := h.claimOne("w", "last")
+		item := driver.Settlement{ID: "last", Token: c.Token, Outcome: driver.Retry, Error: "oops"}
+		told(item, want)
+		if want.State.Ended() {
+			told(item, want)
+		}
+	}
+	h.add(task("again", nil))
+	c := h.claimOne("w", "again")
+	item := driver.Settlement{ID: "again", Token: c.Token, Outcome: driver.Complete}
+	told(item, driver.SettleResult{State: driver.Completed})
+	told(item, driver.SettleResult{State: driver.Completed})
+	h.applyOK(driver.OpRetry, "again")
+	told(item, driver.SettleResult{State: driver.Available})
+	h.applyOK(driver.OpCancel, "again")
+	told(item, driver.SettleResult{State: driver.Cancelled, Reason: driver.ReasonRequested})
 }
 
 func outcomeFree(h *harness, o driver.Outcome) {

@@ -366,14 +366,27 @@ func (s *simulation) settle() {
 	}
 	want, err := s.model.Settle(s.ctx, first.worker, mine)
 	s.must(err)
-	got := s.perItem(len(batch))(s.engine.Settle(s.ctx, first.worker, theirs))
+	got, err := s.engine.Settle(s.ctx, first.worker, theirs)
+	errs := s.perItem(len(batch))(driver.SettleErrors(got, err))
 	alive := s.known(first.worker)
 	for i := range want {
-		if !alive && want[i] == nil {
+		if !alive && want[i].Err == nil {
 			continue // a repeat from a worker that has left may be told either
 		}
-		s.same("Settle of "+batch[i].id, class(want[i]), class(got[i]))
+		s.same("Settle of "+batch[i].id, class(want[i].Err), class(errs[i]))
+		if want[i].Err == nil && !settledAlike(want[i], got[i]) {
+			s.Fatalf("Settle of %s has led to %s (%s), want %s (%s)", batch[i].id, got[i].State, got[i].Reason, want[i].State, want[i].Reason)
+		}
 	}
+}
+
+// settledAlike compares what two stores say that a settlement has led to. Of a repeat they may have noticed at different
+// moments that the task has become due, or has expired.
+func settledAlike(a, b driver.SettleResult) bool {
+	byTime := func(r driver.SettleResult) bool {
+		return r.State == driver.Scheduled || r.State == driver.Retryable || r.State == driver.Available || r.Reason == driver.ReasonExpired
+	}
+	return a.State == b.State && (a.Reason == b.Reason || a.State == driver.Cancelled) || byTime(a) && byTime(b)
 }
 
 // perItem returns what makes errors of items of an error of the call: a worker that is gone may get either.

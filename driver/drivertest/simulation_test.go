@@ -46,7 +46,7 @@ func (v *verdict) FailNow() {
 type bug struct {
 	driver.Store
 	fetch  func(driver.Store, context.Context, driver.FetchRequest) (*driver.FetchResult, error)
-	settle func(driver.Store, context.Context, string, []driver.Settlement) ([]error, error)
+	settle func(driver.Store, context.Context, string, []driver.Settlement) ([]driver.SettleResult, error)
 	task   func(*driver.Task)
 	apply  func(*driver.Change)
 	patch  func(*driver.QueuePatch)
@@ -60,7 +60,7 @@ func (b *bug) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fetch
 	return b.Store.Fetch(ctx, req)
 }
 
-func (b *bug) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (b *bug) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if b.settle != nil {
 		return b.settle(b.Store, ctx, worker, items)
 	}
@@ -106,8 +106,8 @@ func (b *bug) Heartbeat(ctx context.Context, worker string, lease time.Duration)
 }
 
 // unfenced settles whoever holds the task now, under whatever token.
-func unfenced(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
-	errs := make([]error, len(items))
+func unfenced(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
+	results := make([]driver.SettleResult, len(items))
 	for i, item := range items {
 		records, err := s.Get(ctx, []string{item.ID})
 		if err != nil {
@@ -120,27 +120,27 @@ func unfenced(s driver.Store, ctx context.Context, worker string, items []driver
 		if err != nil {
 			return nil, err
 		}
-		errs[i] = one[0]
+		results[i] = one[0]
 	}
-	return errs, nil
+	return results, nil
 }
 
 // forgetful does not know a settlement again that it has accepted before.
-func forgetful() func(driver.Store, context.Context, string, []driver.Settlement) ([]error, error) {
+func forgetful() func(driver.Store, context.Context, string, []driver.Settlement) ([]driver.SettleResult, error) {
 	var mu sync.Mutex
 	accepted := map[driver.Ref]bool{}
-	return func(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+	return func(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		errs, err := s.Settle(ctx, worker, items)
+		results, err := s.Settle(ctx, worker, items)
 		for i, item := range items {
 			ref := driver.Ref{ID: item.ID, Token: item.Token}
-			if accepted[ref] && errs[i] == nil {
-				errs[i] = driver.ErrLeaseLost
+			if accepted[ref] && results[i].Err == nil {
+				results[i] = driver.SettleResult{Err: driver.ErrLeaseLost}
 			}
-			accepted[ref] = accepted[ref] || errs[i] == nil
+			accepted[ref] = accepted[ref] || results[i].Err == nil
 		}
-		return errs, err
+		return results, err
 	}
 }
 
@@ -157,8 +157,8 @@ func anyType(s driver.Store, ctx context.Context, req driver.FetchRequest) (*dri
 	return s.Fetch(ctx, req)
 }
 
-func edit(change func(*driver.Settlement)) func(driver.Store, context.Context, string, []driver.Settlement) ([]error, error) {
-	return func(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func edit(change func(*driver.Settlement)) func(driver.Store, context.Context, string, []driver.Settlement) ([]driver.SettleResult, error) {
+	return func(s driver.Store, ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 		items = slices.Clone(items)
 		for i := range items {
 			change(&items[i])

@@ -71,7 +71,7 @@ func (a *app) demoWork(ctx context.Context, queue, name string, lease time.Durat
 	defer store.Close()
 	w, err := waggle.NewWorker(store, &waggle.WorkerOptions{
 		Queues: []waggle.Queue{{Name: queue}}, Slots: 1, Lease: lease, Name: name, Build: version(),
-		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: a.workLog(slog.LevelWarn),
 	})
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		Use: "events", Short: "Print what has happened, or follow what happens", GroupID: "watch", Args: noArgs,
 		Long: "Prints the events that the store still keeps, the oldest first. With --follow it goes on with what happens,\n" +
 			"until it is interrupted. An event's kind is the new state of a task, or one of: progress, deleted,\n" +
-			"queue_changed, worker_joined, worker_left, worker_lost; gap stands for events that were dropped unread.",
+			"queue_changed, queue_deleted, worker_joined, worker_left, worker_lost; gap stands for events that were dropped unread.",
 		Example: "  waggle events --follow --kind discarded,worker_lost\n  waggle events --since 10m --queue mail -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.printEvents(cmd.Context(), c, f) })
@@ -53,7 +53,7 @@ var eventKinds = func() []string {
 	for _, s := range driver.States {
 		kinds = append(kinds, string(s))
 	}
-	for _, k := range []driver.EventKind{driver.EventProgress, driver.EventDeleted, driver.EventQueueChanged, driver.EventWorkerJoined,
+	for _, k := range []driver.EventKind{driver.EventProgress, driver.EventDeleted, driver.EventQueueChanged, driver.EventQueueDeleted, driver.EventWorkerJoined,
 		driver.EventWorkerLeft, driver.EventWorkerLost, waggle.EventGap} {
 		kinds = append(kinds, string(k))
 	}
@@ -73,7 +73,7 @@ func (a *app) printEvents(ctx context.Context, c *waggle.Client, f *eventFlags) 
 	if err := f.validate(); err != nil {
 		return err
 	}
-	l := a.newList(left("TIME"), left("EVENT"), left("TASK"), left("TYPE"), left("QUEUE"), left("WORKER"))
+	l := a.newList(left("TIME"), left("EVENT"), left("TASK"), left("TYPE"), left("QUEUE"), left("WORKER"), left("REASON"))
 	from, err := a.eventsFrom(ctx, c, f)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (a *app) printEvents(ctx context.Context, c *waggle.Client, f *eventFlags) 
 			return nil
 		}
 		return l.add(e, func() []string {
-			return []string{clock(e.Time), string(e.Kind), orDash(e.ID), orDash(e.Type), orDash(e.Queue), orDash(e.Worker)}
+			return []string{clock(e.Time), string(e.Kind), orDash(e.ID), orDash(e.Type), orDash(e.Queue), orDash(e.Worker), orDash(string(e.Reason))}
 		})
 	}
 	after, err := a.keptEvents(ctx, c, show)

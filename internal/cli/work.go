@@ -129,14 +129,15 @@ func (a *app) work(ctx context.Context, f *workFlags, argv []string) error {
 	a.signals.hangup()
 	a.introduce(f, argv, store.Capabilities())
 	err = worker.Run(run)
-	a.say("waggle: %s", h.summary())
+	stats := worker.Stats()
+	a.say("waggle: %s", workSummary(&stats))
 	if cause := context.Cause(run); err == nil && errors.Is(cause, driver.ErrInvalid) {
 		return cause
 	}
 	if err == nil && context.Cause(ctx) == errInterrupted {
 		return errInterrupted
 	}
-	if n := int(h.discarded.Load()); err == nil && f.untilEmpty && n > 0 {
+	if n := int(stats.Discarded); err == nil && f.untilEmpty && n > 0 {
 		return partlyf("%s: `waggle task list --state discarded` shows them", wasOrWere(n, "task")+" discarded")
 	}
 	return err
@@ -157,7 +158,7 @@ func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions 
 	return &waggle.WorkerOptions{
 		Queues: f.queues, StrictQueues: f.strict, Slots: f.concurrency, Lease: f.lease, DrainTimeout: cmp.Or(f.drain, waggle.NoDrain),
 		UntilEmpty: f.untilEmpty, Intake: f.intake, Name: f.name, Build: version(), AnyType: anyType,
-		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})),
+		Logger: a.workLog(level),
 	}
 }
 
@@ -204,13 +205,12 @@ func firstQueue(queues []waggle.Queue) string {
 	return queues[0].Name
 }
 
-// execHandler runs the command for each task, and counts how that went.
+// execHandler runs the command for each task.
 type execHandler struct {
-	command                                 *execwork.Command
-	store                                   string       // --store
-	unstarted                               atomic.Int64 // commands in a row that did not start
-	stop                                    context.CancelCauseFunc
-	completed, discarded, failed, givenBack atomic.Int64
+	command   *execwork.Command
+	store     string       // --store
+	unstarted atomic.Int64 // commands in a row that did not start
+	stop      context.CancelCauseFunc
 }
 
 func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
@@ -221,28 +221,19 @@ func (h *execHandler) run(ctx context.Context, t *waggle.Task) error {
 	})
 	switch {
 	case errors.Is(err, execwork.ErrDiscard):
-		h.discarded.Add(1)
 		return waggle.Discard(err)
 	case errors.Is(err, execwork.ErrNotStarted):
-		h.givenBack.Add(1)
 		return h.pause(err)
 	case errors.Is(err, execwork.ErrUnfit):
 		return h.misused(t, err)
-	case errors.Is(err, waggle.ErrShutdown) || errors.Is(err, waggle.ErrLeaseLost):
-		h.givenBack.Add(1)
-		return err
 	case err != nil:
-		return h.fails(t, err)
+		return err
 	}
 	h.unstarted.Store(0)
 	if out.Cut {
 		log.Warn(fmt.Sprintf("the output of %d bytes is too long for a result, which has its beginning only", out.Written))
 	}
-	if err := setResult(t, out); err != nil {
-		return h.fails(t, err)
-	}
-	h.completed.Add(1)
-	return nil
+	return setResult(t, out)
 }
 
 // The pauses of a worker whose command does not start: the first, and the longest. They double in between.
@@ -260,18 +251,8 @@ func (h *execHandler) pause(err error) error {
 
 // misused stops the worker, whose command can't be run for a task of this kind, and gives the task back.
 func (h *execHandler) misused(t *waggle.Task, err error) error {
-	h.givenBack.Add(1)
 	h.stop(driver.Invalidf("task %s of type %s: %w, or serve other types with --type; the task is left as it was", t.ID, t.Type, err))
 	return waggle.GiveBack(longestPause, nil)
-}
-
-// fails counts a failed attempt, and the end of a task that has no other left.
-func (h *execHandler) fails(t *waggle.Task, err error) error {
-	h.failed.Add(1)
-	if t.Attempt >= t.MaxAttempts && !errors.Is(err, waggle.ErrCancelled) {
-		h.discarded.Add(1)
-	}
-	return err
 }
 
 func setResult(t *waggle.Task, out *execwork.Output) error {
@@ -284,11 +265,16 @@ func setResult(t *waggle.Task, out *execwork.Output) error {
 	return t.SetResult(json.RawMessage(out.Result))
 }
 
-func (h *execHandler) summary() string {
-	text := fmt.Sprintf("%s completed, %d discarded, %s failed", plural(int(h.completed.Load()), "task"), h.discarded.Load(),
-		plural(int(h.failed.Load()), "attempt"))
-	if n := h.givenBack.Load(); n > 0 {
-		text += fmt.Sprintf(", %d given back", n)
+// workSummary says how the tasks of a worker have ended, as its store has told.
+func workSummary(st *waggle.WorkerStats) string {
+	text := fmt.Sprintf("%s completed, %d discarded, %s failed", plural(int(st.Completed), "task"), st.Discarded, plural(int(st.Failed), "attempt"))
+	for _, more := range []struct {
+		n    int64
+		word string
+	}{{st.Cancelled, "cancelled"}, {st.GivenBack, "given back"}, {st.Late, "ended too late"}} {
+		if more.n > 0 {
+			text += fmt.Sprintf(", %d %s", more.n, more.word)
+		}
 	}
 	return text
 }

@@ -67,7 +67,7 @@ func turn(ctx context.Context, store driver.Store, n int) error {
 	for i, c := range res.Claims {
 		items[i] = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete}
 	}
-	refused, err := store.Settle(ctx, "figures", items)
+	refused, err := driver.SettleErrors(store.Settle(ctx, "figures", items))
 	return errors.Join(append(refused, err)...)
 }
 

@@ -163,7 +163,7 @@ func TestSuspended(t *testing.T) {
 			t.Errorf("the worker goes on as %s, whose lease is lost", old)
 		}
 		s.wantHolder("other", "t")
-		errs, err := s.clocked.Settle(t.Context(), other.ID, []driver.Settlement{{ID: "t", Token: res.Claims[0].Token, Outcome: driver.Complete}})
+		errs, err := driver.SettleErrors(s.clocked.Settle(t.Context(), other.ID, []driver.Settlement{{ID: "t", Token: res.Claims[0].Token, Outcome: driver.Complete}}))
 		must(t, err)
 		must(t, errs[0])
 		s.wantEnds(ends{state: driver.Completed, attempt: 1, crashes: 1, worker: "other"}, "t")

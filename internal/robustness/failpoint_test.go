@@ -99,7 +99,7 @@ func (f *failStore) Unregister(ctx context.Context, worker string) (err error) {
 	return err
 }
 
-func (f *failStore) Settle(ctx context.Context, worker string, items []driver.Settlement) (res []error, err error) {
+func (f *failStore) Settle(ctx context.Context, worker string, items []driver.Settlement) (res []driver.SettleResult, err error) {
 	n := 0
 	for _, s := range items {
 		if f.point.Outcome == "" || s.Outcome == f.point.Outcome {

@@ -69,7 +69,7 @@ func TestBusyHandlersDoNotDelayControl(t *testing.T) {
 		must(t, err)
 		beats = append(beats, time.Since(began))
 		began = time.Now()
-		errs, err := store.Settle(t.Context(), worker.ID(), []driver.Settlement{{ID: "none", Token: 1, Outcome: driver.Complete}})
+		errs, err := driver.SettleErrors(store.Settle(t.Context(), worker.ID(), []driver.Settlement{{ID: "none", Token: 1, Outcome: driver.Complete}}))
 		must(t, err)
 		if !errors.Is(errs[0], driver.ErrLeaseLost) {
 			t.Fatalf("the settlement of a task that is not there: got %v", errs[0])

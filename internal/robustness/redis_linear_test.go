@@ -155,7 +155,7 @@ func (c *contest) compete(client int, s driver.Store, rounds int) {
 
 func (c *contest) settle(client int, s driver.Store, worker string, ref driver.Ref, o driver.Outcome) {
 	called := time.Now()
-	errs, err := s.Settle(c.t.Context(), worker, []driver.Settlement{{ID: ref.ID, Token: ref.Token, Outcome: o}})
+	errs, err := driver.SettleErrors(s.Settle(c.t.Context(), worker, []driver.Settlement{{ID: ref.ID, Token: ref.Token, Outcome: o}}))
 	out := replyOK
 	switch {
 	case err != nil:
@@ -262,7 +262,7 @@ func (u *unfenced) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.
 	return res, err
 }
 
-func (u *unfenced) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (u *unfenced) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	u.holders.mu.Lock()
 	if h, ok := u.holders.byTask[items[0].ID]; ok {
 		worker, items[0].Token = h.worker, h.token

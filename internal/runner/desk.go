@@ -55,15 +55,22 @@ type desk struct {
 	ranFor  time.Duration
 	payload int64 // bytes that came in
 	taken   int64 // jobs that came in
+	ends    Stats // the figures that the store's answers make
 }
 
-// Stats is what a runner holds at one moment, and what it did.
+// Stats is what a runner holds at one moment, and what it has done since its start.
 type Stats struct {
 	Running  int   // handlers that have not returned
 	Waiting  int   // claimed, without a slot yet
 	Settling int   // ended, and not yet acknowledged by the store
 	Stuck    int   // running handlers that ignored the end of their context for a while
-	Done     int64 // handlers that have returned since the start
+	Done     int64 // handlers that have returned
+
+	// What the store has made of those, as it has told.
+	Completed, Discarded, Cancelled int64 // tasks that have ended so
+	Failed                          int64 // attempts that failed: the task is tried again, or was discarded by the last
+	Snoozed, GivenBack              int64 // tasks that wait, or are available, again with no attempt spent
+	Late                            int64 // outcomes that came too late: the task had been taken from this worker
 }
 
 func newDesk(cfg *Config) *desk {
@@ -78,7 +85,8 @@ func newDesk(cfg *Config) *desk {
 func (d *desk) stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st := Stats{Running: d.running, Waiting: d.queue.len(), Stuck: d.stuck, Done: d.done}
+	st := d.ends
+	st.Running, st.Waiting, st.Stuck, st.Done = d.running, d.queue.len(), d.stuck, d.done
 	for _, j := range d.held {
 		if j.state == settling {
 			st.Settling++
@@ -176,6 +184,7 @@ func (d *desk) settle(j *Job, st driver.Settlement) {
 	d.unbatch(j)
 	if j.s.over {
 		d.remove(j)
+		d.told(j, &st, driver.SettleResult{Err: driver.ErrLeaseLost})
 		return
 	}
 	j.state = settling
@@ -348,13 +357,13 @@ func (d *desk) abandon(s *session) {
 	d.work.Broadcast()
 }
 
-// unsettled returns the outcomes that a session could not deliver, and forgets its jobs.
-func (d *desk) unsettled(s *session) []driver.Settlement {
+// unsettled returns the outcomes that a session could not deliver, and forgets their jobs.
+func (d *desk) unsettled(s *session) ([]driver.Settlement, []*Job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	items, jobs := s.settler.swap()
 	for _, j := range jobs {
 		d.remove(j)
 	}
-	return items
+	return items, jobs
 }

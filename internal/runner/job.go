@@ -27,6 +27,7 @@ type Job struct {
 	state jobState
 	stuck *time.Timer // runs since the handler's context was cancelled
 	mute  bool        // it was reported as stuck
+	began bool        // it had a slot
 	// batch is what it is run with, if its handler takes many tasks at once; batched: it is counted in desk.batched.
 	batch   *batch
 	batched bool

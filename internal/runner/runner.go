@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,10 @@ type Handler interface {
 	Exited(j *Job) driver.Settlement
 	// RunBatch runs jobs of one type that Config.Gather names, and says how each ended. It neither panics nor ends its goroutine.
 	RunBatch(ctx context.Context, jobs []*Job) []driver.Settlement
+	// Ended tells what became of a job's attempt: st is how the handler left it, res what the store has answered. With
+	// [driver.ErrLeaseLost] it came too late, and somebody else has the task. It is called once for each job that has run,
+	// possibly under a lock: it does not block.
+	Ended(j *Job, st *driver.Settlement, res driver.SettleResult)
 	// Timeout is how long the job may run; 0: no limit.
 	Timeout(j *Job) time.Duration
 }
@@ -207,9 +212,13 @@ func (r *Runner) windUp(ctx context.Context) {
 			continue // the store has done it all
 		}
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.callTimeout())
-		items := r.desk.unsettled(s)
+		items, jobs := r.desk.unsettled(s)
 		if len(items) > 0 {
-			_, _ = r.cfg.Store.Settle(call, s.id, items) // of no consequence if it fails: the tasks run again
+			results, err := r.cfg.Store.Settle(call, s.id, items)
+			if err != nil { // the tasks run again
+				results = slices.Repeat([]driver.SettleResult{{Err: driver.ErrLeaseLost}}, len(items))
+			}
+			r.desk.tell(items, jobs, results)
 		}
 		_ = r.cfg.Store.Unregister(call, s.id) // likewise: the lease runs out
 		cancel()

@@ -123,17 +123,15 @@ func (t *settler) send(items []driver.Settlement, jobs []*Job) bool {
 	tr := trouble{log: s.cfg.Logger, op: "settle", limit: s.cfg.Lease}
 	for {
 		call, cancel := context.WithTimeout(s.ctx, callTimeout(s.cfg.Lease))
-		errs, err := s.cfg.Store.Settle(call, s.id, items)
+		results, err := s.cfg.Store.Settle(call, s.id, items)
 		cancel()
 		if err == nil {
 			tr.over()
-			again := t.refused(items, jobs, errs)
+			again := t.refused(items, jobs, results)
+			s.desk.tell(items, jobs, results)
 			s.planner.settled(items, jobs)
 			s.desk.settled(jobs)
-			if len(again) > 0 {
-				_, err = s.cfg.Store.Settle(s.ctx, s.id, again)
-			}
-			return err == nil || !s.failed(err)
+			return t.sendAgain(jobs, again)
 		}
 		if s.ctx.Err() != nil || s.failed(err) {
 			return false
@@ -142,24 +140,72 @@ func (t *settler) send(items []driver.Settlement, jobs []*Job) bool {
 	}
 }
 
-// refused looks at the errors of a batch. It returns what to settle instead of outcomes that the store finds invalid:
-// the task must not stay with this worker for ever.
-func (t *settler) refused(items []driver.Settlement, jobs []*Job, errs []error) []driver.Settlement {
-	var again []driver.Settlement
-	for i, err := range errs {
-		switch {
-		case err == nil:
-		case errors.Is(err, driver.ErrLeaseLost):
-			t.s.cfg.Logger.Info("the outcome of a task came too late: it was taken from this worker",
-				append(jobAttrs(jobs[i]), logkey.Outcome, string(items[i].Outcome))...)
-		default:
-			t.s.cfg.Logger.Error("the store refuses the outcome of a task", append(jobAttrs(jobs[i]),
-				logkey.Outcome, string(items[i].Outcome), logkey.Error, err)...)
-			again = append(again, driver.Settlement{
-				ID: items[i].ID, Token: items[i].Token, Outcome: driver.Retry, Delay: time.Minute, Ran: max(items[i].Ran, 0),
-				Error: "its outcome could not be stored: " + err.Error(),
-			})
+// refused looks for outcomes of a batch that the store finds invalid. It returns by their place what to settle instead: the
+// task must not stay with this worker for ever.
+func (t *settler) refused(items []driver.Settlement, jobs []*Job, results []driver.SettleResult) map[int]driver.Settlement {
+	var again map[int]driver.Settlement
+	for i := range results {
+		err := results[i].Err
+		if err == nil || errors.Is(err, driver.ErrLeaseLost) {
+			continue
+		}
+		t.s.cfg.Logger.Error("the store refuses the outcome of a task", append(jobAttrs(jobs[i]),
+			logkey.Outcome, string(items[i].Outcome), logkey.Error, err)...)
+		if again == nil {
+			again = make(map[int]driver.Settlement)
+		}
+		again[i] = driver.Settlement{
+			ID: items[i].ID, Token: items[i].Token, Outcome: driver.Retry, Delay: time.Minute, Ran: max(items[i].Ran, 0),
+			Error: "its outcome could not be stored: " + err.Error(),
 		}
 	}
 	return again
+}
+
+// sendAgain settles what takes the place of invalid outcomes. It reports whether the session can go on.
+func (t *settler) sendAgain(jobs []*Job, again map[int]driver.Settlement) bool {
+	for i, st := range again {
+		results, err := t.s.cfg.Store.Settle(t.s.ctx, t.s.id, []driver.Settlement{st})
+		if err != nil {
+			return !t.s.failed(err)
+		}
+		t.s.desk.tell([]driver.Settlement{st}, jobs[i:i+1], results)
+	}
+	return true
+}
+
+// tell hands on what the store has made of outcomes. It leaves out those that it finds invalid: another takes their place.
+func (d *desk) tell(items []driver.Settlement, jobs []*Job, results []driver.SettleResult) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, res := range results {
+		if res.Err == nil || errors.Is(res.Err, driver.ErrLeaseLost) {
+			d.told(jobs[i], &items[i], res)
+		}
+	}
+}
+
+// told counts what became of a job, and tells its handler if the job has run. d.mu is held.
+func (d *desk) told(j *Job, st *driver.Settlement, res driver.SettleResult) {
+	switch {
+	case res.Err != nil && j.began:
+		d.ends.Late++
+	case res.Err != nil:
+	case res.State == driver.Completed:
+		d.ends.Completed++
+	case res.State == driver.Discarded:
+		d.ends.Discarded++
+	case res.State == driver.Cancelled:
+		d.ends.Cancelled++
+	case st.Outcome == driver.Snooze:
+		d.ends.Snoozed++
+	case st.Outcome == driver.Release && j.began:
+		d.ends.GivenBack++
+	}
+	if res.Err == nil && st.Outcome == driver.Retry && res.State != driver.Cancelled {
+		d.ends.Failed++
+	}
+	if j.began {
+		d.handler.Ended(j, st, res)
+	}
 }

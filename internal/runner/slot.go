@@ -91,9 +91,9 @@ func (d *desk) next(done *Job, st driver.Settlement, began, ended time.Time) (*J
 		start = time.Now()
 	}
 	for _, mate := range j.mates() {
-		mate.state = running
+		mate.state, mate.began = running, true
 	}
-	j.state = running
+	j.state, j.began = running, true
 	j.s.active++
 	d.running++
 	d.wakeSlot()

@@ -67,6 +67,9 @@ func step(ctx context.Context, f *fetcher, limit int) (int, error) {
 		}
 	}
 	defer j.free()
+	for _, j := range j.all() {
+		j.began = true
+	}
 	st := s.desk.run(j, began)
 	sts := []driver.Settlement{st}
 	if j.batch != nil {
@@ -117,7 +120,11 @@ func stepSettle(ctx context.Context, s *session, sts []driver.Settlement, jobs [
 	if err := s.reporter.send(ctx, jobs); err != nil {
 		return err
 	}
-	errs, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, sts)
+	results, err := s.cfg.Store.Settle(context.WithoutCancel(ctx), s.id, sts)
+	if err == nil {
+		s.desk.tell(sts, jobs, results)
+	}
+	errs, err := driver.SettleErrors(results, err)
 	if err == nil {
 		err = errors.Join(errs...)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,8 +68,17 @@ func (h *Handler) emit(r slog.Record) {
 	for _, op := range h.ops {
 		next = op(next)
 	}
-	if ctx := context.Background(); next.Enabled(ctx, r.Level) {
-		_ = next.Handle(ctx, r) // a log that fails has nobody to tell
+	ctx := context.Background()
+	if !next.Enabled(ctx, r.Level) {
+		return
+	}
+	bare, stack := r, ""
+	if inLines(h.next) {
+		bare, stack = Unstacked(r)
+	}
+	_ = next.Handle(ctx, bare) // a log that fails has nobody to tell
+	for line := range strings.Lines(stack) {
+		_ = next.Handle(ctx, slog.NewRecord(r.Time, r.Level, stackIndent+Untabbed(line), r.PC))
 	}
 }
 

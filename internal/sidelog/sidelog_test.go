@@ -104,3 +104,35 @@ func TestAttributesAndGroups(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A stack can be read where the log is text, and is one attribute elsewhere.
+func TestStack(t *testing.T) {
+	t.Parallel()
+	const stack = "goroutine 1 [running]:\nmain.f()\n\t/main.go:12 +0x1d\n"
+	bare := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}
+	for name, tt := range map[string]struct {
+		handler func(*bytes.Buffer) slog.Handler
+		want    string
+	}{
+		"text": {func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, bare) }, "level=WARN msg=failed worker=w task=a\n" +
+			"level=WARN msg=\"    goroutine 1 [running]:\" worker=w\nlevel=WARN msg=\"    main.f()\" worker=w\nlevel=WARN msg=\"        /main.go:12 +0x1d\" worker=w\n"},
+		"JSON": {func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, bare) },
+			`{"level":"WARN","msg":"failed","worker":"w","task":"a","stack":"goroutine 1 [running]:\nmain.f()\n\t/main.go:12 +0x1d\n"}` + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			h := New(tt.handler(&out))
+			slog.New(h).With("worker", "w").Warn("failed", "task", "a", "stack", stack)
+			h.Flush(time.Minute)
+			if got := out.String(); got != tt.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
+			}
+		})
+	}
+}

@@ -152,7 +152,7 @@ func (r *rig) settle(c driver.Claim, fails bool) {
 	if fails {
 		s = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Discard, Error: "broken"}
 	}
-	errs, err := r.store.Settle(context.Background(), rigWorker, []driver.Settlement{s})
+	errs, err := driver.SettleErrors(r.store.Settle(context.Background(), rigWorker, []driver.Settlement{s}))
 	r.must(err)
 	r.must(errs[0])
 }

@@ -10,7 +10,8 @@
 --      their keys follow the others), for each: its name, how many pairs it has, their numbers; then for each settlement with a result: its
 --      place in this order, encoding byte and result.
 -- RETURNS the places of the settlements whose lease is lost; then for each pair how many completed tasks its queue keeps; then 1
---      if a plan was told; then the numbers of pairs of which something may start now. Or WAGGLESTALE: a queue has become shared.
+--      if a plan was told; then the numbers of pairs of which something may start now; then the places of settlements that were
+--      accepted before. Or WAGGLESTALE: a queue has become shared.
 --@include head
 --@include events
 --@include stat
@@ -62,7 +63,7 @@ for i = at + 1, #ARGV, 2 do
 end
 
 local runs = redis.call('HMGET', RUN, unpack(ids))
-local refused, writes, results, owners, cancelled, done, planned, plan_results = {}, {}, {}, {}, {}, {}, {}, {}
+local refused, repeated, writes, results, owners, cancelled, done, planned, plan_results = {}, {}, {}, {}, {}, {}, {}, {}, {}
 
 -- Many tasks of a claim have the same run to the byte, so each is looked at once: seen[run] is what it says.
 local seen = {}
@@ -129,8 +130,10 @@ for _, g in ipairs(groups) do
       own_ids[k] = id
       kept[k] = KEPT_MAKE(ended = NOW6) .. id
       bytes = bytes + size
-    elseif not (r and r.token == token and r.mine and r.pair == p.numeric and HAS(r.flags, settled)) then
-      refused[#refused + 1] = i -- else it was settled before, under this token
+    elseif r and r.token == token and r.mine and r.pair == p.numeric and HAS(r.flags, settled) then
+      repeated[#repeated + 1] = i -- it was settled before, under this token
+    else
+      refused[#refused + 1] = i
     end
   end
   p.bytes = p.bytes + bytes
@@ -197,4 +200,4 @@ if #planned > 0 then
   end
   for _, ref in ipairs(order) do tell(KEYS[11], KEYS[12], KEYS[13], KEYS[14], ref, told[ref]) end
 end
-return {refused, kept, #planned > 0 and 1 or 0, woken}
+return {refused, kept, #planned > 0 and 1 or 0, woken, repeated}

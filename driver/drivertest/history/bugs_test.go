@@ -33,10 +33,10 @@ var bugs = map[string]bug{
 // unfenced settles for whoever asks, under the token of the present claim.
 type unfenced struct{ driver.Store }
 
-func (s *unfenced) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
-	errs, err := s.Store.Settle(ctx, worker, items)
+func (s *unfenced) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
+	results, err := s.Store.Settle(ctx, worker, items)
 	for i, item := range items {
-		if err != nil || errs[i] == nil {
+		if err != nil || results[i].Err == nil {
 			continue
 		}
 		records, err := s.Get(ctx, []string{item.ID})
@@ -49,9 +49,9 @@ func (s *unfenced) Settle(ctx context.Context, worker string, items []driver.Set
 				return nil, err
 			}
 		}
-		errs[i] = nil
+		results[i].Err = nil
 	}
-	return errs, err
+	return results, err
 }
 
 // doubled gives what it gave to one worker to the next one too.
@@ -133,9 +133,9 @@ func (s *immortal) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.
 	return s.Store.Fetch(ctx, req)
 }
 
-func (s *immortal) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *immortal) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if len(s.workers) > 3 && slices.Index(s.workers, worker) < len(s.workers)-3 { // what dead workers say is lost
-		return slices.Repeat([]error{driver.ErrLeaseLost}, len(items)), nil
+		return slices.Repeat([]driver.SettleResult{{Err: driver.ErrLeaseLost}}, len(items)), nil
 	}
 	return s.Store.Settle(ctx, worker, items)
 }
@@ -166,9 +166,9 @@ type deaf struct {
 	n int
 }
 
-func (s *deaf) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *deaf) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	if s.n++; s.n%7 == 0 {
-		return make([]error, len(items)), nil
+		return make([]driver.SettleResult, len(items)), nil
 	}
 	return s.Store.Settle(ctx, worker, items)
 }
@@ -187,7 +187,7 @@ func (s *drifting) Queues(ctx context.Context, names ...string) ([]driver.QueueI
 // patient spends no attempt on a failure.
 type patient struct{ driver.Store }
 
-func (s *patient) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *patient) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	items = slices.Clone(items)
 	for i := range items {
 		if items[i].Outcome == driver.Retry {

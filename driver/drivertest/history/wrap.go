@@ -53,17 +53,17 @@ func (s *recorded) Unregister(ctx context.Context, worker string) error {
 	return s.Store.Unregister(ctx, worker)
 }
 
-func (s *recorded) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]error, error) {
+func (s *recorded) Settle(ctx context.Context, worker string, items []driver.Settlement) ([]driver.SettleResult, error) {
 	called := time.Now()
-	errs, err := s.Store.Settle(ctx, worker, items)
+	results, err := s.Store.Settle(ctx, worker, items)
 	for i, item := range items {
 		if err != nil {
 			s.r.Settled(called, worker, item, err)
 			continue
 		}
-		s.r.Settled(called, worker, item, errs[i])
+		s.r.Settled(called, worker, item, results[i].Err)
 	}
-	return errs, err
+	return results, err
 }
 
 func (s *recorded) Apply(ctx context.Context, c driver.Change) (*driver.ChangeResult, error) {

@@ -15,8 +15,8 @@ end
 
 local entries, logged = {}, 0
 
--- emit adds events of one kind for the packed ids. subject is text(queue) .. text(type).
-local function emit(kind, subject, worker, ids)
+-- emit adds events of one kind for the packed ids. subject is text(queue) .. text(type), actor a worker or driver.EventActor.
+local function emit(kind, subject, actor, ids)
   local n = #ids
   if n == 0 then return end
   local same = true
@@ -36,7 +36,7 @@ local function emit(kind, subject, worker, ids)
     end
     packed = table.concat(packed)
   end
-  entries[#entries + 1] = uvarint(NOW) .. text(kind) .. subject .. text(worker) .. uvarint(n) .. packed
+  entries[#entries + 1] = uvarint(NOW) .. text(kind) .. subject .. text(actor) .. uvarint(n) .. packed
   logged = logged + n
 end
 

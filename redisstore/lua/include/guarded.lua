@@ -3,7 +3,7 @@
 --
 -- In ARGV: number of items; for each: number of checks, for each: index of the key, hash field, '-' (there is none),
 -- '+' (there is one) or '=' .. value; number of writes, for each: command, index of the key, number of arguments, the arguments. Some commands
--- are not the server's: COUNT field delta (needs include/stat.lua); EVENT kind subject worker id
+-- are not the server's: COUNT field delta (needs include/stat.lua); EVENT kind subject actor id
 -- (needs include/events.lua); NEWS, whose first four arguments are keys too, by their index (needs include/plan.lua); FLOW, whose
 -- first five arguments are the other keys of a shared queue, then what to do there (needs include/share.lua); WAKE, and WAKEALL if a worker of all types waits (need include/wake.lua); DUE ms id is a
 -- ZADD, after which WAKESOONER and WAKEALLSOONER do the same if nothing else in that index is due as soon; FORGET id removes
