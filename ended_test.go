@@ -151,8 +151,9 @@ func TestLateEnd(t *testing.T) {
 				return nil
 			}, nil)
 		})
-		e.wait(id)
+		time.Sleep(time.Minute)
 		synctest.Wait()
+		e.wantState(id, waggle.Completed)
 		r.stop()
 		if st := r.w.Stats(); st.Late != 1 || st.Completed != 1 {
 			t.Errorf("stats %+v, want 1 late and 1 completed", st)
