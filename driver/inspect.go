@@ -54,6 +54,9 @@ type QueueInfo struct {
 	// behind one of its key that has expired, or whose key's rate has let it start meanwhile, may be counted until a worker or
 	// Maintain has seen to it.
 	Parked int
+	// Damaged says that what is stored of the queue does not match its checksum: nothing above is certain. It takes and gives
+	// out no tasks, with [ErrCorrupt], until Audit has repaired it; tasks of it that run can end.
+	Damaged bool
 }
 
 // LimitInfo is a limit and what counts against it.

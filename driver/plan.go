@@ -104,6 +104,10 @@ type TaskPlan struct {
 }
 
 // Plan is a plan as the store keeps it.
+//
+// What is stored of a plan may be damaged. Then it is listed with its name and the state [PlanDamaged] alone, whatever
+// states were asked for; to read it otherwise, to take a step or to send it a signal gives [ErrCorrupt], and who reserves
+// plans is not offered it: the others go on. It can be deleted.
 type Plan struct {
 	PlanRef
 	// Version is greater after each step, and greater than that of every earlier plan of this name.
@@ -125,6 +129,9 @@ type Plan struct {
 	// Busy is set where a reservation was asked for and another worker has it: then nothing but the ref is set.
 	Busy bool `json:"busy,omitzero"`
 }
+
+// PlanDamaged is the state of a plan that can't be relied on; see [Plan].
+const PlanDamaged = "damaged"
 
 // News is one thing that a plan is told: the end of a task, or a signal.
 type News struct {

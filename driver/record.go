@@ -47,6 +47,8 @@ const (
 	PartClaim    Part = "claim"    // who holds it
 	PartEnd      Part = "end"      // how and when it ended, and its result
 	PartReport   Part = "report"   // progress and log lines
+	PartQueue    Part = "queue"    // the names of its queue and type, which stand elsewhere
+	PartWorker   Part = "worker"   // who holds it or held it last, which stands elsewhere
 )
 
 // Token proves a claim: it is greater than every earlier token of the same task.
@@ -183,6 +185,8 @@ type WorkerStatus struct {
 	Held     int       `json:"held"`      // tasks it holds
 	// Directive is what it was told; its heartbeats deliver that.
 	Directive Directive `json:"directive,omitzero"`
+	// Damaged says that what is stored of the worker does not match its checksum: nothing above is certain.
+	Damaged bool `json:"damaged,omitzero"`
 }
 
 // FetchRequest asks for tasks.

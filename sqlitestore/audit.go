@@ -66,7 +66,7 @@ func (s *Store) check(ctx context.Context) ([]defect, error) {
 	var a *auditor
 	err := s.read(ctx, func(c *conn) (err error) {
 		a = &auditor{conn: c, ctx: ctx, now: s.now()}
-		for _, check := range []func() error{a.pages, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.keys, a.contents, a.plans} {
+		for _, check := range []func() error{a.pages, a.sums, a.loadState, a.rows, a.entries, a.counts, a.numbers, a.keys, a.contents, a.plans} {
 			if err := check(); err != nil {
 				return err
 			}
@@ -81,7 +81,31 @@ func (s *Store) check(ctx context.Context) ([]defect, error) {
 
 func (a *auditor) loadState() (err error) {
 	a.st, err = loadState(a.conn)
+	if isDamage(err) {
+		err = nil // found already
+	}
 	return err
+}
+
+// sums checks the rows that have a checksum of their own.
+func (a *auditor) sums() error {
+	for _, table := range summed {
+		err := a.stmt("audit_sums_" + table).rows(func(s *sqlite.Stmt) error {
+			if !intact(s, 0, s.ColumnCount()-1) {
+				name := rowName(table, s)
+				d := defect{}
+				if table == "uniq" {
+					d.seq, d.raw = s.ColumnInt64(1), columnBytes(s, 0)
+				}
+				a.add(d, "damaged-row", name, "the row of table %s does not match its checksum", name)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pages has the database check its file.
@@ -208,6 +232,9 @@ func (a *auditor) counts() error {
 	d, err := a.drift(a.st)
 	if err != nil {
 		return err
+	}
+	for no := range a.st.strays {
+		a.add(defect{seq: no}, "orphan-lane", "", "lane %d belongs to no queue", no)
 	}
 	for no, l := range a.st.lanes {
 		for i, n := range d.lanes[no] {

@@ -34,6 +34,10 @@ func (a *auditor) keys() error {
 		if driver.DecodeEnvelope(columnBytes(s, 2), &t) == nil && (s.ColumnIsNull(3) || t.Key != s.ColumnText(3)) {
 			a.add(defect{seq: s.ColumnInt64(0)}, "wrong-key", driver.UnpackID(columnBytes(s, 1)), "task %d waits under the key %q, its own is %q", s.ColumnInt64(0), s.ColumnText(3), t.Key)
 		}
+		if l := a.st.lanes[s.ColumnInt64(4)]; l != nil && s.ColumnInt64(5) != l.queue.rank(s.ColumnInt64(6)) {
+			a.add(defect{seq: s.ColumnInt64(0)}, "wrong-key", driver.UnpackID(columnBytes(s, 1)), "task %d waits with rank %d, its own is %d",
+				s.ColumnInt64(0), s.ColumnInt64(5), l.queue.rank(s.ColumnInt64(6)))
+		}
 		return nil
 	})
 	if err != nil {
@@ -161,10 +165,7 @@ func (t *tx) rebuildKeys() error {
 		}
 	}
 	for _, w := range list {
-		l, err := t.laneNo(w.lane)
-		if err != nil {
-			return err
-		}
+		l := t.laneNo(w.lane)
 		if !l.queue.flows(w.key) {
 			err = t.stmt("ready_insert").ints(l.no, w.prio, w.ord, w.seq).exec()
 		} else {

@@ -377,10 +377,22 @@ func (s *Store) watchEvents() (seen func() <-chan struct{}, stop func()) {
 
 // worker is what the writer knows of a registered worker.
 type worker struct {
-	no          int64
-	id          string
-	life        string
-	host, build string
+	no              int64
+	id              string
+	life            string
+	leaseEnd, since int64
+	host, build     string
+	info            string
+	directive       driver.Directive
+	directed        bool // no heartbeat has delivered it yet
+	damaged         bool
+}
+
+// scanWorker reads a row of table worker.
+func scanWorker(s *sqlite.Stmt) *worker {
+	return &worker{no: s.ColumnInt64(0), id: s.ColumnText(1), life: s.ColumnText(2), leaseEnd: s.ColumnInt64(3), since: s.ColumnInt64(4),
+		host: s.ColumnText(5), build: s.ColumnText(6), info: s.ColumnText(7), directive: driver.Directive(s.ColumnText(8)), directed: s.ColumnBool(9),
+		damaged: !intact(s, 0, workerColumns)}
 }
 
 // The lives of a worker.
@@ -397,7 +409,9 @@ func (st *state) anyWorker(c *conn, id string) (*worker, error) {
 	}
 	var w *worker
 	_, err := c.stmt("worker_get").text(id).row(func(s *sqlite.Stmt) error {
-		w = &worker{no: s.ColumnInt64(0), id: id, life: s.ColumnText(1), host: s.ColumnText(2), build: s.ColumnText(3)}
+		if w = scanWorker(s); w.damaged {
+			return damagedf("worker %s", id)
+		}
 		return nil
 	})
 	if err == nil && w != nil {

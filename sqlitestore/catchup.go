@@ -27,9 +27,9 @@ func (w *writer) catchUp() (bool, error) {
 	}
 	changed := make(map[string]bool)
 	if n > 0 {
-		events, err := w.c.events(st.nextEvent, head.nextEvent)
+		events, _, err := w.c.events(st.nextEvent, head.nextEvent)
 		if err != nil || int64(len(events)) != n {
-			return false, err // some were dropped already
+			return false, err // some were dropped already, or are damaged
 		}
 		for _, e := range events {
 			if e.Queue != "" {
@@ -59,21 +59,25 @@ func (w *writer) catchUp() (bool, error) {
 // reload loads one queue with its lanes, and tells of each what it was before.
 func (st *state) reload(c *conn, name string, tell func(before, now *lane)) error {
 	var q *queue
-	_, err := c.stmt("queue_load_one").text(name).row(func(s *sqlite.Stmt) (err error) {
-		q, err = scanQueue(s)
-		return err
+	_, err := c.stmt("queue_load_one").text(name).row(func(s *sqlite.Stmt) error {
+		q = scanQueue(s)
+		return nil
 	})
 	if err != nil || q == nil {
 		return err
 	}
 	st.queues[name] = q
 	st.queueNos = max(st.queueNos, q.no)
-	if _, err = c.stmt("share_load_one").ints(q.no).row(q.scanShare); err != nil {
+	_, err = c.stmt("share_load_one").ints(q.no).row(func(s *sqlite.Stmt) error {
+		q.scanShare(s)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	return c.stmt("lane_load_one").ints(q.no).rows(func(s *sqlite.Stmt) error {
 		l := scanLane(s)
-		l.queue, q.lanes[l.typ] = q, l
+		l.of(q)
 		before := st.lanes[l.no]
 		st.lanes[l.no] = l
 		tell(before, l)

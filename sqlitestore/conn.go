@@ -16,9 +16,14 @@ type conn struct {
 
 	steps    *atomic.Int64 // counts the steps of statements; nil but in tests
 	sumFloor int64         // see sumsFrom
+	sound    map[rowRef]bool
 }
 
-func newConn(db *sqlite.Conn) *conn { return &conn{db: db, stmts: make(map[string]*stmt)} }
+// newConn is for a connection that only this program's statements run on.
+func newConn(db *sqlite.Conn) *conn {
+	_ = rowsum(db) // without it the statements that need it tell
+	return &conn{db: db, stmts: make(map[string]*stmt), sound: make(map[rowRef]bool)}
+}
 
 func (c *conn) close() error {
 	for _, q := range c.stmts {
@@ -35,6 +40,9 @@ type stmt struct {
 	n     int
 	err   error
 	steps *atomic.Int64
+
+	sealing bool // what is bound goes into sum: see sealed
+	sum     []byte
 }
 
 // stmt returns the named statement, ready to be bound.
@@ -52,7 +60,7 @@ func (c *conn) stmt(name string) *stmt {
 		q = &stmt{s: s, steps: c.steps}
 		c.stmts[name] = q
 	}
-	q.n, q.err = 0, nil
+	q.n, q.err, q.sealing = 0, nil, false
 	return q
 }
 
@@ -71,6 +79,9 @@ func (q *stmt) ints(values ...int64) *stmt {
 		if q.s != nil {
 			q.s.BindInt64(q.n, v)
 		}
+		if q.sealing {
+			q.sum = sumInt(q.sum, v)
+		}
 	}
 	return q
 }
@@ -80,6 +91,9 @@ func (q *stmt) blob(b []byte) *stmt {
 	if q.s != nil {
 		q.s.BindBytes(q.n, b)
 	}
+	if q.sealing {
+		q.sum = sumText(q.sum, 'b', b)
+	}
 	return q
 }
 
@@ -88,6 +102,9 @@ func (q *stmt) text(s string) *stmt {
 	if q.s != nil {
 		q.s.BindText(q.n, s)
 	}
+	if q.sealing {
+		q.sum = sumText(q.sum, 't', s)
+	}
 	return q
 }
 
@@ -95,6 +112,9 @@ func (q *stmt) null() *stmt {
 	q.n++
 	if q.s != nil {
 		q.s.BindNull(q.n)
+	}
+	if q.sealing {
+		q.sum = sumNull(q.sum)
 	}
 	return q
 }
@@ -158,6 +178,14 @@ func (q *stmt) step() (bool, error) {
 		return false, dbErr(err)
 	}
 	return found, nil
+}
+
+// prepared looks at a statement that is not run.
+func (q *stmt) prepared(look func(*sqlite.Stmt)) error {
+	if q.err == nil {
+		look(q.s)
+	}
+	return q.err
 }
 
 // reset ends the statement's run. An error was returned by the step before.

@@ -81,8 +81,17 @@ func (t *tx) accept(n *newTask, res *driver.EnqueueResult) error {
 		return nil
 	}
 	q := t.st.queues[n.Queue]
+	if q != nil && q.damaged != nil {
+		res.Err = q.damaged
+		return nil
+	}
 	if q == nil || q.config.Draining || q.config.Keys.Ordered() || q.config.Bound.Max > 0 || n.Unique != nil || q.lanes[n.Type] == nil {
-		if done, err := t.examine(n, q, res); done || err != nil {
+		done, err := t.examine(n, q, res)
+		if isDamage(err) { // of what concerns this task alone; nothing was written
+			res.Err, err = err, nil
+			done = true
+		}
+		if done || err != nil {
 			return err
 		}
 	}
@@ -232,8 +241,11 @@ func (t *tx) owner(key string) (*owner, error) {
 	var o *owner
 	var expires int64
 	_, err := t.stmt("uniq_get").blob([]byte(key)).row(func(s *sqlite.Stmt) error {
-		o = &owner{seq: s.ColumnInt64(0), id: driver.UnpackID(columnBytes(s, 1)), until: driver.UniqueUntil(s.ColumnText(2)), standing: none}
-		expires = s.ColumnInt64(3)
+		o = &owner{seq: s.ColumnInt64(1), id: driver.UnpackID(columnBytes(s, 2)), until: driver.UniqueUntil(s.ColumnText(3)), standing: none}
+		expires = s.ColumnInt64(4)
+		if !intact(s, 0, uniqColumns) {
+			return damagedf("who owns the unique key %q", driver.CutText(key, 80))
+		}
 		return nil
 	})
 	if err != nil || o == nil || o.until == driver.UntilTTL && expires <= t.now {
@@ -277,13 +289,13 @@ func (t *tx) taken(n *newTask, res *driver.EnqueueResult) (o *owner, done bool, 
 
 // takeKey makes a task the owner of its unique key.
 func (t *tx) takeKey(task *driver.Task, packed []byte, seq, since int64) error {
-	st := t.stmt("uniq_put").ints(seq)
+	st := t.sealed("uniq_put").blob([]byte(task.Unique.Key)).ints(seq).blob(packed).text(string(task.Unique.Until))
 	if task.Unique.Until == driver.UntilTTL {
 		st.ints(since + task.Unique.TTL.Milliseconds())
 	} else {
 		st.null()
 	}
-	return st.blob([]byte(task.Unique.Key)).blob(packed).text(string(task.Unique.Until)).exec()
+	return st.seal(false).exec()
 }
 
 // freeKey frees the unique key that a task owns if it ends in one of the given ways.

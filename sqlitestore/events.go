@@ -40,9 +40,16 @@ func (s *Store) readEvents(ctx context.Context, q *driver.EventQuery) (*driver.E
 	var page *driver.EventPage
 	err := s.read(ctx, func(c *conn) error {
 		page = &driver.EventPage{}
-		var oldest, next int64
-		_, err := c.stmt("event_bounds").row(func(s *sqlite.Stmt) error {
-			oldest, next = s.ColumnInt64(0), s.ColumnInt64(1)
+		var head state
+		if err := head.loadHead(c); err != nil {
+			return err
+		}
+		next := head.nextEvent
+		oldest := next
+		_, err := c.stmt("event_first").row(func(s *sqlite.Stmt) error {
+			if !s.ColumnIsNull(0) {
+				oldest = s.ColumnInt64(0)
+			}
 			return nil
 		})
 		if err != nil {
@@ -65,7 +72,8 @@ func (s *Store) readEvents(ctx context.Context, q *driver.EventQuery) (*driver.E
 		if from == end {
 			return nil
 		}
-		page.Events, err = c.events(from, end)
+		events, damaged, err := c.events(from, end)
+		page.Events, page.Gap = events, page.Gap || damaged
 		return err
 	})
 	if err != nil {
@@ -81,20 +89,21 @@ func eventCount(asked int) int {
 	return min(asked, 10_000)
 }
 
-// events returns the events from one number up to another.
-func (c *conn) events(from, end int64) (events []driver.Event, err error) {
+// events returns the events from one number up to another, but for those in rows that are damaged.
+func (c *conn) events(from, end int64) (events []driver.Event, damaged bool, err error) {
 	var row []driver.Event
+	next := int64(0)
 	err = c.stmt("event_page").ints(from, -1).until(func(s *sqlite.Stmt) (bool, error) {
 		no := s.ColumnInt64(0)
 		if no >= end {
 			return false, nil
 		}
+		damaged = damaged || next != 0 && no != next // a row is missing
+		next = no + s.ColumnInt64(1)
 		row, err = driver.DecodeEvents(row[:0], columnBytes(s, 2))
-		if err != nil {
-			return false, err
-		}
-		if int64(len(row)) != s.ColumnInt64(1) {
-			return false, corruptf("an entry of the event log has %d events instead of %d", len(row), s.ColumnInt64(1))
+		if err != nil || int64(len(row)) != s.ColumnInt64(1) || !intact(s, 0, eventColumns) {
+			damaged = true
+			return true, nil
 		}
 		lo, hi := max(0, from-no), min(int64(len(row)), end-no)
 		if lo < hi {
@@ -102,5 +111,5 @@ func (c *conn) events(from, end int64) (events []driver.Event, err error) {
 		}
 		return true, nil
 	})
-	return events, err
+	return events, damaged || next < end, err
 }

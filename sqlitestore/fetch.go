@@ -61,7 +61,8 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 		return nil, err
 	}
 	leaseEnd := t.now + req.Lease.Milliseconds()
-	if err := t.stmt("worker_renew").ints(w.no, leaseEnd).exec(); err != nil {
+	w.leaseEnd = leaseEnd
+	if err := t.saveWorker("worker_renew", w); err != nil {
 		return nil, err
 	}
 	if err := t.settleFresh(); err != nil {
@@ -80,11 +81,17 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	}
 	token := t.newToken()
 	var left *lane
+	sound, damaged := 0, error(nil)
 	for _, name := range req.Queues {
 		q := t.st.queues[name]
-		if q == nil || q.fetched == token {
+		switch {
+		case q == nil || q.fetched == token:
 			continue // named twice
+		case q.damaged != nil:
+			damaged = q.damaged
+			continue
 		}
+		sound++
 		q.fetched = token
 		lanes := q.declared(req.Types)
 		if _, err := t.tidy(q, lanes, maxSweep, false); err != nil {
@@ -107,6 +114,9 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 		if nextDue, err = t.nextDue(nextDue, lanes); err != nil {
 			return nil, err
 		}
+	}
+	if damaged != nil && sound == 0 {
+		return nil, damaged
 	}
 	if req.Plans > 0 {
 		var first int64
@@ -171,7 +181,7 @@ func (t *tx) nextLease(w *worker) (int64, error) {
 	first := int64(0)
 	err := t.stmt("worker_by_lease").ints(2).rows(func(s *sqlite.Stmt) error {
 		if first == 0 && s.ColumnInt64(0) != w.no {
-			first = s.ColumnInt64(2)
+			first = s.ColumnInt64(3)
 		}
 		return nil
 	})
@@ -227,7 +237,11 @@ type picked struct {
 	holding     *holding
 	unfit       driver.Reason // why it is not given out
 	taskMissing bool
+	misplaced   bool // it belongs elsewhere: the entry is damaged
 }
+
+// fit reports whether the task can be given out.
+func (p *picked) fit() bool { return p.unfit == "" && !p.taskMissing && !p.misplaced }
 
 // claim adds claims of the first tasks of lanes until there are limit of them.
 func (t *tx) claim(res *driver.FetchResult, w *worker, token int64, lanes []*lane, limit int) ([]driver.Claim, error) {
@@ -245,7 +259,7 @@ func (t *tx) claim(res *driver.FetchResult, w *worker, token int64, lanes []*lan
 	}
 	for i := range picks {
 		p := &picks[i]
-		if p.unfit == "" && !p.taskMissing {
+		if p.fit() {
 			continue
 		}
 		if err := t.removeUnfit(p); err != nil {
@@ -263,7 +277,7 @@ func (t *tx) claim(res *driver.FetchResult, w *worker, token int64, lanes []*lan
 	claims = slices.Grow(claims, len(picks))
 	for i := range picks {
 		p := &picks[i]
-		if p.unfit != "" || p.taskMissing {
+		if !p.fit() {
 			continue
 		}
 		if err := t.started(p); err != nil {
@@ -307,7 +321,7 @@ func (t *tx) pick(w *worker, token int64, lanes []*lane, want int) (cursors []*c
 		p := &picks[len(picks)-1]
 		t.read(c, p, w, token)
 		c.passed, c.lastPrio, c.lastOrd = true, c.prio, c.ord
-		if p.unfit == "" && !p.taskMissing {
+		if p.fit() {
 			fit++
 			c.taken++
 		}
@@ -347,6 +361,10 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 		p.taskMissing = true
 		return
 	}
+	if s.ColumnInt64(14) != c.lane.no || s.ColumnInt64(15) != c.prio {
+		p.misplaced = true
+		return
+	}
 	var scratch [160]byte
 	packed := scratch[:min(s.ColumnLen(3), len(scratch))]
 	s.ColumnBytes(3, packed)
@@ -374,6 +392,12 @@ func (t *tx) read(c *cursor, p *picked, w *worker, token int64) {
 
 // removeUnfit ends a task that can't be run, or removes what stands in line without a task.
 func (t *tx) removeUnfit(p *picked) error {
+	if p.misplaced {
+		if err := t.stmt("ready_delete").ints(p.lane.no, p.prio, p.ord).exec(); err != nil {
+			return err
+		}
+		return t.mendTask(p.seq)
+	}
 	if p.taskMissing {
 		t.count(p.lane, available, none, 1)
 		return t.stmt("ready_delete").ints(p.lane.no, p.prio, p.ord).exec()

@@ -72,6 +72,9 @@ func (t *tx) idle(req *driver.FetchRequest) (*driver.FetchResult, error) {
 		if q == nil {
 			continue
 		}
+		if q.damaged != nil {
+			return nil, nil // the Fetch tells, if it has no other queue
+		}
 		lanes := q.declared(req.Types)
 		if !q.quiet(lanes, t.now) {
 			return nil, nil
@@ -91,7 +94,7 @@ func (t *tx) idle(req *driver.FetchRequest) (*driver.FetchResult, error) {
 func (t *tx) quiet(w *worker) (bool, error) {
 	first := int64(0)
 	_, err := t.stmt("worker_by_lease").ints(1).row(func(s *sqlite.Stmt) error {
-		first = s.ColumnInt64(2)
+		first = s.ColumnInt64(3)
 		return nil
 	})
 	if err != nil || first <= t.now {

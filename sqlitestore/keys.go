@@ -2,7 +2,6 @@ package sqlitestore
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 	"strconv"
 
@@ -15,6 +14,7 @@ type share struct {
 	virtual, plain int64
 	arrivals       arrivals
 	dirty          bool
+	damaged        bool
 	keys           map[string]*key // those that were asked for
 	swept          int64           // up to which number it was looked which keys are at rest
 }
@@ -42,6 +42,7 @@ type key struct {
 	flows    []*flow
 	dirty    bool
 	stored   bool // it has a row
+	damaged  bool // what is stored of it or its flows can't be relied on: nothing of it is given out
 }
 
 // flow is the available tasks of a key that have one lane and priority.
@@ -94,62 +95,6 @@ func (q *queue) rank(expires int64) int64 {
 	return expires
 }
 
-// key returns a key of a queue, made if needed; it is stored once it is touched.
-func (t *tx) key(q *queue, name string) (*key, error) {
-	if k := q.share.keys[name]; k != nil {
-		return k, nil
-	}
-	if q.share.keys == nil {
-		q.share.keys = make(map[string]*key)
-	}
-	k := &key{name: name, queue: q, held: map[int64]int64{}, arrivals: arrivals{}}
-	var err error
-	_, err = t.stmt("key_get").ints(q.no).text(name).row(func(s *sqlite.Stmt) error {
-		k.stored = true
-		k.no, k.tag, k.waiting = s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2)
-		return k.decode(s.ColumnText(5), s.ColumnText(6))
-	})
-	if err == nil && k.no == 0 {
-		if k.no, err = t.nextKey(); err != nil {
-			return nil, err
-		}
-		t.st.nextKey++
-	} else if err == nil {
-		err = t.loadFlows(k)
-	}
-	if err != nil {
-		return nil, err
-	}
-	q.share.keys[name] = k
-	return k, nil
-}
-
-func (k *key) decode(held, rates string) error {
-	if err := json.Unmarshal([]byte(held), &k.held); err != nil {
-		return corruptf("what key %q holds can't be read: %v", k.name, err)
-	}
-	if err := json.Unmarshal([]byte(rates), &k.arrivals); err != nil {
-		return corruptf("the rates of key %q can't be read: %v", k.name, err)
-	}
-	return nil
-}
-
-func (t *tx) loadFlows(k *key) error {
-	return t.stmt("flow_get").ints(k.no).rows(func(s *sqlite.Stmt) error {
-		l, err := t.laneNo(s.ColumnInt64(0))
-		if err != nil {
-			return err
-		}
-		f := &flow{key: k, lane: l, prio: s.ColumnInt64(1), n: s.ColumnInt64(2), rank: s.ColumnInt64(3), ord: s.ColumnInt64(4),
-			parked: s.ColumnBool(5), opens: s.ColumnInt64(6), stored: true}
-		if f.parked {
-			f.savedParked = f.n
-		}
-		k.flows = append(k.flows, f)
-		return nil
-	})
-}
-
 // touchKey notes that a key is to be stored.
 func (t *tx) touchKey(k *key) {
 	t.touchQueue(k.queue)
@@ -197,7 +142,7 @@ func (t *tx) saveFlow(f *flow) error {
 	if f.key.queue.config.Order == driver.OrderDeadline {
 		tag = f.rank
 	}
-	return t.stmt(name).ints(f.key.no, f.lane.no, f.prio, f.n, tag, f.rank, f.ord, flag(f.parked)).optInt(f.opens).exec()
+	return t.sealed(name).ints(f.key.no, f.lane.no, f.prio, f.n, tag, f.rank, f.ord, flag(f.parked)).optInt(f.opens).seal(f.key.damaged).exec()
 }
 
 func (t *tx) saveKey(k *key) error {
@@ -213,13 +158,13 @@ func (t *tx) saveKey(k *key) error {
 	if !k.stored {
 		name, k.stored = "key_insert", true
 	}
-	return t.stmt(name).ints(k.no, k.queue.no, k.tag, k.waiting, active, queued, until).
-		text(k.name).text(encodeHeld(k.held)).text(k.arrivals.encode()).exec()
+	return t.sealed(name).ints(k.no, k.queue.no).text(k.name).ints(k.tag, k.waiting, active, queued, until).
+		text(encodeHeld(k.held)).text(k.arrivals.encode()).seal(k.damaged).exec()
 }
 
 // atRest reports whether the key is as good as one that was never seen.
 func (k *key) atRest(now int64) bool {
-	return k.queued() == 0 && k.active() == 0 && k.waiting == 0 && k.tag <= k.queue.share.virtual && k.arrivals.until() < now
+	return !k.damaged && k.queued() == 0 && k.active() == 0 && k.waiting == 0 && k.tag <= k.queue.share.virtual && k.arrivals.until() < now
 }
 
 // encodeHeld is encodeJSON for what nearly every key has: nothing, or tasks of one lane.
@@ -258,7 +203,7 @@ func (t *tx) finishKeys() error {
 			continue
 		}
 		q.share.dirty = false
-		if err := t.stmt("share_save").ints(q.no, q.share.virtual, q.share.plain).text(q.share.arrivals.encode()).exec(); err != nil {
+		if err := t.sealed("share_save").ints(q.no, q.share.virtual, q.share.plain).text(q.share.arrivals.encode()).seal(q.share.damaged).exec(); err != nil {
 			return err
 		}
 	}
@@ -423,7 +368,10 @@ func (t *tx) regateNamed(q *queue, name string) error {
 // blocked reports whether nothing of a flow may start because of its key, and if only rates are in the way, when they let it.
 func (f *flow) blocked(now int64) (blocked bool, opens int64) {
 	k, c := f.key, &f.key.queue.config
-	if k.name == "" || f.n == 0 {
+	switch {
+	case k.damaged:
+		return true, 0
+	case k.name == "" || f.n == 0:
 		return false, 0
 	}
 	if c.Keys.Ordered() {

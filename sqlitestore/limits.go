@@ -40,6 +40,9 @@ func (q *queue) active(typ string) (n int64) {
 // none if none may.
 func (l *lane) startable(now int64) int64 {
 	n := l.count[available] - l.parked
+	if l.queue.damaged != nil {
+		return 0
+	}
 	if n <= 0 || len(l.queue.config.Limits) == 0 {
 		return max(n, 0)
 	}
@@ -89,6 +92,9 @@ func (t *tx) patched(name string, patch driver.QueuePatch, caps driver.Capabilit
 	old = driver.QueueConfig{Retention: driver.DefaultRetention()}
 	waiting := int64(0)
 	if q := t.st.queues[name]; q != nil {
+		if q.damaged != nil {
+			return old, config, q.damaged
+		}
 		old = q.config
 		for _, l := range q.lanes {
 			waiting += l.count[available]
@@ -110,9 +116,11 @@ func (p *present) limits(q *queue, info *driver.QueueInfo) error {
 		if l.PerKey {
 			if byLane == nil {
 				var err error
-				if byLane, err = p.heldByKeys(q); err != nil {
+				var damaged bool
+				if byLane, damaged, err = p.heldByKeys(q); err != nil {
 					return err
 				}
+				info.Damaged = info.Damaged || damaged
 			}
 			held = 0
 			for _, lane := range q.lanes {
@@ -133,20 +141,20 @@ func (p *present) limits(q *queue, info *driver.QueueInfo) error {
 	return nil
 }
 
-// heldByKeys counts the active tasks that have a key, by lane.
-func (p *present) heldByKeys(q *queue) (map[int64]int64, error) {
-	sum := map[int64]int64{}
-	err := p.stmt("key_held").ints(q.no).rows(func(s *sqlite.Stmt) error {
+// heldByKeys counts the active tasks that have a key, by lane, and reports whether what is stored of a key is damaged.
+func (p *present) heldByKeys(q *queue) (sum map[int64]int64, damaged bool, err error) {
+	sum = map[int64]int64{}
+	err = p.stmt("key_held").ints(q.no).rows(func(s *sqlite.Stmt) error {
 		var held map[int64]int64
-		if err := json.Unmarshal([]byte(s.ColumnText(0)), &held); err != nil {
-			return corruptf("what a key of queue %q holds can't be read: %v", q.name, err)
+		if json.Unmarshal([]byte(s.ColumnText(8)), &held) != nil || !intact(s, 0, keyedColumns) {
+			damaged = true
 		}
 		for lane, n := range held {
 			sum[lane] += n
 		}
 		return nil
 	})
-	return sum, err
+	return sum, damaged, err
 }
 
 // parked counts the tasks of a lane that can't start at the present.

@@ -16,6 +16,7 @@ import (
 // record returns the record of a task as it was recorded last, nil if there is none. Of one that can't be read it returns what can.
 func (c *conn) record(seq int64) (*driver.Record, error) {
 	var rec *driver.Record
+	var lane, queue, worker int64
 	from := c.sumsFrom()
 	_, err := c.stmt("record").ints(seq).row(func(s *sqlite.Stmt) error {
 		r := scanRow(s)
@@ -31,9 +32,21 @@ func (c *conn) record(seq int64) (*driver.Record, error) {
 			_ = json.Unmarshal([]byte(text), rec.Progress) // what can be read of it
 		}
 		rec.Logs = decodeLogs(s.ColumnText(colRecord + 6))
+		rec.Damaged = r.missingParts(s, rec.Damaged)
+		worker = s.ColumnInt64(colRecord + 9)
+		lane, queue = r.laneNo, s.ColumnInt64(colRecord+10)
 		return nil
 	})
-	return rec, err
+	if rec == nil || err != nil {
+		return rec, err
+	}
+	if !c.isSound("lane_row", lane) || !c.isSound("queue_row", queue) || rec.Queue == "" {
+		rec.Damaged = append(rec.Damaged, driver.PartQueue)
+	}
+	if worker != 0 && !c.isSound("worker_by_no", worker) {
+		rec.Damaged = append(rec.Damaged, driver.PartWorker)
+	}
+	return rec, nil
 }
 
 func (r *row) record(queue, typ string) *driver.Record {

@@ -45,6 +45,11 @@ func (s *Store) Maintain(ctx context.Context, limit int) (*driver.MaintainResult
 		if err := t.stmt("uniq_sweep").ints(t.now, int64(limit)).exec(); err != nil {
 			return err
 		}
+		for _, q := range t.st.queues {
+			if q.damaged != nil {
+				return nil // nor for how long its tasks name their workers
+			}
+		}
 		return t.stmt("worker_forget").ints(t.now - t.st.longestKept().Milliseconds()).exec()
 	})
 	if err != nil {
@@ -68,6 +73,9 @@ func (st *state) longestKept() time.Duration {
 // thorough looks even where nothing is expected.
 func (t *tx) tidy(q *queue, lanes []*lane, limit int, thorough bool) (driver.MaintainResult, error) {
 	var res driver.MaintainResult
+	if q.damaged != nil {
+		return res, nil // what it keeps, and for how long, can't be known
+	}
 	var more [3]bool
 	var err error
 	due := func(l *lane) bool { return thorough || l.count[scheduled]+l.count[retryable] > 0 }
@@ -114,8 +122,14 @@ func (t *tx) sweep(name string, has func(*lane) bool, lanes []*lane, limit int, 
 		if err != nil {
 			return n, more, err
 		}
-		if r == nil {
+		if r == nil || name == "expiry_list" && (r.expires == 0 || r.expires > t.now) {
 			continue // Audit removes it
+		}
+		if name == "due_list" && r.due > t.now && (r.standing == scheduled || r.standing == retryable) {
+			if err := t.mendTask(e.seq); err != nil { // never early: the entry is damaged
+				return n, more, err
+			}
+			continue
 		}
 		if err := do(r); err != nil {
 			return n, more, err
@@ -169,10 +183,7 @@ func (t *tx) pruneState(q *queue, s standing, k driver.Keep, count int64, limit 
 			more = true
 			return false, nil
 		}
-		l, err := t.laneNo(st.ColumnInt64(1))
-		if err != nil {
-			return false, err
-		}
+		l := t.laneNo(st.ColumnInt64(1))
 		if st.ColumnBool(4) {
 			extra = append(extra, st.ColumnInt64(5))
 		}

@@ -320,6 +320,7 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	}
 	err := c.stmt("begin_read").exec()
 	if err == nil {
+		clear(c.sound)
 		if err = s.checkFormat(c); err == nil {
 			err = f(c)
 		}

@@ -9,27 +9,6 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// planHead is the row of a plan.
-type planHead struct {
-	driver.Plan // without body, parts and news
-	no          int64
-	news, seen  int64
-	reserved    int64
-	at          int64 // 0: it is not to be thought of
-}
-
-// planHead returns a plan's row, nil if there is none.
-func (c *conn) planHead(ref driver.PlanRef) (*planHead, error) {
-	var p *planHead
-	_, err := c.stmt("plan_get").text(ref.Kind).text(ref.Name).row(func(s *sqlite.Stmt) error {
-		p = &planHead{no: s.ColumnInt64(0), news: s.ColumnInt64(7), seen: s.ColumnInt64(8), reserved: s.ColumnInt64(9), at: s.ColumnInt64(10)}
-		p.Plan = driver.Plan{PlanRef: ref, Version: s.ColumnInt64(1), State: s.ColumnText(2), Wake: timeOf(s.ColumnInt64(3)),
-			Expires: timeOf(s.ColumnInt64(4)), Created: timeOf(s.ColumnInt64(5)), Updated: timeOf(s.ColumnInt64(6)), Waiting: int(p.news - p.seen)}
-		return nil
-	})
-	return p, err
-}
-
 // place returns when a plan is to be thought of, 0: never.
 func (p *planHead) place(now int64) int64 {
 	p.Waiting = int(p.news - p.seen)
@@ -58,6 +37,9 @@ func (t *tx) placed(p *planHead, first int64) {
 // tell adds news to a plan, if there is one.
 func (t *tx) tell(ref driver.PlanRef, n *driver.News) error {
 	p, err := t.planHead(ref)
+	if isDamage(err) {
+		return nil // the task has ended all the same; Audit tells of the plan
+	}
 	if err != nil || p == nil {
 		return err
 	}
@@ -70,11 +52,11 @@ func (t *tx) tellPlan(p *planHead, n *driver.News) error {
 		return err
 	}
 	p.news++
-	if err := t.stmt("plan_news_put").ints(p.no, p.news).blob(driver.AppendNews(nil, n)).exec(); err != nil {
+	if err := t.sealed("plan_news_put").ints(p.no, p.news).blob(driver.AppendNews(nil, n)).seal(false).exec(); err != nil {
 		return err
 	}
 	t.placed(p, first)
-	return t.stmt("plan_told").ints(p.no, p.news).optInt(p.at).exec()
+	return t.putPlan(p)
 }
 
 // tellEnd tells a task's plan that the task has ended or, with none, was deleted before it had.
@@ -111,15 +93,19 @@ func (t *tx) offerPlans(most int) (refs []driver.PlanRef, first int64, err error
 	if _, _, err := t.expirePlans(maxSweep); err != nil {
 		return nil, 0, err
 	}
+	var due []driver.PlanRef
 	err = t.stmt("plan_due").ints(t.now, int64(most)).rows(func(s *sqlite.Stmt) error {
-		if expires := s.ColumnInt64(2); expires == 0 || expires > t.now {
-			refs = append(refs, driver.PlanRef{Kind: s.ColumnText(0), Name: s.ColumnText(1)})
-		}
+		due = append(due, driver.PlanRef{Kind: s.ColumnText(0), Name: s.ColumnText(1)})
 		return nil
 	})
-	for i := 0; err == nil && i < len(refs); i++ {
+	for i := 0; err == nil && i < len(due); i++ {
 		var p *planHead
-		if p, err = t.planHead(refs[i]); err == nil && p != nil {
+		switch p, err = t.planHead(due[i]); {
+		case isDamage(err):
+			err = t.putAside(due[i])
+		case err != nil || p == nil || !p.Expires.IsZero() && millis(p.Expires) <= t.now:
+		default:
+			refs = append(refs, due[i])
 			err = t.reservePlan(p)
 		}
 	}
@@ -135,21 +121,30 @@ func (t *tx) offerPlans(most int) (refs []driver.PlanRef, first int64, err error
 
 func (t *tx) reservePlan(p *planHead) error {
 	p.reserved = t.now + driver.PlanReserve.Milliseconds()
-	return t.stmt("plan_reserve").ints(p.no, p.reserved).optInt(p.place(t.now)).exec()
+	p.at = p.place(t.now)
+	return t.putPlan(p)
 }
 
 // expirePlans removes at most limit plans that have expired.
 func (t *tx) expirePlans(limit int) (n int, more bool, err error) {
-	var list []int64
+	var list []*planHead
+	var damaged []driver.PlanRef
 	err = t.stmt("plan_expired").ints(t.now, int64(limit)+1).rows(func(s *sqlite.Stmt) error {
-		list = append(list, s.ColumnInt64(0))
+		if p := scanPlan(s); intact(s, 0, planColumns) {
+			list = append(list, p)
+		} else {
+			damaged = append(damaged, p.PlanRef)
+		}
 		return nil
 	})
 	if more = len(list) > limit; more {
 		list = list[:limit]
 	}
 	for i := 0; err == nil && i < len(list); i++ {
-		err = t.dropPlan(list[i])
+		err = t.dropPlan(list[i].no)
+	}
+	for i := 0; err == nil && i < len(damaged); i++ {
+		err = t.putAside(damaged[i])
 	}
 	return len(list), more, err
 }
@@ -213,6 +208,8 @@ func (t *tx) advance(step *preparedStep) (driver.PlanResult, error) {
 	}
 	p, err := t.planHead(step.PlanRef)
 	switch {
+	case isDamage(err):
+		return driver.PlanResult{Err: err}, nil
 	case err != nil:
 		return driver.PlanResult{}, err
 	case p == nil && step.Expect != 0:
@@ -235,8 +232,7 @@ func (t *tx) advance(step *preparedStep) (driver.PlanResult, error) {
 
 func (t *tx) insertPlan(step *driver.PlanStep) (*planHead, error) {
 	p := &planHead{Plan: driver.Plan{PlanRef: step.PlanRef, Version: driver.FirstPlanVersion(t.time()), Created: t.time()}}
-	err := t.stmt("plan_insert").text(p.Kind).text(p.Name).text(step.State).ints(p.Version).optInt(millis(step.Wake)).
-		optInt(millis(step.Expires)).ints(t.now, t.now).exec()
+	err := t.stmt("plan_insert").text(p.Kind).text(p.Name).exec()
 	if err == nil {
 		p.no, err = t.stmt("plan_last").one()
 	}
@@ -270,15 +266,14 @@ func (t *tx) savePlan(p *planHead, step *driver.PlanStep) error {
 		}
 	}
 	t.placed(p, first)
-	return t.stmt("plan_save").text(p.State).ints(p.Version).optInt(millis(p.Wake)).optInt(millis(p.Expires)).
-		ints(t.now, p.news, p.seen, p.reserved).optInt(p.at).ints(p.no).exec()
+	return t.putPlan(p)
 }
 
 func (t *tx) putPart(plan int64, name string, b []byte) error {
 	if b == nil {
 		b = []byte{} // not NULL
 	}
-	return t.stmt("plan_part_put").ints(plan).text(name).blob(b).exec()
+	return t.sealed("plan_part_put").ints(plan).text(name).blob(b).seal(false).exec()
 }
 
 // acceptOf stores a task that a step of a plan brings about, or tells the plan why not.
@@ -347,16 +342,25 @@ func (t *tx) signal(sig *driver.Signal) error {
 	case p == nil:
 		return driver.PlanNotFound(sig.PlanRef)
 	}
-	known, err := t.stmt("plan_signal_known").ints(p.no).text(sig.ID).one()
+	known, err := t.stmt("plan_signal_known").ints(p.no).text(sig.ID).row(func(s *sqlite.Stmt) error {
+		if !intact(s, 0, 3) {
+			return damagedf("what signals plan %s has had", sig.PlanRef)
+		}
+		return nil
+	})
 	switch {
-	case err != nil || known != 0:
+	case err != nil || known:
 		return err
 	case !p.Expires.IsZero():
 		return driver.PlanEnded(sig.PlanRef)
 	case p.Waiting >= driver.MaxPlanNews:
 		return driver.PlanFull(sig.PlanRef)
 	}
-	if err := t.stmt("plan_signal_put").ints(p.no).text(sig.ID).exec(); err != nil {
+	no, err := t.stmt("plan_signal_next").ints(p.no).one()
+	if err != nil {
+		return err
+	}
+	if err := t.sealed("plan_signal_put").ints(p.no).text(sig.ID).ints(no).seal(false).exec(); err != nil {
 		return err
 	}
 	if err := t.stmt("plan_signal_trim").ints(p.no, driver.MaxSignalIDs).exec(); err != nil {
@@ -371,10 +375,16 @@ func (s *Store) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver
 	get := func(c *conn, t *tx) error {
 		for i, ref := range refs {
 			p, err := c.planHead(ref)
+			if list[i] = nil; isDamage(err) && t != nil {
+				if err := t.putAside(ref); err != nil {
+					return err
+				}
+				continue // as if it were not there: the others go on
+			}
 			if err != nil {
 				return err
 			}
-			if list[i] = nil; p == nil {
+			if p == nil {
 				continue
 			}
 			if t != nil && p.due(t.now) {
@@ -386,7 +396,11 @@ func (s *Store) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver
 					return err
 				}
 			}
-			if list[i], err = c.plan(p, &read); err != nil {
+			list[i], err = c.plan(p, &read)
+			if isDamage(err) && t != nil {
+				list[i], err = nil, t.putAside(ref)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -407,10 +421,19 @@ func (s *Store) GetPlans(ctx context.Context, refs []driver.PlanRef, read driver
 // plan returns what is wanted of a plan.
 func (c *conn) plan(head *planHead, read *driver.PlanRead) (*driver.Plan, error) {
 	p := head.Plan
-	_, err := c.stmt("plan_part_get").ints(head.no).text("").row(func(s *sqlite.Stmt) error {
-		p.Body = columnBytes(s, 1)
+	check := func(s *sqlite.Stmt) error {
+		if !intact(s, 0, 3) {
+			return damagedf("plan %s", p.PlanRef)
+		}
 		return nil
+	}
+	found, err := c.stmt("plan_part_get").ints(head.no).text("").row(func(s *sqlite.Stmt) error {
+		p.Body = columnBytes(s, 2)
+		return check(s)
 	})
+	if err == nil && !found {
+		err = damagedf("plan %s (its body)", p.PlanRef)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -418,8 +441,8 @@ func (c *conn) plan(head *planHead, read *driver.PlanRead) (*driver.Plan, error)
 		if p.Parts == nil {
 			p.Parts = map[string][]byte{}
 		}
-		p.Parts[s.ColumnText(0)] = columnBytes(s, 1)
-		return nil
+		p.Parts[s.ColumnText(1)] = columnBytes(s, 2)
+		return check(s)
 	}
 	if read.AllParts {
 		err = c.stmt("plan_part_all").ints(head.no).rows(part)
@@ -437,18 +460,23 @@ func (c *conn) plan(head *planHead, read *driver.PlanRead) (*driver.Plan, error)
 
 // news returns the first news that wait, at most limit, fewer where they are large.
 func (c *conn) news(p *planHead, limit int) (list []driver.News, err error) {
-	size := 0
+	size, whole := 0, limit == 0 || p.news == p.seen
 	err = c.stmt("plan_news_get").ints(p.no, p.seen, int64(limit)).until(func(s *sqlite.Stmt) (bool, error) {
-		n, err := driver.DecodeNews(s.ColumnInt64(0), columnBytes(s, 1))
-		if err != nil {
-			return false, corruptf("%s: %v", p.PlanRef, err)
+		n, err := driver.DecodeNews(s.ColumnInt64(1), columnBytes(s, 2))
+		if err != nil || !intact(s, 0, 3) || n.No != p.seen+int64(len(list))+1 {
+			return false, damagedf("plan %s (its news)", p.PlanRef)
 		}
 		if size += n.Size(); len(list) > 0 && size > driver.NewsBytes {
+			whole = true
 			return false, nil
 		}
 		list = append(list, n)
+		whole = len(list) == min(limit, int(p.news-p.seen))
 		return true, nil
 	})
+	if err == nil && !whole {
+		err = damagedf("plan %s (its news)", p.PlanRef)
+	}
 	return list, err
 }
 
@@ -498,12 +526,18 @@ func (c *conn) listPlans(res *driver.PlanPage, q *driver.PlanQuery, after *strin
 			return false, err
 		}
 		*after = name
+		ref := driver.PlanRef{Kind: q.Kind, Name: name}
 		var head *planHead
-		if head, err = c.planHead(driver.PlanRef{Kind: q.Kind, Name: name}); err != nil || head == nil || !q.Match(&head.Plan) {
+		if head, err = c.planHead(ref); head == nil || !isDamage(err) && (err != nil || !q.Match(&head.Plan)) {
 			continue
 		}
 		var p *driver.Plan
-		p, err = c.plan(head, &driver.PlanRead{})
+		if err == nil {
+			p, err = c.plan(head, &driver.PlanRead{})
+		}
+		if isDamage(err) {
+			p, err = &driver.Plan{PlanRef: ref, State: driver.PlanDamaged}, nil
+		}
 		res.Plans = append(res.Plans, p)
 	}
 	return len(names) > size && len(res.Plans) <= size, err
@@ -515,6 +549,9 @@ func (s *Store) DeletePlans(ctx context.Context, refs []driver.PlanRef) ([]error
 	err := s.write(ctx, func(t *tx) error {
 		for i, ref := range refs {
 			p, err := t.planHead(ref)
+			if isDamage(err) {
+				err = nil // to remove it, it need not be sound
+			}
 			if errs[i] = nil; err == nil && p == nil {
 				errs[i] = driver.PlanNotFound(ref)
 			} else if err == nil {

@@ -32,7 +32,10 @@ func (a *auditor) plans() error {
 			return err
 		}
 		var p *planHead
-		if p, err = a.planHead(ref); err == nil && p != nil && p.misplaced() {
+		p, err = a.planHead(ref)
+		if isDamage(err) {
+			err = nil // found by another check
+		} else if err == nil && p != nil && p.misplaced() {
 			a.add(defect{seq: p.no}, "wrong-plan-place", ref.String(), "plan %s is to be looked at at %v, but stands at %v", ref, p.Due(), timeOf(p.at))
 		}
 	}
@@ -54,14 +57,22 @@ func (t *tx) mendPlan(d *defect) error {
 	if !ok {
 		return t.dropPlan(d.seq)
 	}
-	if err := t.stmt("mend_plan_news").ints(d.seq).exec(); err != nil {
+	p, err := t.planHead(ref)
+	if isDamage(err) {
+		return nil // nothing tells what was right
+	}
+	if err != nil || p == nil {
 		return err
 	}
-	p, err := t.planHead(ref)
-	if err != nil || p == nil {
+	_, err = t.stmt("mend_plan_news").ints(p.no, p.seen).row(func(s *sqlite.Stmt) error {
+		p.seen, p.news = s.ColumnInt64(0), s.ColumnInt64(1)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	t.after.plans++
 	p.reserved = 0
-	return t.stmt("plan_reserve").ints(p.no, 0).optInt(p.place(t.now)).exec()
+	p.at = p.place(t.now)
+	return t.putPlan(p)
 }

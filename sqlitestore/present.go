@@ -31,6 +31,7 @@ func (s *Store) Queues(ctx context.Context, names ...string) ([]driver.QueueInfo
 				continue
 			}
 			info := q.info(timeOf(oldest[q]))
+			info.Damaged = q.damaged != nil || len(st.strays) > 0 // any queue may lack what is counted of one that is lost
 			if err := p.limits(q, &info); err != nil {
 				return err
 			}

@@ -25,7 +25,8 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		if err != nil {
 			return err
 		}
-		q.config, q.oldest, q.gone = config, [3]int64{}, false
+		q.config, q.text, q.oldest, q.gone = config, encodeJSON(config), [3]int64{}, false
+		t.touchQueue(q)
 		roused := old.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
 		if patch.Limits != nil || patch.Keys != nil {
 			if err := t.regateAll(q, patch.Keys != nil); err != nil {
@@ -38,7 +39,7 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 				t.after.wake(l, n)
 			}
 		}
-		return t.stmt("queue_configure").ints(q.no).text(encodeJSON(q.config)).exec()
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -56,6 +57,9 @@ func (s *Store) DeleteQueue(ctx context.Context, name string) error {
 		if q == nil || q.hidden() {
 			return driver.Errorf(driver.ErrNotFound, "there is no queue %q", name)
 		}
+		if q.damaged != nil {
+			return q.damaged
+		}
 		for _, l := range q.lanes {
 			for i, n := range l.count {
 				if n > 0 {
@@ -64,8 +68,8 @@ func (s *Store) DeleteQueue(ctx context.Context, name string) error {
 			}
 		}
 		t.touchQueue(q)
-		q.gone, q.totals, q.config = true, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
+		q.gone, q.text, q.totals, q.config = true, goneConfig, driver.Totals{}, driver.QueueConfig{Retention: driver.DefaultRetention()}
 		t.events = append(t.events, driver.Event{Time: t.time(), Kind: driver.EventQueueDeleted, Queue: name})
-		return t.stmt("queue_configure").ints(q.no).text(goneConfig).exec()
+		return nil
 	})
 }

@@ -14,7 +14,9 @@ const mendPart = 200
 
 // mend repairs what can be repaired: first the entries, then the counters of what is there now.
 func (s *Store) mend(ctx context.Context, defects []defect) error {
-	s.queue.call(func(w *writer) { w.st = nil }) // what is damaged was not told by events: load all anew
+	if err := s.reseal(ctx, defects); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(defects, func(d defect) bool { return d.Kind == "damaged-file" }) {
 		// An index that differs from its table can be made anew; other damage stays, and is found again.
 		err := s.write(ctx, func(t *tx) error { return t.stmt("reindex").exec() })
@@ -62,6 +64,13 @@ func (t *tx) mend(d *defect) error {
 		return t.stmt("expiry_delete").ints(d.key[:]...).exec()
 	case "orphan-unique":
 		return t.mendUnique(d)
+	case "damaged-row":
+		if d.raw == nil {
+			return nil // see reseal
+		}
+		return t.mendUnique(d)
+	case "orphan-lane":
+		return nil // nothing tells whose it was
 	case "wrong-size":
 		return t.stmt("mend_bytes").ints(d.seq).exec()
 	case "wrong-extra":
@@ -130,7 +139,17 @@ func (t *tx) mendUnique(d *defect) error {
 			return nil
 		}
 	}
-	return t.stmt("uniq_free").ints(d.seq).blob(d.raw).exec()
+	if err := t.stmt("uniq_free").ints(d.seq).blob(d.raw).exec(); err != nil || r == nil || r.standing.ended() {
+		return err
+	}
+	u := r.task().Unique
+	if u == nil || u.Until != driver.UntilDone || r.uniq != string(u.Until) {
+		return nil
+	}
+	if o, err := t.owner(u.Key); err != nil || o != nil {
+		return err
+	}
+	return t.takeKey(r.task(), r.packed, r.seq, r.enqueuedAt)
 }
 
 // mendTask puts a task into the one place that it should be in, and out of all others. That it has ended weighs most,

@@ -109,8 +109,8 @@ func (t *tx) load(seq int64) (*row, error) {
 	if err != nil || r == nil {
 		return nil, err
 	}
-	r.lane, err = t.laneNo(r.laneNo)
-	return r, err
+	r.lane = t.laneNo(r.laneNo)
+	return r, nil
 }
 
 // loadWhole is load with the payload and the result.
@@ -123,8 +123,8 @@ func (t *tx) loadWhole(seq int64) (*row, error) {
 	if err != nil || r == nil {
 		return nil, err
 	}
-	r.lane, err = t.laneNo(r.laneNo)
-	return r, err
+	r.lane = t.laneNo(r.laneNo)
+	return r, nil
 }
 
 // find returns the task with an id, nil if there is none.

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
@@ -49,6 +50,8 @@ type queue struct {
 	dirty   bool
 	gone    bool // deleted: it shows again when there is something to show
 	share   share
+	text    string   // of config, as it is stored; empty: the defaults
+	damaged error    // what is stored of it can't be relied on: nothing new is begun in it
 	fetched int64    // token of the last Fetch that served it
 	oldest  [3]int64 // when the oldest of its ended tasks ended, or before; 0: to be looked up
 }
@@ -78,6 +81,7 @@ type lane struct {
 	flowing  int64 // available tasks in flows
 	parked   int64 // of these, in flows that are parked
 	dirty    bool
+	damaged  bool
 }
 
 // state is the writer's copy of the small tables. It is valid as long as no other process has written; only the
@@ -88,7 +92,9 @@ type state struct {
 	nextEvent, eventBytes                  int64
 	nextWorker                             int64
 	changes                                int64 // see catchUp
-	firstPlan                              int64 // when the first plan was to be thought of when this was loaded
+	sumsFrom                               int64
+	strays                                 map[int64]*lane // damaged: of no queue that is known
+	firstPlan                              int64           // when the first plan was to be thought of when this was loaded
 	queues                                 map[string]*queue
 	lanes                                  map[int64]*lane
 	workers                                map[string]*worker // those that were asked for
@@ -102,15 +108,13 @@ type state struct {
 // loadState reads the small tables.
 func loadState(c *conn) (*state, error) {
 	st := &state{queues: make(map[string]*queue), lanes: make(map[int64]*lane), workers: make(map[string]*worker)}
-	if err := st.loadHead(c); err != nil {
-		return nil, err
+	head := st.loadHead(c)
+	if head != nil && !isDamage(head) {
+		return nil, head
 	}
 	byNo := make(map[int64]*queue)
 	err := c.stmt("queue_load").rows(func(s *sqlite.Stmt) error {
-		q, err := scanQueue(s)
-		if err != nil {
-			return err
-		}
+		q := scanQueue(s)
 		st.queues[q.name], byNo[q.no] = q, q
 		st.queueNos = max(st.queueNos, q.no)
 		return nil
@@ -120,37 +124,65 @@ func loadState(c *conn) (*state, error) {
 	}
 	err = c.stmt("share_load").rows(func(s *sqlite.Stmt) error {
 		if q := byNo[s.ColumnInt64(0)]; q != nil {
-			return q.scanShare(s)
+			q.scanShare(s)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return st, c.stmt("lane_load").rows(func(s *sqlite.Stmt) error {
-		l, q := scanLane(s), byNo[s.ColumnInt64(1)]
-		if q == nil {
-			return corruptf("lane %d belongs to queue %d, which does not exist", l.no, s.ColumnInt64(1))
+	err = c.stmt("lane_load").rows(func(s *sqlite.Stmt) error {
+		l := scanLane(s)
+		if q := byNo[s.ColumnInt64(1)]; q != nil {
+			l.of(q)
+			st.lanes[l.no] = l
+		} else {
+			st.stray(l)
 		}
-		l.queue, q.lanes[l.typ], st.lanes[l.no] = q, l, l
 		return nil
 	})
+	return st, cmp.Or(err, head)
+}
+
+// stray takes in a lane whose queue is not known.
+func (st *state) stray(l *lane) {
+	if st.strays == nil {
+		st.strays = make(map[int64]*lane)
+	}
+	l.damaged = true
+	l.of(&queue{no: -1, lanes: make(map[string]*lane)})
+	st.strays[l.no] = l
+}
+
+// of enters a lane into its queue, which is damaged if the lane is.
+func (l *lane) of(q *queue) {
+	l.queue, q.lanes[l.typ] = q, l
+	if l.damaged && q.damaged == nil {
+		q.damaged = damagedf("queue %q (what is counted of type %q)", q.name, l.typ)
+	}
 }
 
 // loadHead reads the row of table store.
 func (st *state) loadHead(c *conn) error {
+	sound := true
 	found, err := c.stmt("store_load").row(func(s *sqlite.Stmt) error {
-		st.incarnation = s.ColumnText(0)
-		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)
-		st.eventBytes, st.nextWorker, st.changes = s.ColumnInt64(4), s.ColumnInt64(5), s.ColumnInt64(6)
+		sound = intact(s, 0, storeColumns)
+		st.incarnation = s.ColumnText(1)
+		st.nextSeq, st.nextToken, st.nextEvent = s.ColumnInt64(2), s.ColumnInt64(3), s.ColumnInt64(4)
+		st.eventBytes, st.nextWorker, st.sumsFrom, st.changes = s.ColumnInt64(5), s.ColumnInt64(6), s.ColumnInt64(7), s.ColumnInt64(8)
 		return nil
 	})
+	if err == nil && !sound {
+		err = damagedf("the row that counts what was given out")
+	}
 	if err == nil && !found {
 		err = corruptf("the row of table store is missing")
 	}
 	st.saved()
-	if err == nil {
-		st.firstPlan, err = c.stmt("plan_first").one()
+	if err == nil || isDamage(err) {
+		var failed error
+		st.firstPlan, failed = c.stmt("plan_first").one()
+		err = cmp.Or(failed, err)
 	}
 	return err
 }
@@ -172,15 +204,15 @@ func (st *state) unsaved() bool {
 		st.savedEventBytes != st.eventBytes || st.savedWorker != st.nextWorker || st.savedChanges != st.changes
 }
 
-func scanQueue(s *sqlite.Stmt) (*queue, error) {
-	q := &queue{no: s.ColumnInt64(0), name: s.ColumnText(1), lanes: make(map[string]*lane)}
+func scanQueue(s *sqlite.Stmt) *queue {
+	q := &queue{no: s.ColumnInt64(0), name: s.ColumnText(1), text: s.ColumnText(2), lanes: make(map[string]*lane)}
 	q.config.Retention = driver.DefaultRetention()
-	if !s.ColumnIsNull(2) {
-		if s.ColumnText(2) == goneConfig {
-			q.gone = true
-		} else if err := json.Unmarshal([]byte(s.ColumnText(2)), &q.config); err != nil {
-			return nil, corruptf("the configuration of queue %q can't be read: %v", q.name, err)
-		}
+	var err error
+	if q.gone = q.text == goneConfig; !q.gone && q.text != "" {
+		err = json.Unmarshal([]byte(q.text), &q.config)
+	}
+	if err != nil || !intact(s, 0, queueColumns) {
+		q.damaged = damagedf("queue %q", q.name)
 	}
 	for i := range q.kept {
 		q.kept[i] = s.ColumnInt64(3 + i)
@@ -189,19 +221,19 @@ func scanQueue(s *sqlite.Stmt) (*queue, error) {
 	for i, v := range []*int64{&t.Enqueued, &t.Retried, &t.Completed, &t.Cancelled, &t.Discarded, &t.Failed, &t.Crashed, &t.DeletedLive} {
 		*v = s.ColumnInt64(6 + i)
 	}
-	return q, nil
+	return q
 }
 
-func (q *queue) scanShare(s *sqlite.Stmt) error {
+func (q *queue) scanShare(s *sqlite.Stmt) {
 	q.share.virtual, q.share.plain = s.ColumnInt64(1), s.ColumnInt64(2)
-	if err := json.Unmarshal([]byte(s.ColumnText(3)), &q.share.arrivals); err != nil {
-		return corruptf("the rates of queue %q can't be read: %v", q.name, err)
+	err := json.Unmarshal([]byte(s.ColumnText(3)), &q.share.arrivals)
+	if q.share.damaged = err != nil || !intact(s, 0, shareColumns); q.share.damaged && q.damaged == nil {
+		q.damaged = damagedf("queue %q (how it is shared out)", q.name)
 	}
-	return nil
 }
 
 func scanLane(s *sqlite.Stmt) *lane {
-	l := &lane{no: s.ColumnInt64(0), typ: s.ColumnText(2)}
+	l := &lane{no: s.ColumnInt64(0), typ: s.ColumnText(2), damaged: !intact(s, 0, laneColumns)}
 	for i := range l.count {
 		l.count[i] = s.ColumnInt64(3 + i)
 	}
@@ -212,7 +244,7 @@ func scanLane(s *sqlite.Stmt) *lane {
 // queue returns the named queue, made if needed.
 func (t *tx) queue(name string) (*queue, error) {
 	if q := t.st.queues[name]; q != nil {
-		return q, nil
+		return q, q.damaged
 	}
 	q := &queue{no: t.st.queueNos + 1, name: name, lanes: make(map[string]*lane)}
 	q.config.Retention = driver.DefaultRetention()
@@ -234,7 +266,7 @@ func (t *tx) lane(queueName, typ string) (*lane, error) {
 	if l := q.lanes[typ]; l != nil {
 		return l, nil
 	}
-	l := &lane{no: int64(len(t.st.lanes)) + 1, queue: q, typ: typ}
+	l := &lane{no: t.st.nextLane(), queue: q, typ: typ}
 	t.touch(l)
 	if err := t.stmt("lane_insert").ints(l.no, q.no).text(typ).exec(); err != nil {
 		return nil, err
@@ -243,12 +275,24 @@ func (t *tx) lane(queueName, typ string) (*lane, error) {
 	return l, nil
 }
 
-// laneNo returns the lane of a stored row.
-func (t *tx) laneNo(no int64) (*lane, error) {
-	if l := t.st.lanes[no]; l != nil {
-		return l, nil
+// nextLane is the number of the next new lane.
+func (st *state) nextLane() int64 {
+	no := int64(len(st.lanes)+len(st.strays)) + 1
+	for st.lanes[no] != nil || st.strays[no] != nil {
+		no++ // only among damaged ones
 	}
-	return nil, corruptf("lane %d does not exist, but tasks are in it", no)
+	return no
+}
+
+// laneNo returns the lane of a stored row. Where its own row can't be read, its tasks can still be ended.
+func (t *tx) laneNo(no int64) *lane {
+	if l := t.st.lanes[no]; l != nil {
+		return l
+	}
+	if t.st.strays[no] == nil {
+		t.st.stray(&lane{no: no})
+	}
+	return t.st.strays[no]
 }
 
 // touch notes that a lane is to be saved; touchQueue the same of a queue, touchShare of how it is shared out.
@@ -278,15 +322,16 @@ func (t *tx) save() error {
 	}
 	for _, l := range t.lanes {
 		l.dirty = false
-		if err := t.stmt("lane_save").ints(l.no).ints(l.count[:]...).ints(l.expiring, l.flowing, l.parked).exec(); err != nil {
+		q := t.sealed("lane_save").ints(l.no, l.queue.no).text(l.typ).ints(l.count[:]...).ints(l.expiring, l.flowing, l.parked)
+		if err := q.seal(l.damaged).exec(); err != nil {
 			return err
 		}
 	}
 	for _, q := range t.queues {
 		q.dirty = false
 		n := &q.totals
-		err := t.stmt("queue_save").ints(q.no).ints(q.kept[:]...).
-			ints(n.Enqueued, n.Retried, n.Completed, n.Cancelled, n.Discarded, n.Failed, n.Crashed, n.DeletedLive).exec()
+		err := t.sealed("queue_save").ints(q.no).text(q.name).optText(q.text).ints(q.kept[:]...).
+			ints(n.Enqueued, n.Retried, n.Completed, n.Cancelled, n.Discarded, n.Failed, n.Crashed, n.DeletedLive).seal(q.damaged != nil).exec()
 		if err != nil {
 			return err
 		}
@@ -299,7 +344,8 @@ func (t *tx) save() error {
 	}
 	st := t.st
 	st.saved()
-	return t.stmt("store_save").ints(st.nextSeq, st.nextToken, st.nextEvent, st.eventBytes, st.nextWorker, st.changes).exec()
+	return t.sealed("store_save").ints(1).text(st.incarnation).ints(st.nextSeq, st.nextToken, st.nextEvent, st.eventBytes, st.nextWorker, st.sumsFrom, st.changes).
+		seal(false).exec()
 }
 
 func millis(t time.Time) int64 {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/waggleq/waggle/driver"
@@ -106,6 +107,30 @@ func taskSound(sum, content, from, seq, lane, prio, enqueuedAt, at, expires int6
 		return seq < from && sum == content
 	}
 	return sum == taskSum(content, seq, lane, prio, enqueuedAt, at, expires, born, uniq)
+}
+
+// missingParts adds the parts of a task whose rows must be somewhere and are not, from the statement record: the number of a
+// row can be damaged too.
+func (r *row) missingParts(s *sqlite.Stmt, parts []driver.Part) []driver.Part {
+	place, ok := s.ColumnText(colRecord+11), true
+	switch r.standing {
+	case available:
+		ok = place == "available"
+	case scheduled, retryable:
+		ok = place == "due"
+	case pending:
+		ok = place == "pending"
+	case active: // it is in held
+	default:
+		ok = !s.ColumnIsNull(colEnded)
+	}
+	if !ok && !slices.Contains(parts, driver.PartAttempts) {
+		parts = append(parts, driver.PartAttempts)
+	}
+	if s.ColumnInt64(colSums+5) == 1 && s.ColumnIsNull(colRecord+7) && !slices.Contains(parts, driver.PartReport) {
+		parts = append(parts, driver.PartReport)
+	}
+	return parts
 }
 
 // isFlag reports whether a column is 0 or 1.

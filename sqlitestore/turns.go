@@ -141,6 +141,9 @@ func (s *sharing) flow() (*flow, error) {
 		if err != nil {
 			return nil, err
 		}
+		if k.damaged {
+			s.regate(k) // parks it, so that it stands in nobody's way
+		}
 		i := slices.IndexFunc(k.flows, func(f *flow) bool { return f.lane == turn.lane && f.prio == turn.prio })
 		if i >= 0 {
 			f := k.flows[i]
@@ -159,7 +162,7 @@ func (s *sharing) takePlain(c *cursor) error {
 	p := picked{lane: c.lane, prio: c.prio, ord: c.ord}
 	s.read(c, &p, s.w, s.token)
 	c.passed, c.lastPrio, c.lastOrd = true, c.prio, c.ord
-	if p.unfit != "" || p.taskMissing {
+	if !p.fit() {
 		s.undecodable(&p)
 		s.unfit = append(s.unfit, p)
 		return c.next()
@@ -191,6 +194,9 @@ func (s *sharing) takeKeyed(f *flow) error {
 		return err
 	case !c.ok:
 		return corruptf("key %q has %d tasks in lane %d, and none is there", f.key.name, f.n, f.lane.no)
+	case p.misplaced:
+		f.key.damaged = true // what is counted of it can't be right
+		s.regate(f.key)
 	case p.taskMissing:
 		s.count(f.lane, available, none, 1)
 		if err := s.pop(f, p.seq); err != nil {

@@ -128,7 +128,7 @@ func (t *tx) logEvents() error {
 	for len(t.events) > 0 {
 		n := min(len(t.events), eventsPerRow)
 		t.packed = driver.AppendEvents(t.packed[:0], t.events[:n])
-		if err := t.stmt("event_insert").ints(t.st.nextEvent, int64(n)).blob(t.packed).exec(); err != nil {
+		if err := t.sealed("event_insert").ints(t.st.nextEvent, int64(n)).blob(t.packed).seal(false).exec(); err != nil {
 			return err
 		}
 		t.st.nextEvent += int64(n)

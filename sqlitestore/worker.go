@@ -26,7 +26,8 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 			no := t.st.nextWorker
 			t.st.nextWorker++
 			t.workerEvent(driver.EventWorkerJoined, info.ID)
-			return t.stmt("worker_insert").ints(no, leaseEnd, t.now).text(info.ID).text(info.Host).text(info.Build).text(encoded).exec()
+			return t.saveWorker("worker_insert", &worker{no: no, id: info.ID, life: alive, leaseEnd: leaseEnd, since: t.now,
+				host: info.Host, build: info.Build, info: encoded})
 		case w.life != alive:
 			return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register under a new one", info.ID)
 		}
@@ -35,9 +36,15 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 				return err
 			}
 		}
-		w.host, w.build = info.Host, info.Build
-		return t.stmt("worker_update").ints(w.no, leaseEnd).text(info.Host).text(info.Build).text(encoded).exec()
+		w.host, w.build, w.info, w.leaseEnd = info.Host, info.Build, encoded, leaseEnd
+		return t.saveWorker("worker_update", w)
 	})
+}
+
+// saveWorker writes what one of the statements worker_… changes of a row.
+func (t *tx) saveWorker(statement string, w *worker) error {
+	return t.sealed(statement).ints(w.no).text(w.id).text(w.life).ints(w.leaseEnd, w.since).text(w.host).text(w.build).text(w.info).
+		text(string(w.directive)).ints(flag(w.directed)).seal(w.damaged).exec()
 }
 
 // keepAuthor writes the host and build of a worker, before they change, into the history of the tasks that it has
@@ -78,11 +85,8 @@ func (s *Store) Heartbeat(ctx context.Context, id string, lease time.Duration) (
 		}
 		leaseEnd := t.now + lease.Milliseconds()
 		res.Now, res.LeaseEnd = t.time(), timeOf(leaseEnd)
-		_, err = t.stmt("worker_beat").ints(w.no, leaseEnd).row(func(s *sqlite.Stmt) error {
-			res.Directive = driver.Directive(s.ColumnText(0))
-			return nil
-		})
-		if err != nil {
+		res.Directive, w.leaseEnd, w.directed = w.directive, leaseEnd, false
+		if err := t.saveWorker("worker_beat", w); err != nil {
 			return err
 		}
 		if t.w.watch.crowd, err = t.stmt("worker_count").one(); err != nil {
@@ -110,19 +114,12 @@ func (s *Store) Direct(ctx context.Context, id string, d driver.Directive) error
 		case w == nil || w.life != alive:
 			return driver.NoWorker(id)
 		}
-		var before driver.Directive
-		_, err = t.stmt("worker_directive").ints(w.no).row(func(s *sqlite.Stmt) error {
-			before = driver.Directive(s.ColumnText(0))
-			return nil
-		})
-		if err == nil {
-			err = driver.CheckDirect(id, before, d)
-		}
-		if err != nil {
+		if err := driver.CheckDirect(id, w.directive, d); err != nil {
 			return err
 		}
 		t.after.controls = append(t.after.controls, w.id)
-		return t.stmt("worker_direct").ints(w.no).text(string(d)).exec()
+		w.directive, w.directed = d, true
+		return t.saveWorker("worker_direct", w)
 	})
 }
 
@@ -173,7 +170,8 @@ func (t *tx) bury(w *worker, kind driver.EventKind) error {
 	w.life = gone
 	t.workerEvent(kind, w.id)
 	t.after.controls = append(t.after.controls, w.id)
-	return t.stmt("worker_life").ints(w.no, t.now).text(gone).exec()
+	w.leaseEnd = t.now
+	return t.saveWorker("worker_life", w)
 }
 
 // recoverLost takes at most limit tasks from workers whose lease has run out.
@@ -205,11 +203,9 @@ func (t *tx) recoverLost(limit int) (n int, more bool, err error) {
 // nextLost returns a worker whose lease has run out, marked as lost, nil if there is none.
 func (t *tx) nextLost() (*worker, error) {
 	var w *worker
-	leaseEnd := int64(0)
 	_, err := t.stmt("worker_by_lease").ints(1).row(func(s *sqlite.Stmt) error {
-		leaseEnd = s.ColumnInt64(2)
-		if leaseEnd <= t.now {
-			w = &worker{no: s.ColumnInt64(0), id: s.ColumnText(1), life: s.ColumnText(3), host: s.ColumnText(4), build: s.ColumnText(5)}
+		if s.ColumnInt64(3) <= t.now {
+			w = scanWorker(s)
 		}
 		return nil
 	})
@@ -218,14 +214,14 @@ func (t *tx) nextLost() (*worker, error) {
 	}
 	if known := t.st.workers[w.id]; known != nil {
 		w = known
-	} else {
+	} else if !w.damaged { // nobody can renew the lease of one that is
 		t.st.workers[w.id] = w
 	}
 	if w.life == lost {
 		return w, nil
 	}
 	w.life = lost
-	return w, t.stmt("worker_life").ints(w.no, leaseEnd).text(lost).exec()
+	return w, t.saveWorker("worker_life", w)
 }
 
 // Workers implements [driver.Inspector].
@@ -233,9 +229,11 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 	list := []driver.WorkerStatus{}
 	err := s.read(ctx, func(c *conn) error {
 		return c.stmt("worker_list").rows(func(s *sqlite.Stmt) error {
-			w := driver.WorkerStatus{Since: timeOf(s.ColumnInt64(1)), LeaseEnd: timeOf(s.ColumnInt64(2)), Held: s.ColumnInt(3), Directive: driver.Directive(s.ColumnText(5))}
-			if err := json.Unmarshal([]byte(s.ColumnText(0)), &w.WorkerInfo); err != nil {
-				return corruptf("what worker %s said of itself can't be read: %v", s.ColumnText(4), err)
+			r := scanWorker(s)
+			w := driver.WorkerStatus{Since: timeOf(r.since), LeaseEnd: timeOf(r.leaseEnd), Held: s.ColumnInt(workerColumns + 1), Directive: r.directive}
+			err := json.Unmarshal([]byte(r.info), &w.WorkerInfo)
+			if w.Damaged = r.damaged || err != nil; w.Damaged {
+				w.ID = r.id
 			}
 			list = append(list, w)
 			return nil
@@ -251,7 +249,7 @@ func (s *Store) Workers(ctx context.Context) ([]driver.WorkerStatus, error) {
 func (t *tx) workerByNo(no int64) (*worker, error) {
 	var w *worker
 	_, err := t.stmt("worker_by_no").ints(no).row(func(s *sqlite.Stmt) error {
-		w = &worker{no: no, id: s.ColumnText(0), life: s.ColumnText(1), host: s.ColumnText(2), build: s.ColumnText(3)}
+		w = scanWorker(s)
 		return nil
 	})
 	return w, err

@@ -317,6 +317,7 @@ func (w *writer) begin(batch []*op) error {
 		}
 		wait = min(2*wait, maxBusyWait)
 	}
+	clear(w.c.sound)
 	if err := w.refresh(); err != nil {
 		w.abort()
 		return err

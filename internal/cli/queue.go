@@ -43,6 +43,7 @@ type queueRow struct {
 	Paused          bool   `json:"paused"`
 	Draining        bool   `json:"draining"`
 	Parked          int    `json:"parked"` // available tasks that a limit or an ordered key keeps from starting
+	Damaged         bool   `json:"damaged,omitzero"`
 
 	Limits []limitRow     `json:"limits,omitzero"`
 	Bound  *boundRow      `json:"bound,omitzero"`
@@ -60,7 +61,7 @@ func rowOf(q *driver.QueueInfo, workers *crew, now time.Time) queueRow {
 		Retryable: n[driver.Retryable], Pending: n[driver.Pending], Completed: n[driver.Completed],
 		Discarded: n[driver.Discarded], Cancelled: n[driver.Cancelled], Paused: q.Config.Paused, Draining: q.Config.Draining,
 	}
-	row.Parked, row.Order, row.Keys = q.Parked, q.Config.Order, q.Config.Keys
+	row.Parked, row.Order, row.Keys, row.Damaged = q.Parked, q.Config.Order, q.Config.Keys, q.Damaged
 	for _, l := range q.Limits {
 		row.Limits = append(row.Limits, limitRowOf(l))
 	}
@@ -123,6 +124,9 @@ func queueCells(q queueRow) []string {
 // queueNote is what is worth knowing of a queue.
 func queueNote(q queueRow) string {
 	var notes []string
+	if q.Damaged {
+		notes = append(notes, "DAMAGED: not certain")
+	}
 	if q.Draining {
 		notes = append(notes, "draining")
 	}

@@ -154,3 +154,44 @@ SELECT (SELECT count(*) FROM due WHERE seq = ?1), (SELECT count(*) FROM pending 
 
 -- name: mend_held
 UPDATE held SET lane = ?2, prio = ?3 WHERE seq = ?1
+
+-- Whole rows, each with its checksum at the end.
+
+-- name: audit_sums_store
+SELECT * FROM store
+
+-- name: audit_sums_queue
+SELECT * FROM queue
+
+-- name: audit_sums_lane
+SELECT * FROM lane
+
+-- name: audit_sums_uniq
+SELECT * FROM uniq
+
+-- name: audit_sums_worker
+SELECT * FROM worker
+
+-- name: audit_sums_event
+SELECT * FROM event
+
+-- name: audit_sums_plan
+SELECT * FROM plan
+
+-- name: audit_sums_plan_part
+SELECT * FROM plan_part
+
+-- name: audit_sums_plan_news
+SELECT * FROM plan_news
+
+-- name: audit_sums_plan_signal
+SELECT * FROM plan_signal
+
+-- name: audit_sums_share
+SELECT * FROM share
+
+-- name: audit_sums_keyed
+SELECT * FROM keyed
+
+-- name: audit_sums_flow
+SELECT * FROM flow

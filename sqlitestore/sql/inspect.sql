@@ -101,11 +101,11 @@ FROM (SELECT * FROM flow WHERE lane = ?1 AND parked = 0 UNION ALL SELECT * FROM 
 
 -- name: event_page
 -- From the row that holds event ?1 on.
-SELECT no, n, packed FROM event
+SELECT no, n, packed, sum FROM event
 WHERE no >= coalesce((SELECT no FROM event WHERE no <= ?1 ORDER BY no DESC LIMIT 1), 0) ORDER BY no LIMIT ?2
 
--- name: event_bounds
-SELECT coalesce((SELECT min(no) FROM event), next_event), next_event FROM store
+-- name: event_first
+SELECT min(no) FROM event
 
 -- name: lane_names
 SELECT l.no, q.name, l.type FROM lane l JOIN queue q ON q.no = l.queue

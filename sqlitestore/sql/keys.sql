@@ -1,30 +1,30 @@
 -- Keys: what is kept of them, and where their tasks wait.
 
 -- name: share_load
-SELECT queue, virtual, plain, arrivals FROM share
+SELECT queue, virtual, plain, arrivals, sum FROM share
 
 -- name: share_load_one
-SELECT queue, virtual, plain, arrivals FROM share WHERE queue = ?
+SELECT queue, virtual, plain, arrivals, sum FROM share WHERE queue = ?
 
 -- name: share_save
-INSERT INTO share (queue, virtual, plain, arrivals) VALUES (?, ?, ?, ?)
-ON CONFLICT (queue) DO UPDATE SET virtual = excluded.virtual, plain = excluded.plain, arrivals = excluded.arrivals
+INSERT INTO share (queue, virtual, plain, arrivals, sum) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET virtual = excluded.virtual, plain = excluded.plain, arrivals = excluded.arrivals, sum = excluded.sum
 
 -- name: key_last
 SELECT coalesce(max(no), 0) FROM keyed
 
 -- name: key_get
-SELECT no, tag, waiting, active, queued, held, arrivals, key FROM keyed WHERE queue = ? AND key = ?
+SELECT * FROM keyed WHERE queue = ? AND key = ?
 
 -- name: key_name
 SELECT queue, key FROM keyed WHERE no = ?
 
 -- name: key_save
-UPDATE keyed SET tag = ?3, waiting = ?4, active = ?5, queued = ?6, until = ?7, held = ?9, arrivals = ?10
-WHERE no = ?1 AND queue = ?2 AND key = ?8
+UPDATE keyed SET tag = ?4, waiting = ?5, active = ?6, queued = ?7, until = ?8, held = ?9, arrivals = ?10, sum = ?11
+WHERE no = ?1 AND queue = ?2 AND key = ?3
 
 -- name: key_insert
-INSERT INTO keyed (no, queue, tag, waiting, active, queued, until, key, held, arrivals) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO keyed (no, queue, key, tag, waiting, active, queued, until, held, arrivals, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: key_delete
 DELETE FROM keyed WHERE no = ?
@@ -32,6 +32,7 @@ DELETE FROM keyed WHERE no = ?
 -- name: key_rest
 -- Keys that are as good as ones that were never seen.
 DELETE FROM keyed WHERE no BETWEEN ?1 AND ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
+	AND sum IS rowsum(no, queue, key, tag, waiting, active, queued, until, held, arrivals)
 
 -- name: key_list
 SELECT key FROM keyed WHERE queue = ?
@@ -40,16 +41,16 @@ SELECT key FROM keyed WHERE queue = ?
 SELECT key FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
 
 -- name: key_held
-SELECT held FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
+SELECT * FROM keyed WHERE queue = ? AND (active > 0 OR waiting > 0)
 
 -- name: flow_get
-SELECT lane, prio, n, rank, head, parked, opens FROM flow WHERE key = ?
+SELECT * FROM flow WHERE key = ?
 
 -- name: flow_save
-UPDATE flow SET n = ?4, tag = ?5, rank = ?6, head = ?7, parked = ?8, opens = ?9 WHERE key = ?1 AND lane = ?2 AND prio = ?3
+UPDATE flow SET n = ?4, tag = ?5, rank = ?6, head = ?7, parked = ?8, opens = ?9, sum = ?10 WHERE key = ?1 AND lane = ?2 AND prio = ?3
 
 -- name: flow_insert
-INSERT INTO flow (key, lane, prio, n, tag, rank, head, parked, opens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO flow (key, lane, prio, n, tag, rank, head, parked, opens, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: flow_delete
 DELETE FROM flow WHERE key = ? AND lane = ? AND prio = ?
@@ -90,7 +91,7 @@ SELECT rank, ord FROM queued WHERE lane = ? AND prio = ? AND key = ? ORDER BY ra
 
 -- name: queued_rows
 -- As claim_rows, of one flow.
-SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes, t.born, t.at
+SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes, t.born, t.at, t.lane, t.prio
 FROM queued r LEFT JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
 WHERE r.lane = ? AND r.prio = ? AND r.key = ? ORDER BY r.rank, r.ord LIMIT 1
 
@@ -117,8 +118,8 @@ SELECT h.lane, t.envelope, 1 FROM held h JOIN task t ON t.seq = h.seq
 UNION ALL SELECT d.lane, t.envelope, 0 FROM due d JOIN task t ON t.seq = d.seq JOIN meta m ON m.seq = d.seq WHERE m.token > 0
 
 -- name: audit_queued
--- Rows whose key is not the one that the task has. Columns: seq, id, envelope, key, lane.
-SELECT q.seq, t.id, t.envelope, k.key, q.lane FROM queued q JOIN task t ON t.seq = q.seq LEFT JOIN keyed k ON k.no = q.key
+-- Rows with what decides where they stand. Columns: seq, id, envelope, key, lane, rank, when the task expires.
+SELECT q.seq, t.id, t.envelope, k.key, q.lane, q.rank, t.expires FROM queued q JOIN task t ON t.seq = q.seq LEFT JOIN keyed k ON k.no = q.key
 
 -- name: mend_queued
 SELECT q.seq, q.lane, q.prio, q.ord, t.envelope, t.expires FROM queued q JOIN task t ON t.seq = q.seq
@@ -131,3 +132,7 @@ DELETE FROM keyed
 
 -- name: mend_empty
 DELETE FROM queued
+
+-- name: queued_flows
+-- Of a key that is damaged. It reads all that is queued.
+SELECT lane, prio, count(*) FROM queued WHERE key = ? GROUP BY lane, prio

@@ -1,32 +1,31 @@
 -- Plans: their heads, bodies and parts, news and signals.
 
 -- name: plan_get
-SELECT no, version, state, wake, expires, created, updated, news, seen, reserved, at FROM plan WHERE kind = ? AND name = ?
+SELECT * FROM plan WHERE kind = ? AND name = ?
 
 -- name: plan_insert
-INSERT INTO plan (kind, name, state, version, wake, expires, created, updated, news, seen, reserved, at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, NULL)
+-- It is saved at once.
+INSERT INTO plan (kind, name, state, version, created, updated, news, seen, reserved) VALUES (?, ?, '', 0, 0, 0, 0, 0, 0)
 
 -- name: plan_last
 SELECT last_insert_rowid()
 
 -- name: plan_save
-UPDATE plan SET state = ?, version = ?, wake = ?, expires = ?, updated = ?, news = ?, seen = ?, reserved = ?, at = ? WHERE no = ?
+UPDATE plan SET version = ?4, state = ?5, wake = ?6, expires = ?7, created = ?8, updated = ?9, news = ?10, seen = ?11, reserved = ?12, at = ?13, sum = ?14
+WHERE no = ?1
 
--- name: plan_told
-UPDATE plan SET news = ?2, at = ?3 WHERE no = ?1
-
--- name: plan_reserve
-UPDATE plan SET reserved = ?2, at = ?3 WHERE no = ?1
+-- name: plan_aside
+-- A plan that is damaged is not thought of until it is repaired. Its checksum stays wrong.
+UPDATE plan SET at = NULL, sum = NULL WHERE kind = ? AND name = ?
 
 -- name: plan_first
 SELECT at FROM plan WHERE at IS NOT NULL ORDER BY at LIMIT 1
 
 -- name: plan_due
-SELECT kind, name, expires FROM plan WHERE at IS NOT NULL AND at <= ? ORDER BY at LIMIT ?
+SELECT kind, name FROM plan WHERE at IS NOT NULL AND at <= ? ORDER BY at LIMIT ?
 
 -- name: plan_expired
-SELECT no FROM plan WHERE at IS NOT NULL AND at <= ?1 AND expires <= ?1 LIMIT ?2
+SELECT * FROM plan WHERE at IS NOT NULL AND at <= ?1 AND expires <= ?1 LIMIT ?2
 
 -- name: plan_list
 SELECT name FROM plan WHERE kind = ? AND name > ? AND name >= ? ORDER BY name LIMIT ?
@@ -35,25 +34,25 @@ SELECT name FROM plan WHERE kind = ? AND name > ? AND name >= ? ORDER BY name LI
 DELETE FROM plan WHERE no = ?
 
 -- name: plan_part_put
-INSERT INTO plan_part (plan, name, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET bytes = ?3
+INSERT INTO plan_part (plan, name, bytes, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET bytes = ?3, sum = ?4
 
 -- name: plan_part_drop
 DELETE FROM plan_part WHERE plan = ? AND name = ?
 
 -- name: plan_part_get
-SELECT name, bytes FROM plan_part WHERE plan = ? AND name = ?
+SELECT * FROM plan_part WHERE plan = ? AND name = ?
 
 -- name: plan_part_all
-SELECT name, bytes FROM plan_part WHERE plan = ? AND name <> '' ORDER BY name
+SELECT * FROM plan_part WHERE plan = ? AND name <> '' ORDER BY name
 
 -- name: plan_part_delete
 DELETE FROM plan_part WHERE plan = ?
 
 -- name: plan_news_put
-INSERT INTO plan_news (plan, no, packed) VALUES (?, ?, ?)
+INSERT INTO plan_news (plan, no, packed, sum) VALUES (?, ?, ?, ?)
 
 -- name: plan_news_get
-SELECT no, packed FROM plan_news WHERE plan = ? AND no > ? ORDER BY no LIMIT ?
+SELECT * FROM plan_news WHERE plan = ? AND no > ? ORDER BY no LIMIT ?
 
 -- name: plan_news_drop
 DELETE FROM plan_news WHERE plan = ? AND no <= ?
@@ -62,10 +61,13 @@ DELETE FROM plan_news WHERE plan = ? AND no <= ?
 DELETE FROM plan_news WHERE plan = ?
 
 -- name: plan_signal_put
-INSERT INTO plan_signal (plan, id, no) VALUES (?1, ?2, 1 + coalesce((SELECT max(no) FROM plan_signal WHERE plan = ?1), 0)) ON CONFLICT DO NOTHING
+INSERT INTO plan_signal (plan, id, no, sum) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+
+-- name: plan_signal_next
+SELECT 1 + coalesce(max(no), 0) FROM plan_signal WHERE plan = ?
 
 -- name: plan_signal_known
-SELECT 1 FROM plan_signal WHERE plan = ? AND id = ?
+SELECT * FROM plan_signal WHERE plan = ? AND id = ?
 
 -- name: plan_signal_trim
 DELETE FROM plan_signal WHERE plan = ?1 AND no <= (SELECT max(no) FROM plan_signal WHERE plan = ?1) - ?2
@@ -90,5 +92,6 @@ WHERE x.plan NOT IN (SELECT no FROM plan) LIMIT 10000
 SELECT kind, name FROM plan ORDER BY no
 
 -- name: mend_plan_news
-UPDATE plan SET news = max(seen, coalesce((SELECT max(no) FROM plan_news WHERE plan = plan.no), 0)),
-	seen = coalesce((SELECT min(no) FROM plan_news WHERE plan = plan.no) - 1, seen) WHERE no = ?
+-- Of a plan, which says seen and news: what it should say.
+SELECT coalesce((SELECT min(no) FROM plan_news WHERE plan = ?1) - 1, ?2),
+	max(?2, coalesce((SELECT max(no) FROM plan_news WHERE plan = ?1), 0))

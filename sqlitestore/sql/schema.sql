@@ -15,7 +15,8 @@ CREATE TABLE store (
 	event_bytes  INTEGER NOT NULL,
 	next_worker  INTEGER NOT NULL,
 	sums_from    INTEGER NOT NULL DEFAULT 1, -- tasks before this seq may have rows without a sum
-	changes      INTEGER NOT NULL DEFAULT 0  -- of queues and lanes that no event names
+	changes      INTEGER NOT NULL DEFAULT 0, -- of queues and lanes that no event names
+	sum          INTEGER                     -- as of all rows that belong to no single task: see rowsums.go
 ) STRICT;
 
 CREATE TABLE queue (
@@ -32,7 +33,8 @@ CREATE TABLE queue (
 	discarded       INTEGER NOT NULL DEFAULT 0,
 	failed          INTEGER NOT NULL DEFAULT 0,
 	crashed         INTEGER NOT NULL DEFAULT 0,
-	deleted_live    INTEGER NOT NULL DEFAULT 0
+	deleted_live    INTEGER NOT NULL DEFAULT 0,
+	sum             INTEGER
 ) STRICT;
 
 -- A lane is a queue and a type. The counts are of the tasks in each state.
@@ -51,6 +53,7 @@ CREATE TABLE lane (
 	expiring   INTEGER NOT NULL DEFAULT 0, -- rows in expiry
 	flowing    INTEGER NOT NULL DEFAULT 0, -- rows in queued
 	parked     INTEGER NOT NULL DEFAULT 0, -- of these, in flows that are parked
+	sum        INTEGER,
 	UNIQUE (queue, type)
 ) STRICT;
 
@@ -160,7 +163,8 @@ CREATE TABLE uniq (
 	seq      INTEGER NOT NULL,
 	id       BLOB NOT NULL,
 	until    TEXT NOT NULL,
-	expires  INTEGER  -- with until ttl: the owner may be gone before
+	expires  INTEGER, -- with until ttl: the owner may be gone before
+	sum      INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uniq_expires ON uniq (expires) WHERE expires IS NOT NULL;
 
@@ -174,7 +178,8 @@ CREATE TABLE worker (
 	build      TEXT NOT NULL,
 	info       TEXT NOT NULL, -- JSON of driver.WorkerInfo
 	directive  TEXT NOT NULL DEFAULT '', -- driver.Directive
-	directed   INTEGER NOT NULL DEFAULT 0 -- 1: no heartbeat has delivered it yet
+	directed   INTEGER NOT NULL DEFAULT 0, -- 1: no heartbeat has delivered it yet
+	sum        INTEGER
 ) STRICT;
 CREATE INDEX worker_lease ON worker (lease_end) WHERE life <> 'gone';
 CREATE INDEX worker_gone ON worker (lease_end) WHERE life = 'gone';
@@ -183,7 +188,8 @@ CREATE INDEX worker_gone ON worker (lease_end) WHERE life = 'gone';
 CREATE TABLE event (
 	no      INTEGER PRIMARY KEY, -- of its first event
 	n       INTEGER NOT NULL,
-	packed  BLOB NOT NULL        -- driver.AppendEvents
+	packed  BLOB NOT NULL,       -- driver.AppendEvents
+	sum     INTEGER
 ) STRICT;
 
 -- Plans. A part without a name is the plan's body. What waits is news from seen+1 to news.
@@ -201,6 +207,7 @@ CREATE TABLE plan (
 	seen      INTEGER NOT NULL, -- of the newest that a step has dealt with
 	reserved  INTEGER NOT NULL, -- until then it is another worker's to look at
 	at        INTEGER,          -- when it is to be thought of, see driver.Plan.Place
+	sum       INTEGER,
 	UNIQUE (kind, name)
 ) STRICT;
 CREATE INDEX plan_at ON plan (at) WHERE at IS NOT NULL;
@@ -209,6 +216,7 @@ CREATE TABLE plan_part (
 	plan   INTEGER NOT NULL,
 	name   TEXT NOT NULL,
 	bytes  BLOB NOT NULL,
+	sum    INTEGER,
 	PRIMARY KEY (plan, name)
 ) STRICT;
 
@@ -216,6 +224,7 @@ CREATE TABLE plan_news (
 	plan    INTEGER NOT NULL,
 	no      INTEGER NOT NULL,
 	packed  BLOB NOT NULL, -- driver.AppendNews
+	sum     INTEGER,
 	PRIMARY KEY (plan, no)
 ) STRICT;
 
@@ -224,6 +233,7 @@ CREATE TABLE plan_signal (
 	plan  INTEGER NOT NULL,
 	id    TEXT NOT NULL,
 	no    INTEGER NOT NULL, -- order of coming
+	sum   INTEGER,
 	PRIMARY KEY (plan, id)
 ) STRICT, WITHOUT ROWID;
 
@@ -232,7 +242,8 @@ CREATE TABLE share (
 	queue     INTEGER PRIMARY KEY,
 	virtual   INTEGER NOT NULL,
 	plain     INTEGER NOT NULL, -- the tag of the tasks without a key
-	arrivals  TEXT NOT NULL     -- JSON: driver.Limit.RateKey to driver.Arrival
+	arrivals  TEXT NOT NULL,    -- JSON: driver.Limit.RateKey to driver.Arrival
+	sum       INTEGER
 ) STRICT;
 
 -- The available tasks that have a key, and all of a queue that goes by deadlines.
@@ -258,6 +269,7 @@ CREATE TABLE keyed (
 	until     INTEGER NOT NULL, -- when its rates are as if it had never started a task
 	held      TEXT NOT NULL,    -- JSON: lane to active tasks
 	arrivals  TEXT NOT NULL,    -- as in share
+	sum       INTEGER,
 	UNIQUE (queue, key)
 ) STRICT;
 
@@ -272,6 +284,7 @@ CREATE TABLE flow (
 	head    INTEGER NOT NULL, -- place of its first task
 	parked  INTEGER NOT NULL,
 	opens   INTEGER,          -- when a rate lets it start, if nothing but rates keeps it
+	sum     INTEGER,
 	PRIMARY KEY (key, lane, prio)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX flow_line ON flow (lane, prio, tag, head) WHERE parked = 0;

@@ -26,7 +26,12 @@ SELECT t.seq, t.id, t.lane, t.prio, t.born, t.uniq, t.enqueued_at, t.at, t.expir
 	h.worker, h.token, h.ord, h.claimed_at, h.cancel,
 	e.state, e.ord, e.ended_at, e.bytes, e.reason, e.token, e.settled, e.worker, e.claimed_at, e.attempt, e.started, e.encoding, e.result,
 	t.born, t.at, m.sum, h.lane, h.prio, h.reported, h.sum, e.queue, e.lane, e.extra, e.started, e.sum,
-	q.name, l.type, w.id, w.host, w.build, r.progress, r.logs, r.seq, r.sum
+	q.name, l.type, w.id, w.host, w.build, r.progress, r.logs, r.seq, r.sum, w.no, q.no,
+	CASE WHEN coalesce(h.seq, e.seq) IS NOT NULL THEN 'there'
+		WHEN EXISTS (SELECT 1 FROM ready x WHERE x.lane = t.lane AND x.prio = t.prio AND x.ord = coalesce(m.ord, t.seq) AND x.seq = t.seq) THEN 'available'
+		WHEN EXISTS (SELECT 1 FROM queued x WHERE x.seq = t.seq) THEN 'available'
+		WHEN EXISTS (SELECT 1 FROM due x WHERE x.seq = t.seq) THEN 'due'
+		WHEN EXISTS (SELECT 1 FROM pending x WHERE x.seq = t.seq) THEN 'pending' END
 FROM task t LEFT JOIN meta m ON m.seq = t.seq LEFT JOIN held h ON h.seq = t.seq LEFT JOIN ended e ON e.seq = t.seq
 	LEFT JOIN lane l ON l.no = t.lane LEFT JOIN queue q ON q.no = l.queue
 	LEFT JOIN worker w ON w.no = coalesce(h.worker, e.worker, m.worker) LEFT JOIN report r ON r.seq = t.seq
@@ -112,14 +117,14 @@ SELECT ord, seq FROM ready WHERE lane = ? AND prio = ? ORDER BY ord LIMIT ?
 SELECT ord, seq FROM queued WHERE lane = ? ORDER BY ord LIMIT ?
 
 -- name: uniq_get
-SELECT seq, id, until, expires FROM uniq WHERE key = ?
+SELECT * FROM uniq WHERE key = ?
 
 -- name: uniq_put
-INSERT INTO uniq (seq, expires, key, id, until) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, expires = excluded.expires, id = excluded.id, until = excluded.until
+INSERT INTO uniq (key, seq, id, until, expires, sum) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, id = excluded.id, until = excluded.until, expires = excluded.expires, sum = excluded.sum
 
 -- name: uniq_free
 DELETE FROM uniq WHERE seq = ? AND key = ?
 
 -- name: uniq_sweep
-DELETE FROM uniq WHERE key IN (SELECT key FROM uniq WHERE expires IS NOT NULL AND expires <= ? LIMIT ?)
+DELETE FROM uniq WHERE key IN (SELECT key FROM uniq WHERE expires IS NOT NULL AND expires <= ? AND sum IS rowsum(key, seq, id, until, expires) LIMIT ?)

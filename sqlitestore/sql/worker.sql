@@ -1,40 +1,38 @@
 -- Workers, their leases and what they hold.
 
 -- name: worker_get
-SELECT no, life, host, build FROM worker WHERE id = ?
+SELECT * FROM worker WHERE id = ?
 
 -- name: worker_insert
-INSERT INTO worker (no, lease_end, since, id, life, host, build, info) VALUES (?, ?, ?, ?, 'alive', ?, ?, ?)
+INSERT INTO worker (no, id, life, lease_end, since, host, build, info, directive, directed, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: worker_update
-UPDATE worker SET lease_end = ?2, host = ?3, build = ?4, info = ?5 WHERE no = ?1
+UPDATE worker SET lease_end = ?4, host = ?6, build = ?7, info = ?8, sum = ?11 WHERE no = ?1
 
 -- name: worker_renew
-UPDATE worker SET lease_end = ?2 WHERE no = ?1
+UPDATE worker SET lease_end = ?4, sum = ?11 WHERE no = ?1
 
 -- name: worker_beat
-UPDATE worker SET lease_end = ?2, directed = 0 WHERE no = ?1 RETURNING directive
-
--- name: worker_directive
-SELECT directive FROM worker WHERE no = ?
+UPDATE worker SET lease_end = ?4, directed = ?10, sum = ?11 WHERE no = ?1
 
 -- name: worker_direct
-UPDATE worker SET directive = ?2, directed = 1 WHERE no = ?1
+UPDATE worker SET directive = ?9, directed = ?10, sum = ?11 WHERE no = ?1
 
 -- name: worker_life
-UPDATE worker SET lease_end = ?2, life = ?3 WHERE no = ?1
+UPDATE worker SET life = ?3, lease_end = ?4, sum = ?11 WHERE no = ?1
 
 -- name: worker_by_lease
-SELECT no, id, lease_end, life, host, build FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT ?
+SELECT * FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT ?
 
 -- name: worker_count
 SELECT count(*) FROM worker WHERE life <> 'gone'
 
 -- name: worker_forget
 DELETE FROM worker WHERE life = 'gone' AND lease_end < ?
+	AND sum IS rowsum(no, id, life, lease_end, since, host, build, info, directive, directed)
 
 -- name: worker_list
-SELECT w.info, w.since, w.lease_end, coalesce(h.n, 0), w.id, w.directive
+SELECT w.*, coalesce(h.n, 0)
 FROM worker w LEFT JOIN (SELECT worker, count(*) AS n FROM held GROUP BY worker) h ON h.worker = w.no
 WHERE w.life <> 'gone' ORDER BY w.id
 
@@ -55,7 +53,7 @@ UPDATE held SET cancel = 2, sum = sum + 1099511627776 WHERE worker = ? AND cance
 SELECT id FROM worker WHERE no = ?
 
 -- name: worker_by_no
-SELECT id, life, host, build FROM worker WHERE no = ?
+SELECT * FROM worker WHERE no = ?
 
 -- name: ended_by
 SELECT seq FROM ended WHERE worker = ? AND started IS NOT NULL

@@ -1,0 +1,95 @@
+package sqlitestore
+
+import (
+	"encoding/json"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// key returns a key of a queue, made if needed; it is stored once it is touched.
+func (t *tx) key(q *queue, name string) (*key, error) {
+	if k := q.share.keys[name]; k != nil {
+		return k, nil
+	}
+	if q.share.keys == nil {
+		q.share.keys = make(map[string]*key)
+	}
+	k := &key{name: name, queue: q, held: map[int64]int64{}, arrivals: arrivals{}}
+	var err error
+	_, err = t.stmt("key_get").ints(q.no).text(name).row(func(s *sqlite.Stmt) error {
+		k.stored = true
+		k.no, k.tag, k.waiting = s.ColumnInt64(0), s.ColumnInt64(3), s.ColumnInt64(4)
+		k.damaged = k.decode(s.ColumnText(8), s.ColumnText(9)) != nil || !intact(s, 0, keyedColumns)
+		return nil
+	})
+	if err == nil && k.no == 0 {
+		if k.no, err = t.nextKey(); err != nil {
+			return nil, err
+		}
+		t.st.nextKey++
+	} else if err == nil {
+		err = t.loadFlows(k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	q.share.keys[name] = k
+	return k, nil
+}
+
+func (k *key) decode(held, rates string) error {
+	if err := json.Unmarshal([]byte(held), &k.held); err != nil {
+		return corruptf("what key %q holds can't be read: %v", k.name, err)
+	}
+	if err := json.Unmarshal([]byte(rates), &k.arrivals); err != nil {
+		return corruptf("the rates of key %q can't be read: %v", k.name, err)
+	}
+	return nil
+}
+
+func (t *tx) loadFlows(k *key) error {
+	err := t.stmt("flow_get").ints(k.no).rows(func(s *sqlite.Stmt) error {
+		f := &flow{key: k, lane: t.laneNo(s.ColumnInt64(1)), prio: s.ColumnInt64(2), n: s.ColumnInt64(3), rank: s.ColumnInt64(5), ord: s.ColumnInt64(6),
+			parked: s.ColumnBool(7), opens: s.ColumnInt64(8), stored: true}
+		k.damaged = k.damaged || !intact(s, 0, flowColumns)
+		k.flows = append(k.flows, f)
+		return nil
+	})
+	if err == nil && k.damaged {
+		err = t.deriveFlows(k)
+	}
+	for _, f := range k.flows {
+		if f.parked {
+			f.savedParked = f.n
+		}
+	}
+	return err
+}
+
+// deriveFlows makes the flows of a key that is damaged of the tasks that wait: others share their lanes' counts.
+func (t *tx) deriveFlows(k *key) error {
+	for _, f := range k.flows {
+		f.n = 0
+	}
+	err := t.stmt("queued_flows").ints(k.no).rows(func(s *sqlite.Stmt) error {
+		l, prio := t.laneNo(s.ColumnInt64(0)), s.ColumnInt64(1)
+		i := slices.IndexFunc(k.flows, func(f *flow) bool { return f.lane == l && f.prio == prio })
+		if i < 0 {
+			i = len(k.flows)
+			k.flows = append(k.flows, &flow{key: k, lane: l, prio: prio})
+		}
+		k.flows[i].n = s.ColumnInt64(2)
+		return nil
+	})
+	for _, f := range k.flows {
+		if err != nil || f.n == 0 {
+			continue
+		}
+		_, err = t.stmt("queued_head").ints(f.lane.no, f.prio, k.no).row(func(s *sqlite.Stmt) error {
+			f.rank, f.ord = s.ColumnInt64(0), s.ColumnInt64(1)
+			return nil
+		})
+	}
+	return err
+}
