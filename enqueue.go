@@ -157,6 +157,9 @@ func ownBytes(b []byte, payload any) []byte {
 // fill makes t the task to be stored, and refuses what no batch could carry, together with all else that is wrong with it.
 func (c *Client) fill(t *driver.Task, typ string, payload any, opts *EnqueueOptions) error {
 	err := opts.fill(t, typ, payload)
+	if t.ID == "" {
+		t.ID = c.store.NewID(t)
+	}
 	t.MaxAttempts = cmp.Or(t.MaxAttempts, c.opts.MaxAttempts)
 	if limit := min(c.limits.MaxPayload, c.limits.MaxBatchBytes); err == nil && len(t.Payload) > limit {
 		err = driver.Invalidf("the payload has %d bytes, %d are allowed", len(t.Payload), limit)

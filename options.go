@@ -139,7 +139,7 @@ func (o *UniqueOptions) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// fill makes t the task to be stored; t has its id even if the payload can't be encoded. t may share the payload's bytes,
+// fill makes t the task to be stored, but for an id that is not the caller's. t may share the payload's bytes,
 // and the options' map and slices.
 func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
 	t.Type = typ
@@ -149,9 +149,6 @@ func (o *EnqueueOptions) fill(t *driver.Task, typ string, payload any) error {
 		t.At, t.Delay, t.ExpiresAt, t.ExpiresIn = o.At, o.Delay, o.ExpiresAt, o.ExpiresIn
 		t.MaxAttempts, t.CrashLimit, t.Timeout = o.MaxAttempts, o.CrashLimit, o.Timeout
 		t.Headers, t.Tags = o.Headers, o.Tags
-	}
-	if t.ID == "" {
-		t.ID = driver.NewIDWithKey(t.Key)
 	}
 	data, err := encode("payload", payload)
 	t.Payload, t.Encoding = data.Bytes, data.Encoding

@@ -51,6 +51,12 @@ type Store interface {
 
 // Enqueuer accepts tasks.
 type Enqueuer interface {
+	// NewID returns an id for a task that is about to be enqueued, without I/O; of the task only Queue, Type, Key and Unique are
+	// looked at. Whoever wants to know a task's id before it is stored, so that the call can be repeated, should take it from here: a
+	// store that is spread over shards places a task by its id, and makes one by which the task is where its key, its unique
+	// key or the limits of its queue are kept. Any other id will do, and costs more there.
+	NewID(t *Task) string
+
 	// Enqueue stores new tasks. Every task first passes [Prepare]; one that fails it gets that error in its result.
 	//
 	// A task without an ID is given one, written to Task.ID before anything is stored, so that a caller who gets an

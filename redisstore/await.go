@@ -56,7 +56,9 @@ func (s *Store) awaitWork(ctx context.Context, req driver.AwaitRequest, looked b
 		if woken {
 			s.awoken.Store(req.Worker, true)
 			s.noteToken(req.Worker, token)
-			s.lending.freed()
+			if token == tokenFree {
+				s.lending.freed()
+			}
 		}
 		if left = time.Until(deadline); err == nil && !woken && left <= 0 {
 			s.noteTime(req.Worker)
@@ -287,6 +289,9 @@ func (s *Store) wakeForRest(ctx context.Context, req driver.FetchRequest, rest [
 // tokenAny is a wake token that does not say in which shard there is something.
 const tokenAny = "*"
 
+// tokenFree is one that says that something of a limit has become free which another shard may want.
+const tokenFree = "+"
+
 // token is the wake token for something in a shard; nil: in any.
 func (sh *shard) token() string {
 	if sh == nil {
@@ -321,6 +326,10 @@ func (s *Store) ring(ctx context.Context, workers []string) {
 // signal wakes a worker for each pair, in the shard that holds the tokens, for something in a shard (nil: in any). It is a hint: its failure is not reported, the
 // workers' own time limit makes up for it.
 func (s *Store) signal(ctx context.Context, from *shard, pairs []*pair) {
+	s.signalAs(ctx, from.token(), pairs)
+}
+
+func (s *Store) signalAs(ctx context.Context, token string, pairs []*pair) {
 	if len(pairs) == 0 {
 		return
 	}
@@ -329,5 +338,5 @@ func (s *Store) signal(ctx context.Context, from *shard, pairs []*pair) {
 	for _, p := range pairs {
 		keys = append(keys, hub.wakeKey(p.queue, p.typ), hub.wakeKey(p.queue, ""))
 	}
-	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""), []string{from.token()})
+	_, _ = s.script(ctx, s.data, hub, signalScript, keys, s.head(hub, "", ""), []string{token})
 }

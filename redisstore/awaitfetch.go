@@ -28,9 +28,20 @@ func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*dr
 	switch few := f.chooseAll(); {
 	case ready || left <= 0:
 	case few:
-		result, err := s.blockAndClaim(ctx, f, wakeKeys(s.hub(), wait), left)
-		if result != nil || err != nil {
-			return result, err
+		for round := 1; ; round++ {
+			before := time.Since(began)
+			result, err := s.blockAndClaim(ctx, f, wakeKeys(s.hub(), wait), wait.Max-before)
+			if result != nil && round > 1 {
+				result.Waited += before
+			}
+			left = wait.Max - time.Since(began)
+			if err == nil && result != nil && round < idleRounds && goesOn(result, left) {
+				continue
+			}
+			if result != nil || err != nil {
+				return result, err
+			}
+			break
 		}
 	default:
 		return s.awaitThenFetch(ctx, req, wait)
@@ -38,21 +49,63 @@ func (s *Store) awaitAndFetch(ctx context.Context, req driver.FetchRequest) (*dr
 	return s.Fetch(ctx, req)
 }
 
+// idleRounds bounds how often a wait goes on after it was ended for nothing.
+const idleRounds = 50
+
+// goesOn reports whether a worker that was woken, and found that others were faster, may wait for the rest of its time.
+func goesOn(result *driver.FetchResult, left time.Duration) bool {
+	return left > 0 && !result.More && len(result.Claims)+len(result.Plans)+len(result.Cancels)+len(result.Undecodable) == 0 &&
+		(result.NextDue.IsZero() || result.NextDue.Sub(result.Now) > left)
+}
+
 func (s *Store) awaitThenFetch(ctx context.Context, req driver.FetchRequest, wait driver.AwaitRequest) (*driver.FetchResult, error) {
 	began := time.Now()
 	if s.closed() {
 		return nil, driver.ErrClosed
 	}
-	looked := len(s.shards) > 1 && s.roundsOf(req.Worker).justLooked(&req, s.offset.Load())
-	if err := s.awaitWork(ctx, wait, looked); err != nil {
-		return nil, err
+	for most := wait.Max; ; {
+		looked := len(s.shards) > 1 && s.roundsOf(req.Worker).justLooked(&req, s.offset.Load())
+		wait.Max = most - time.Since(began)
+		if err := s.awaitWork(ctx, wait, looked); err != nil {
+			return nil, err
+		}
+		waited := time.Since(began)
+		result, err := s.fetchAwaited(ctx, req, most-waited)
+		if err != nil || result != nil {
+			return withWaited(result, waited), err
+		}
 	}
-	waited := time.Since(began)
-	result, err := s.Fetch(ctx, req)
-	if err == nil {
+}
+
+func withWaited(result *driver.FetchResult, waited time.Duration) *driver.FetchResult {
+	if result != nil {
 		result.Waited = waited
 	}
-	return result, err
+	return result
+}
+
+// fetchAwaited fetches after a wait. The result is nil if the wait should go on: a token has named a shard in which others
+// were faster, and nothing was elsewhere before.
+func (s *Store) fetchAwaited(ctx context.Context, req driver.FetchRequest, left time.Duration) (*driver.FetchResult, error) {
+	if len(s.shards) > 1 && ctx.Err() == nil {
+		r := s.roundsOf(req.Worker)
+		if err := r.takeLost(); err != nil {
+			return nil, err
+		}
+		named := req
+		named.Max = min(named.Max, maxClaims)
+		if sh := r.takeNamed(&named, s.offset.Load()); sh != nil {
+			result, err := s.fetchNamed(ctx, named, r, sh)
+			if err != nil || !goesOn(result, left) {
+				if err == nil {
+					s.noteDue(req.Worker, result)
+				}
+				return result, err
+			}
+			return nil, nil
+		}
+	}
+	return s.Fetch(ctx, req)
 }
 
 // chooseAll chooses all pairs that the worker serves, if there are few.

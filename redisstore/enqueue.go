@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -119,11 +120,11 @@ func (s *Store) prepareTasks(ctx context.Context, tasks []*driver.Task, newIDs b
 	batches := make([][]*newTask, len(s.shards))
 	copies := make([]driver.Task, len(tasks))
 	list := make([]newTask, len(tasks))
-	home := int(s.next.Add(1) % uint32(len(s.shards)))
+	home := s.shards[s.next.Add(1)%uint32(len(s.shards))]
 	for i, t := range tasks {
 		made := newIDs
 		if t.ID == "" {
-			made, t.ID = true, s.newID(t, home)
+			made, t.ID = true, s.idIn(cmp.Or(s.placeOf(t), home))
 		}
 		copies[i] = *t
 		if err := driver.Prepare(&copies[i], s.caps, now); err != nil {

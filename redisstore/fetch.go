@@ -104,6 +104,7 @@ type fetchCall struct {
 	busy    []choice // pairs in which something waits, which no script has looked into yet
 	pairs   []choice // those that the next script looks into
 	urgency urgency
+	sharing []choice // the first of each shared queue, with the index that scripts have for it
 
 	takesPlans bool
 	mostPlans  int
@@ -250,7 +251,7 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 	args = append(args, f.req.Worker, strconv.FormatInt(ceilMillis(f.req.Lease), 10), strconv.Itoa(f.most), bit(careful),
 		f.s.tokensIn(f.sh), strconv.Itoa(fetchBytes), bit(len(f.req.Types) == 0), f.plans(), strconv.Itoa(len(f.pairs)))
 	last, index := -1, 0
-	var shared []choice // the first of each shared queue
+	f.sharing = f.sharing[:0]
 	for _, c := range f.pairs {
 		keys = f.sh.pairKeys(keys, c.pair)
 		if c.order != last {
@@ -258,11 +259,11 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 			index++
 		}
 		args = append(args, c.digits, c.subject, strconv.Itoa(index), bit(c.paused))
-		if (len(shared) == 0 || shared[len(shared)-1].order != c.order) && f.sh.known.isShared(c.queue) {
-			shared = append(shared, choice{pair: c.pair, order: c.order, waiting: index})
+		if n := len(f.sharing); (n == 0 || f.sharing[n-1].order != c.order) && f.sh.known.isShared(c.queue) {
+			f.sharing = append(f.sharing, choice{pair: c.pair, order: c.order, waiting: index})
 		}
 	}
-	for _, c := range shared {
+	for _, c := range f.sharing {
 		keys, args = f.sh.shareArgs(keys, args, strconv.Itoa(c.waiting), c.queue)
 	}
 	return keys, args
@@ -285,7 +286,7 @@ func (f *fetchCall) tend(ctx context.Context, parts []rueidis.RedisMessage) erro
 }
 
 func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, result *driver.FetchResult) error {
-	if len(parts) != 13 {
+	if len(parts) != 14 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
 	}
 	now, _ := parts[1].AsInt64()
@@ -311,8 +312,14 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 	if err := f.readClaims(ctx, parts[5:8], now, result); err != nil {
 		return err
 	}
-	if err := f.readPlans(ctx, parts[9:], result); err != nil {
+	if err := f.readPlans(ctx, parts[9:13], result); err != nil {
 		return err
+	}
+	lacking, _ := parts[13].AsIntSlice()
+	for _, c := range f.sharing {
+		if slices.Contains(lacking, int64(c.waiting)) {
+			f.s.lending.lack(c.queue)
+		}
 	}
 	if woken, _ := parts[8].AsIntSlice(); len(woken) > 0 {
 		f.s.signal(ctx, f.sh, []*pair{f.pairs[woken[0]-1].pair})

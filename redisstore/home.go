@@ -1,27 +1,49 @@
 package redisstore
 
 import (
+	"cmp"
 	"hash/fnv"
+	"slices"
 
 	"github.com/waggleq/waggle/driver"
 )
 
-// newID returns an id for a new task: a UUIDv7 whose last two bytes name the shard, that of its unique key if it has one.
-func (s *Store) newID(t *driver.Task, home int) string {
-	id := driver.NewID()
-	if len(s.shards) == 1 {
-		return id
+// NewID implements driver.Enqueuer.
+func (s *Store) NewID(t *driver.Task) string {
+	if sh := s.placeOf(t); sh != nil {
+		return s.idIn(sh)
 	}
+	return driver.NewIDWithKey(t.Key)
+}
+
+// placeOf returns the shard in which a new task should be: nil if it is all the same. It goes by the limits as they are known
+// here: where that is not the latest, the task is lent what it needs.
+func (s *Store) placeOf(t *driver.Task) *shard {
 	switch {
+	case len(s.shards) == 1:
+		return nil
 	case t.Key != "":
-		home = s.shardOfTaskKey(t.Key).number
+		return s.shardOfTaskKey(t.Key)
 	case t.Unique != nil && t.Unique.Key != "":
-		home = s.shardOfKey(t.Unique.Key).number
+		return s.shardOfKey(t.Unique.Key)
+	}
+	queue := cmp.Or(t.Queue, driver.DefaultQueue)
+	c := s.hub().known.config(queue)
+	if slices.ContainsFunc(c.Limits, func(l driver.Limit) bool { return !l.PerKey && l.Concerns(t.Type, "") }) {
+		return s.homeOf(queue)
+	}
+	return nil
+}
+
+// idIn returns an id for a new task: a UUIDv7 whose last two bytes name the shard, if there are several.
+func (s *Store) idIn(sh *shard) string {
+	if len(s.shards) == 1 {
+		return driver.NewID()
 	}
 	const hex = "0123456789abcdef"
-	b := []byte(id)
+	b := []byte(driver.NewID())
 	for i, shift := range []int{12, 8, 4, 0} {
-		b[32+i] = hex[home>>shift&15]
+		b[32+i] = hex[sh.number>>shift&15]
 	}
 	return string(b)
 }

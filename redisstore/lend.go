@@ -11,13 +11,16 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// Where there are several shards, the limits of a queue and of its types are lent to them by one of them, the home of the
-// queue: see lua/lend_share.lua. A worker that could start more than it got asks all shards what they need, has the home share
-// out what is left, and hands that on.
+// Where there are several shards, one of them, the home of the queue, keeps the limits of a queue and of its types. New tasks of
+// the queue are given ids by which they are there, if they need not be elsewhere for a key, and start as on one server.
+// To other shards with tasks the home lends: see lua/lend_share.lua. A worker that could start more than it got, and has found
+// that one lacks something, asks all what they need, has the home share out what is left, and hands that on.
 
 const (
-	// lendPause is how long nobody here asks again after a limit was found to be used up, unless there is news.
+	// lendPause is how long nobody here asks again after a limit was found to be used up, unless there is news; lendRest is the same
+	// where all shards that lack something have a part of it.
 	lendPause = 100 * time.Millisecond
+	lendRest  = time.Second
 	// lendPatience is how long a shard may keep what others lack. Then it gives way as its tasks end.
 	lendPatience = 100 * time.Millisecond
 	// permitsGood is how long a permit of a rate is good.
@@ -29,9 +32,37 @@ const (
 type lending struct {
 	mu     sync.Mutex
 	offset int64                // of the clock then: tests move it
+	count  int                  // of what was lacked
 	conf   string               // version of the configurations then
 	until  map[string]time.Time // by queue: when it is worth asking again
 	opens  map[string]int64     // by queue: when its rate opens, in ms of the store's clock
+	lacks  map[string]int       // by queue: a number that goes up when a shard is found to lack something; 0: none does
+}
+
+// lack notes that something waits in a shard for a part of the queue's limits that others have.
+func (l *lending) lack(queue string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lacks == nil {
+		l.lacks = map[string]int{}
+	}
+	l.count++
+	l.lacks[queue] = l.count
+}
+
+func (l *lending) lacking(queue string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lacks[queue]
+}
+
+// served notes that what was lacked up to a number has been asked for.
+func (l *lending) served(queue string, upTo int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lacks[queue] == upTo {
+		delete(l.lacks, queue)
+	}
 }
 
 // freed forgets that: something has ended, or a token came.
@@ -54,7 +85,7 @@ func (l *lending) pauses(queue, conf string, offset int64) (bool, int64) {
 }
 
 // note notes what the home has answered.
-func (l *lending) note(queue string, full bool, opens, now int64) {
+func (l *lending) note(queue string, full, even bool, opens, now int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.until == nil {
@@ -62,7 +93,10 @@ func (l *lending) note(queue string, full bool, opens, now int64) {
 	}
 	delete(l.until, queue)
 	l.opens[queue] = opens
-	if full {
+	switch {
+	case full && even:
+		l.until[queue] = time.Now().Add(lendRest)
+	case full:
 		l.until[queue] = time.Now().Add(lendPause)
 	}
 	if opens > now {
@@ -90,7 +124,8 @@ func (s *Store) borrow(ctx context.Context, req driver.FetchRequest, result *dri
 	_, _, conf := s.hub().known.versions()
 	for _, queue := range req.Queues {
 		c := s.hub().known.config(queue)
-		if len(result.Claims) >= req.Max || c.Paused || !isLimited(&c) {
+		lacks := s.lending.lacking(queue)
+		if len(result.Claims) >= req.Max || c.Paused || lacks == 0 || !isLimited(&c) {
 			continue
 		}
 		pauses, opens := s.lending.pauses(queue, conf, s.offset.Load())
@@ -101,6 +136,7 @@ func (s *Store) borrow(ctx context.Context, req driver.FetchRequest, result *dri
 			if opens, err = s.borrowFor(ctx, one, result); err != nil {
 				return err
 			}
+			s.lending.served(queue, lacks)
 		}
 		if at := millis(opens); opens != 0 && at.After(result.Now) && (result.NextDue.IsZero() || at.Before(result.NextDue)) {
 			result.NextDue = at
@@ -114,18 +150,25 @@ func (s *Store) borrowFor(ctx context.Context, req driver.FetchRequest, result *
 	queue := req.Queues[0]
 	yields := map[int][]string{}
 	for range lendRounds {
+		_, _, conf := s.homeOf(queue).known.versions()
 		reports, err := s.askNeeds(ctx, queue, yields)
 		if err != nil || len(reports) == 0 {
 			return 0, err
 		}
-		l, err := s.shareOutLimits(ctx, queue, reports, req.Max-len(result.Claims))
+		l, err := s.shareOutLimits(ctx, queue, conf, reports, req.Max-len(result.Claims))
+		if err == errStale { // who changes limits goes on in all shards
+			return 0, s.refresh(ctx, s.homeOf(queue))
+		}
 		if err != nil {
 			return 0, err
 		}
-		s.lending.note(queue, l.full && len(l.yields) == 0, l.opens, l.now)
+		s.lending.note(queue, l.full && len(l.yields) == 0, l.even, l.opens, l.now)
 		opens, yields = l.opens, l.yields
 		if err := s.handOn(ctx, queue, l.loans); err != nil {
 			return opens, err
+		}
+		if _, also := l.loans[s.homeOf(queue).number]; !also && waitsAtHome(reports, s.homeOf(queue)) {
+			l.loans[s.homeOf(queue).number] = nil
 		}
 		for number := range l.loans {
 			if want := req.Max - len(result.Claims); want > 0 {
@@ -143,6 +186,16 @@ func (s *Store) borrowFor(ctx context.Context, req driver.FetchRequest, result *
 		}
 	}
 	return opens, nil
+}
+
+// waitsAtHome reports whether tasks wait in the shard that keeps the limits.
+func waitsAtHome(reports map[string][]need, home *shard) bool {
+	for _, needs := range reports {
+		if needs[home.number][3] != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 // need is what a shard reports of a limit: version, most active, active, waiting, permits.
@@ -206,18 +259,23 @@ type loans struct {
 	opens  int64
 	now    int64
 	full   bool
+	even   bool // all that lack something have a part
 }
 
-func (s *Store) shareOutLimits(ctx context.Context, queue string, reports map[string][]need, want int) (*loans, error) {
+// shareOutLimits has the home share out what is left, if configurations are still those under which it was asked what is needed.
+func (s *Store) shareOutLimits(ctx context.Context, queue, conf string, reports map[string][]need, want int) (*loans, error) {
 	home := s.homeOf(queue)
-	args := []string{strconv.Itoa(len(s.shards)), strconv.Itoa(want), strconv.Itoa(int(s.next.Add(1)) % len(s.shards)), strconv.FormatInt(lendPatience.Milliseconds(), 10)}
+	args := []string{strconv.Itoa(len(s.shards)), strconv.Itoa(want), strconv.Itoa(int(s.next.Add(1)) % len(s.shards)), strconv.FormatInt(lendPatience.Milliseconds(), 10),
+		strconv.Itoa(home.number + 1)}
+	numbers := home.numbersOf(queue)
+	args = append(append(args, strconv.Itoa(len(numbers))), numbers...)
 	for scope, needs := range reports {
 		args = append(args, scope)
 		for _, n := range needs {
 			args = append(args, n[:]...)
 		}
 	}
-	reply, err := s.script(ctx, s.data, home, lendShareScript, append(home.keysOf(lendShareScript, ""), home.shareKeys(queue)...), s.head(home, "", ""), args)
+	reply, err := s.script(ctx, s.data, home, lendShareScript, append(home.keysOf(lendShareScript, ""), home.shareKeys(queue)...), s.head(home, "", conf), args)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +286,7 @@ func (s *Store) shareOutLimits(ctx context.Context, queue string, reports map[st
 	l := &loans{loans: map[int][]string{}, yields: map[int][]string{}}
 	l.opens, _ = parts[1].AsInt64()
 	full, _ := parts[2].AsInt64()
-	l.full = full == 1
+	l.full, l.even = full > 0, full < 2
 	l.now, _ = parts[4].AsInt64()
 	list, _ := parts[0].ToArray()
 	for i := 0; i+7 < len(list); i += 8 {

@@ -15,14 +15,21 @@ import (
 	"github.com/waggleq/waggle/redisstore"
 )
 
-// TestClusterLimits spreads tasks over sixteen shards under limits of their queue.
+// TestClusterLimits has workers do tasks in sixteen shards under limits of their queue. The tasks are in all shards by ids of
+// their own, or in the queue's home by those that the store makes, or both.
 func TestClusterLimits(t *testing.T) {
 	t.Parallel()
 	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
 		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}})
 		url := func(ns string) string { return c.URL() + "?shards=16&ns=" + ns }
-		t.Run("concurrency", func(t *testing.T) { limitedConcurrency(t, url("conc")) })
-		t.Run("rate", func(t *testing.T) { limitedRate(t, url("rate")) })
+		for name, own := range map[string]func(int) bool{
+			"spread": func(int) bool { return true },
+			"home":   func(int) bool { return false },
+			"both":   func(i int) bool { return i%4 == 0 },
+		} {
+			t.Run("concurrency "+name, func(t *testing.T) { limitedConcurrency(t, url("conc"+name), own) })
+			t.Run("rate "+name, func(t *testing.T) { limitedRate(t, url("rate"+name), own) })
+		}
 		t.Run("failover", func(t *testing.T) { limitedFailover(t, url("fail"), c) })
 	})
 }
@@ -30,8 +37,8 @@ func TestClusterLimits(t *testing.T) {
 // crewLease is how long a worker may be silent.
 const crewLease = 3 * time.Second
 
-// spread opens a store in which n tasks wait in all shards, in a queue with a limit.
-func spread(t *testing.T, url string, n int, limit driver.Limit) *redisstore.Store {
+// spread opens a store in which n tasks wait, in a queue with a limit. Those that own says have ids of their own.
+func spread(t *testing.T, url string, n int, limit driver.Limit, own func(int) bool) *redisstore.Store {
 	t.Helper()
 	s := open(t, url, nil)
 	if _, err := s.SetQueue(t.Context(), driver.DefaultQueue, driver.QueuePatch{Limits: &[]driver.Limit{limit}}); err != nil {
@@ -39,7 +46,10 @@ func spread(t *testing.T, url string, n int, limit driver.Limit) *redisstore.Sto
 	}
 	tasks := make([]*driver.Task, n)
 	for i := range tasks {
-		tasks[i] = &driver.Task{ID: fmt.Sprint("t-", i), Type: "t", Payload: []byte("null")}
+		tasks[i] = &driver.Task{Type: "t", Payload: []byte("null")}
+		if own(i) {
+			tasks[i].ID = fmt.Sprint("t-", i)
+		}
 	}
 	results, err := s.Enqueue(t.Context(), tasks, driver.EnqueueOptions{})
 	if err != nil {
@@ -100,9 +110,9 @@ func crew(t *testing.T, url string, workers int, fails bool, do func(ctx context
 	wg.Wait()
 }
 
-func limitedConcurrency(t *testing.T, url string) {
+func limitedConcurrency(t *testing.T, url string, own func(int) bool) {
 	const bound, n = 3, 300
-	s := spread(t, url, n, driver.Limit{Concurrency: bound})
+	s := spread(t, url, n, driver.Limit{Concurrency: bound}, own)
 	var done, most atomic.Int64
 	crew(t, url, 4, false, func(ctx context.Context, c driver.Claim) bool {
 		infos, err := s.Queues(ctx, driver.DefaultQueue)
@@ -127,9 +137,9 @@ func limitedConcurrency(t *testing.T, url string) {
 	}
 }
 
-func limitedRate(t *testing.T, url string) {
+func limitedRate(t *testing.T, url string, own func(int) bool) {
 	const rate, burst, n = 200, 20, 600
-	s := spread(t, url, n, driver.Limit{Rate: rate, Burst: burst})
+	s := spread(t, url, n, driver.Limit{Rate: rate, Burst: burst}, own)
 	var mu sync.Mutex
 	var starts []time.Time
 	crew(t, url, 4, false, func(_ context.Context, c driver.Claim) bool {
@@ -159,7 +169,7 @@ func limitedRate(t *testing.T, url string) {
 // it is the store's own count of what is active that must keep to the limit, as the tasks of workers that are thought lost do.
 func limitedFailover(t *testing.T, url string, c *redisserver.Cluster) {
 	const bound, n = 3, 200
-	s := spread(t, url, n, driver.Limit{Concurrency: bound})
+	s := spread(t, url, n, driver.Limit{Concurrency: bound}, func(i int) bool { return i%2 == 0 })
 	var done, most atomic.Int64
 	crew(t, url, 4, true, func(ctx context.Context, _ driver.Claim) bool {
 		infos, err := s.Queues(ctx, driver.DefaultQueue)

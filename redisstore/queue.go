@@ -508,7 +508,7 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		args := []string{queue, string(b), subject(queue, ""), s.isHub(sh), "", ""}
 		shared := c.Order != "" || c.Keys != "" || len(c.Limits) > 0 || sh.known.isShared(queue)
 		if shared {
-			args[4], args[5] = sharedMark, sh.shareConf(queue, &c, len(s.shards) > 1)
+			args[4], args[5] = sharedMark, s.shareConf(sh, queue, &c)
 		}
 		if old.Reorders(&c) {
 			args = append(args, sh.numbersOf(queue)...)

@@ -105,7 +105,7 @@ func (s *Store) astray(sh *shard, t *driver.Task) error {
 }
 
 // shareConf is what scripts have to know of a queue's configuration.
-func (sh *shard) shareConf(queue string, c *driver.QueueConfig, several bool) string {
+func (s *Store) shareConf(sh *shard, queue string, c *driver.QueueConfig) string {
 	order, mode := driver.OrderFair, driver.KeysFree
 	if c.Order != "" {
 		order = c.Order
@@ -114,9 +114,12 @@ func (sh *shard) shareConf(queue string, c *driver.QueueConfig, several bool) st
 		mode = c.Keys
 	}
 	var b strings.Builder
-	part := "whole"
-	if several {
-		part = "part"
+	part := "part"
+	switch {
+	case len(s.shards) == 1:
+		part = "whole"
+	case sh == s.homeOf(queue):
+		part = "home"
 	}
 	fmt.Fprintf(&b, "%s %s %s", order, mode, part)
 	for _, l := range c.Limits {
@@ -201,19 +204,20 @@ func (m *mover) placeOf(e *entry, p *pair, end int64) int64 {
 // signalNumbers wakes workers for pairs by their numbers. One less than zero means all pairs of its queue: something has
 // become free that another shard may want.
 func (s *Store) signalNumbers(ctx context.Context, sh *shard, numbers []int64) {
-	var list []*pair
+	var list, free []*pair
 	for _, n := range numbers {
 		p := sh.byNumber(int(max(n, -n)))
 		switch {
 		case p == nil:
 		case n < 0:
 			s.lending.freed()
-			list = append(list, sh.ofQueue(p.queue, nil)...)
+			free = append(free, sh.ofQueue(p.queue, nil)...)
 		case !slices.Contains(list, p):
 			list = append(list, p)
 		}
 	}
-	s.signal(ctx, nil, list)
+	s.signal(ctx, sh, list)
+	s.signalAs(ctx, tokenFree, free)
 }
 
 // shareState is what is stored of a shared queue besides its keys.

@@ -16,6 +16,7 @@ var enqueueCases = []testCase{
 	{"defaults are set on the stored task", enqueueDefaults},
 	{"every field comes back as it was handed in", enqueueRoundTrip},
 	{"a task without an id is given one, written to Task.ID", enqueueGivesID},
+	{"ids from NewID are good for one task each, whatever it asks for", enqueueNewID},
 	{"a known id is left alone in every state", enqueueExisting},
 	{"a known id is left alone even if its queue is draining", enqueueExistingDraining},
 	{"the second of two equal ids in a batch is existing", enqueueTwiceInBatch},
@@ -90,6 +91,31 @@ func enqueueGivesID(h *harness) {
 		h.Fatalf("ids %q and %q on the tasks, %q and %q in the results", a.ID, b.ID, results[0].ID, results[1].ID)
 	}
 	h.wantState(driver.Available, a.ID, b.ID)
+}
+
+// enqueueNewID enqueues tasks of each kind by ids that the store has made before.
+func enqueueNewID(h *harness) {
+	tasks := []*driver.Task{{Type: "t"}, {Queue: "q", Type: "t"}, {Type: "u", Unique: &driver.Unique{Key: "k"}}}
+	if h.caps.Keys {
+		tasks = append(tasks, &driver.Task{Type: "t", Key: "a"}, &driver.Task{Queue: "limited", Type: "t", Key: "a"})
+		h.setQueue("limited", driver.QueuePatch{Limits: &[]driver.Limit{{Concurrency: 1}, {Type: "u", Rate: 10, Per: time.Second}}})
+	}
+	tasks = append(tasks, &driver.Task{Queue: "limited", Type: "t"}, &driver.Task{Queue: "limited", Type: "u"})
+	seen := map[string]bool{}
+	for _, t := range tasks {
+		for range 3 {
+			id := h.store.NewID(t)
+			if err := driver.CheckName("task id", id, driver.MaxIDLen); err != nil || seen[id] {
+				h.Fatalf("id %q for %+v: %v, given before: %v", id, t, err, seen[id])
+			}
+			seen[id], t.ID = true, id
+		}
+	}
+	for i, r := range h.enqueue(tasks...) {
+		if r.Err != nil || r.Existing || r.ID != tasks[i].ID {
+			h.Errorf("task %d of %+v: %+v", i, tasks[i], r)
+		}
+	}
 }
 
 func enqueueExisting(h *harness) {

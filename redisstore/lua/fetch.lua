@@ -16,7 +16,8 @@
 --      (empty where it can't be read);
 --      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
 --      run record; the indices of pairs to be woken if the tokens live elsewhere; plans that are due; plans that have expired;
---      entries of the outbox that somebody has left behind; 1 if plans are left that are due. Or WAGGLELEASE: the worker is not registered.
+--      entries of the outbox that somebody has left behind; 1 if plans are left that are due; the indices of the queues of which
+--      something waits for a part of a limit that other shards have. Or WAGGLELEASE: the worker is not registered.
 --@include head
 --@include events
 --@include stat
@@ -57,6 +58,7 @@ do
   local at, k = 15 + pair_count * 4, 14 + pair_count * 6
   while at < #ARGV do
     local q, n = queues[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
+    q.index = tonumber(ARGV[at])
     q.share = share_at(k)
     share_limits(q.share, STAT, {unpack(ARGV, at + 2, at + 1 + n)})
     for _, p in ipairs(q) do p.share = q.share end
@@ -333,12 +335,17 @@ end
 
 for _, a in ipairs(aside) do flow_enter(unpack(a)) end
 share_end()
+local lacking = {}
 for _, q in ipairs(sharing) do
   local first = redis.call('ZRANGE', q.share.opens, 0, 0, 'WITHSCORES')
   if first[2] then look_at(tonumber(first[2])) end
   for _, p in ipairs(q) do
     local open, at = pair_opens(q.share, p.numeric)
     if not open and at > 0 and p.available > 0 then look_at(at) end
+    if not open and p.available > 0 and not p.paused and lacking[#lacking] ~= q.index and pair_lacks(q.share, p.numeric) then
+      local parked = tonumber(redis.call('HGET', q.share.share, 'k' .. p.number) or 0)
+      if p.available > parked then lacking[#lacking + 1] = q.index end
+    end
   end
 end
 
@@ -437,4 +444,4 @@ end
 local cancels = redis.call('HGETALL', CANCEL)
 flush_stat(STAT)
 flush_events(EVENTS)
-return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left}
+return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left, lacking}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Tells what a shard needs of the limits of a queue, and gives up what it has of them and does not need. See lend_share.lua.
+-- Tells what a shard needs of the limits of a queue, and gives up what it was lent of them and does not need. See lend_share.lua.
 --
 -- KEYS meta stat
 -- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
@@ -27,7 +27,7 @@ for _, l in ipairs(q.limits) do
     local held, needs = held_of(q, l), l.pair == 0 and sum or waiting[l.pair] or 0
     local quota = math.min(l.quota, held + needs)
     if drained[l.scope] then quota = 0 end
-    if quota < l.quota then
+    if quota < l.quota and not q.home then
       l.version = l.version + 1
       redis.call('HSET', q.share, 'q:' .. l.scope, digits(l.version) .. ' ' .. digits(quota))
     end

@@ -7,14 +7,18 @@
 -- shard has got the last loan; a shard takes a loan only if it is newer than all that it knows. So calls may be lost, repeated,
 -- or come late, and callers may die: the ledger never has less than what can become active.
 --
+-- What is not lent the home uses itself, without asking anybody: it is where most tasks of a limited queue are, since their ids
+-- are made so. When other shards lack something, it keeps that for them as its own tasks end.
+--
 -- Of a rate the home has the arrival, and lends permits to start some tasks at once, which lapse soon.
 --
--- KEYS meta
+-- KEYS meta stat
 -- KEYS each shared queue: keyed/QUEUE share/QUEUE opens/QUEUE rest/QUEUE flow/QUEUE heads/QUEUE
 -- ARGV head, number of shards, most tasks that the caller can start, where to begin, ms after which a shard that has long had what others
---      lack is to give way; for each scope that all shards have reported: its name, for each shard: version, most active, active, waiting, permits.
+--      lack is to give way, the place of the home among the shards, number of the queue's pairs, their numbers; for each scope that all shards have reported: its name, for each shard: version, most active, active, waiting, permits.
 -- RETURNS a flat list of loans: number of the shard, scope, version, quota ('': none), the limit, permits, their version, the rate;
---      when the first rate opens that keeps something waiting, in ms (0: none); 1 if a limit of concurrency is used up; a flat list of
+--      when the first rate opens that keeps something waiting, in ms (0: none); 1 if a limit of concurrency is used up, 2 if
+--      shards have nothing of it that lack something; a flat list of
 --      shards that are to give way, and in what scope; the clock.
 --@include head
 --@include stat
@@ -23,8 +27,10 @@
 --@include lend
 
 local shard_count, want, first, patience = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local q = share_at(1)
-local of, at = {}, 9
+local home, pair_count = tonumber(ARGV[10]), tonumber(ARGV[11])
+local q = share_at(2)
+share_limits(q, KEYS[2], {unpack(ARGV, 12, 11 + pair_count)})
+local of, at = {}, 11 + pair_count
 while at < #ARGV do
   local r = {scope = ARGV[at + 1]}
   for s = 1, shard_count do
@@ -43,18 +49,21 @@ end
 for _, l in ipairs(q.limits) do
   local r = of[l.scope]
   if r and l.most > 0 then
-    local full = lend_quota(q, l, r, shard_count, first, loans)
+    local full = lend_quota(q, l, r, shard_count, first, loans, home)
     if full then
-      used_up = 1
-      give_way(q, l, r, shard_count, patience, yield)
+      used_up = math.max(used_up, 1)
+      if give_way(q, l, r, shard_count, patience, yield, home) then used_up = 2 end
     end
   end
 end
 for _, l in ipairs(q.limits) do
   local r = of[l.scope]
   if r and l.interval > 0 then
-    local at = lend_permits(q, l, r, of, shard_count, want, first, loans)
+    local at = lend_permits(q, l, r, of, shard_count, want, first, loans, home)
     if at > 0 and (opens == 0 or at < opens) then opens = at end
   end
+end
+for _, l in ipairs(q.limits) do
+  if of[l.scope] then keep_for_others(q, l) end
 end
 return {loans, opens, used_up, yield, NOW}

@@ -23,11 +23,13 @@ if ARGV[10] ~= '' then
     -- What the home of the queue has lent under the limits as they were is void.
     local lent = redis.call('HGETALL', KEYS[6])
     for i = 1, #lent, 2 do
-      local kind, number = string.match(lent[i] .. ' ' .. lent[i + 1], '^([qp]):%S+ (%d+)')
+      local kind, number = string.match(lent[i] .. ' ' .. lent[i + 1], '^([qpg]):%S+ !?(%d+)')
       if kind == 'q' then
         redis.call('HSET', KEYS[6], lent[i], string.format('%.0f 0', number + 1))
       elseif kind == 'p' then
         redis.call('HSET', KEYS[6], lent[i], number .. ' 0 0')
+      elseif kind == 'g' and string.byte(lent[i + 1]) ~= 33 then
+        redis.call('HSET', KEYS[6], lent[i], '!' .. lent[i + 1]) -- nothing starts by it until all shards have told what they have
       end
     end
     redis.call('HSET', KEYS[6], 'conf', ARGV[11], 'sweep', '0')

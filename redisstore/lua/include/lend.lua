@@ -1,9 +1,21 @@
 -- The ledger of a queue's home: see lend_share.lua. Needs head, record and share. g:SCOPE of share/QUEUE has version and most
--- active of each shard.
+-- active of each shard but the home, after a ! if the limits have changed since; w:SCOPE how many slots and starts the home keeps for others, and
+-- until when.
+
+-- even_parts notes in the ledger what each shard would have of a limit that is shared out evenly by what they could use.
+local function even_parts(most, ledger)
+  local order = {}
+  for s, g in ipairs(ledger) do order[s] = g end
+  table.sort(order, function(a, b) return a.demand < b.demand end)
+  for i, g in ipairs(order) do
+    g.part = math.min(g.demand, math.floor(most / (#order - i + 1)))
+    most = most - g.part
+  end
+end
 
 -- lend_quota enters the reports of the shards and lends what is left of a limit of concurrency to those that need more. It
 -- reports whether some need more still.
-local function lend_quota(q, l, r, shard_count, first, loans)
+local function lend_quota(q, l, r, shard_count, first, loans, home)
   local ledger, sum, s = {}, 0, 0
   for version, most in string.gmatch(redis.call('HGET', q.share, 'g:' .. l.scope) or '', '(%d+)=(%d+),') do
     s = s + 1
@@ -12,15 +24,22 @@ local function lend_quota(q, l, r, shard_count, first, loans)
   for s = 1, shard_count do
     local g = ledger[s] or {version = 0, most = 0}
     ledger[s] = g
-    if r[s].version >= g.version then
+    if s == home then
+      g.version, g.most, g.home = 0, held_of(q, l), true
+    elseif r[s].version >= g.version then
       g.version, g.most = r[s].version, r[s].most
     else
       g.lent = true -- the loan may not have come there
     end
     sum = sum + g.most
-    g.needs = math.max(r[s].active + r[s].waiting - g.most, 0)
-    r[s].quota = g.most
+    g.demand = r[s].active + r[s].waiting
   end
+  even_parts(l.most, ledger)
+  local own = ledger[home] -- what is the home's part it may use at any time
+  sum = sum - own.most
+  own.most = math.max(own.most, math.min(own.part, l.most - sum))
+  sum = sum + own.most
+  for s, g in ipairs(ledger) do g.needs = math.max(g.demand - g.most, 0) end
   local left, needy = l.most - sum, shard_count
   while left > 0 and needy > 0 do
     needy = 0
@@ -38,19 +57,27 @@ local function lend_quota(q, l, r, shard_count, first, loans)
       end
     end
   end
-  local text, lacking = {}, false
+  local text, lacking, keep = {}, false, 0
   for s = 1, shard_count do
     local g = ledger[s]
-    if g.more then g.version, g.lent = math.max(g.version, r[s].version) + 1, true end
+    if g.more and not g.home then g.version, g.lent = math.max(g.version, r[s].version) + 1, true end
     if g.lent then
       for _, v in ipairs({s - 1, l.scope, g.version, g.most, l.most, 0, 0, '-'}) do loans[#loans + 1] = v end
     end
     r[s].quota, r[s].lacks = g.most, g.needs > 0
     lacking = lacking or g.needs > 0
-    text[s] = digits(g.version) .. '=' .. digits(g.most) .. ','
+    if not g.home then keep = keep + math.max(g.part - g.most, 0) end
+    text[s] = g.home and '0=0,' or digits(g.version) .. '=' .. digits(g.most) .. ','
   end
   redis.call('HSET', q.share, 'g:' .. l.scope, table.concat(text))
+  l.keep = keep
   return lacking and left <= 0
+end
+
+-- keep_for_others notes what the home is to leave to the shards that lack something.
+local function keep_for_others(q, l)
+  local slots, starts = l.keep or 0, l.keep_starts or 0
+  redis.call('HSET', q.share, 'w:' .. l.scope, table.concat({digits(slots), digits(starts), digits(NOW + 1000)}, ' '))
 end
 
 -- pass_by takes tasks that the limit of their type keeps out of what waits for the limit of the queue: others may have its slots.
@@ -75,25 +102,32 @@ local function pass_by(q, l, r, of, shard_count, first)
   end
 end
 
--- give_way names shards that have had much for a while, as many as there are others that have nothing and need something.
-local function give_way(q, l, r, shard_count, patience, yield)
+-- give_way names shards that have had much for a while, as many as there are others that have nothing and need something. It
+-- reports whether there are such.
+local function give_way(q, l, r, shard_count, patience, yield, home)
   local poor, rich = 0, {}
   for s = 1, shard_count do
     if r[s].lacks and r[s].quota == 0 then poor = poor + 1 end
     if r[s].quota > 0 then rich[#rich + 1] = s end
   end
   local since = tonumber(redis.call('HGET', q.share, 't:' .. l.scope) or 0)
-  if poor == 0 or NOW - since < patience then return end
+  if poor == 0 then return false end
+  if NOW - since < patience then return true end
   redis.call('HSET', q.share, 't:' .. l.scope, digits(NOW))
   table.sort(rich, function(a, b) return r[a].quota > r[b].quota end)
   for i = 1, math.min(poor, #rich) do
-    yield[#yield + 1] = rich[i] - 1
-    yield[#yield + 1] = l.scope
+    if rich[i] == home then
+      l.keep = (l.keep or 0) + r[home].quota
+    else
+      yield[#yield + 1] = rich[i] - 1
+      yield[#yield + 1] = l.scope
+    end
   end
+  return true
 end
 
 -- lend_permits lends permits of a rate for up to want tasks, and returns when the rate opens for the next, 0 if none waits.
-local function lend_permits(q, l, r, of, shard_count, want, first, loans)
+local function lend_permits(q, l, r, of, shard_count, want, first, loans, home)
   local arrival, needs, total = tonumber(redis.call('HGET', q.share, 'a:' .. l.rate) or 0), {}, 0
   for s = 1, shard_count do
     local n = r[s].waiting - r[s].permits
@@ -105,6 +139,7 @@ local function lend_permits(q, l, r, of, shard_count, want, first, loans)
     needs[s] = math.max(n, 0)
     total = total + needs[s]
   end
+  if total == needs[home] then return 0 end -- it starts them itself
   local given, s = {}, first % shard_count + 1
   local changed = false
   while want > 0 and total > 0 and opens_at(l, arrival) <= NOW do
@@ -121,6 +156,7 @@ local function lend_permits(q, l, r, of, shard_count, want, first, loans)
       for _, v in ipairs({s - 1, l.scope, 0, '', l.most, n, version, l.rate}) do loans[#loans + 1] = v end
     end
   end
+  l.keep_starts = total - needs[home] > 0 and 1 or 0
   if total > 0 then return opens_at(l, arrival) end
   return 0
 end

@@ -3,10 +3,10 @@
 -- A queue has five keys once one of its tasks has a key, or its configuration says more than that it is paused:
 --
 --   keyed  hash: what is known of a key, KEYED of LAYOUT.md as text
---   share  hash: conf (order and mode of keys, whole or part, then a line a limit), gen (of conf), sweep (where the look at all keys for a
+--   share  hash: conf (order and mode of keys; whole, or where there are several shards home or part; then a line a limit), gen (of conf), sweep (where the look at all keys for a
 --          new conf goes on), virtual, plain (the tag of tasks without a key), flowing (tasks in flows), fPAIR (those of a
 --          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type);
---          where there are several shards, q:SCOPE and p:SCOPE, see include/lend.lua
+--          where there are several shards, q:SCOPE, p:SCOPE, g:SCOPE and w:SCOPE, see include/lend.lua
 --   opens  zset: key -> when its rate opens, in ms
 --   rest   zset: key without tasks -> its tag, which is ahead of virtual; it is all that is known of it
 --   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key
@@ -23,7 +23,7 @@ local function share_conf(q, text)
   for line in string.gmatch(text or '', '[^\n]+') do
     local order, mode, part = string.match(line, '^(%a+) (%a+) (%a+)$')
     if order then
-      q.order, q.mode, q.part = order, mode, part == 'part'
+      q.order, q.mode, q.part, q.home = order, mode, part ~= 'whole', part == 'home'
     else
       local pair, per_key, most, interval, burst, rate, scope = string.match(line, '^(%d+) (%d) (%d+) (%S+) (%d+) (%S+) (%S+)$')
       local l = {scope = scope, pair = tonumber(pair), most = tonumber(most), interval = tonumber(interval), burst = tonumber(burst), rate = rate}
@@ -63,6 +63,21 @@ local function read_lent(q, l)
   if l.till <= NOW then l.permits = 0 end
 end
 
+-- read_own reads what the home of a queue may start of a limit itself: all that it has not lent, but for what it keeps for shards
+-- that lack something. Nothing before all shards have told what they have.
+local function read_own(q, l)
+  read_lent(q, l)
+  local v = redis.call('HMGET', q.share, 'g:' .. l.scope, 'w:' .. l.scope)
+  l.lent = 0
+  for most in string.gmatch(v[1] or '', '=(%d+),') do l.lent = l.lent + tonumber(most) end
+  local slots, starts, till = string.match(v[2] or '0 0 0', '(%d+) (%d+) (%d+)')
+  l.others = tonumber(slots) + tonumber(starts) > 0
+  if tonumber(till) <= NOW then slots, starts = 0, 0 end
+  l.quota = math.max(l.most - l.lent - slots, 0)
+  if not v[1] or string.byte(v[1]) == 33 then l.quota = 0 end
+  l.margin = starts * l.interval
+end
+
 -- held_of counts the active tasks here that a limit of the queue or of a type concerns.
 local function held_of(q, l)
   if l.pair ~= 0 then return q.active[l.pair] or 0 end
@@ -75,9 +90,8 @@ end
 local function share_limits(q, STAT, numbers)
   q.numbers = numbers
   for _, l in ipairs(q.limits) do
-    if q.part then
-      read_lent(q, l)
-    elseif l.interval > 0 then
+    if q.home then read_own(q, l) elseif q.part then read_lent(q, l) end
+    if l.interval > 0 and (q.home or not q.part) then
       q.arrivals[l.rate] = tonumber(redis.call('HGET', q.share, 'a:' .. l.rate) or 0)
     end
   end
@@ -358,12 +372,24 @@ local function pair_opens(q, pair)
   for _, l in ipairs(q.limits) do
     if l.pair == 0 or l.pair == pair then
       if l.most > 0 and held_of(q, l) >= (q.part and math.min(l.most, l.quota) or l.most) then return false, 0 end
-      if q.part and l.interval > 0 then
-        if l.permits <= 0 then return false, 0 end
-      elseif l.interval > 0 then at = math.max(at, opens_at(l, q.arrivals[l.rate])) end
+      if l.interval == 0 or q.part and l.permits > 0 then -- no rate is in the way
+      elseif q.part and not q.home then return false, 0
+      else at = math.max(at, opens_at(l, q.arrivals[l.rate] + (l.margin or 0))) end
     end
   end
   return at <= NOW, at
+end
+
+-- pair_lacks reports whether a task of a pair can't start because of what other shards have of a limit, or might have to give.
+local function pair_lacks(q, pair)
+  if not q.part then return false end
+  for _, l in ipairs(q.limits) do
+    if l.pair == 0 or l.pair == pair then
+      if l.most > 0 and l.quota < l.most and held_of(q, l) >= l.quota then return true end
+      if l.interval > 0 and not q.home and l.permits <= 0 then return true end
+    end
+  end
+  return false
 end
 
 -- top_of returns the first entry of heads of a pair.
@@ -389,14 +415,16 @@ local function share_freed(q, STAT)
       return
     end
   end
-  if q.part and q.numbers[1] then q.news[-q.numbers[1]] = true end -- what is free may be of use in another shard
+  local others = not q.home
+  for _, l in ipairs(q.limits) do others = others or l.others end
+  if q.part and others and q.numbers[1] then q.news[-q.numbers[1]] = true end -- what is free may be of use in another shard
 end
 
 -- charge counts a start for what shares the queue out and for its rates.
 local function charge(q, name, pair, weight)
   q.active[pair] = (q.active[pair] or 0) + 1
   for _, l in ipairs(q.limits) do
-    if q.part and l.interval > 0 and (l.pair == 0 or l.pair == pair) then
+    if q.part and l.interval > 0 and (l.permits > 0 or not q.home) and (l.pair == 0 or l.pair == pair) then
       l.permits, l.spent = l.permits - 1, true
     elseif l.interval > 0 and (l.pair == 0 or l.pair == pair) then
       q.arrivals[l.rate] = started(l, q.arrivals[l.rate])

@@ -1,5 +1,5 @@
 -- Wake tokens: at most one waits in each list, so that one change wakes one worker. It says in which shard there is something:
--- s and its number, or * if that may be several. A token is for those that wait, or are just about to: whoever comes later
+-- s and its number, * if that may be several, or + if something of a limit has become free that any may want. A token is for those that wait, or are just about to: whoever comes later
 -- looks first whether there is work. So one that nobody took goes by itself.
 local function wake(list, from)
   from = from or 's0' -- scripts that write to the lists are those of the hub
@@ -8,6 +8,6 @@ local function wake(list, from)
     redis.call('RPUSH', list, from)
     redis.call('EXPIRE', list, 60)
   elseif there ~= from then
-    redis.call('LSET', list, 0, '*')
+    redis.call('LSET', list, 0, (there == '+' or from == '+') and '+' or '*')
   end
 end
