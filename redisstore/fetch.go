@@ -54,14 +54,20 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 	return result, nil
 }
 
-// fetchShard adds what it claims in one shard to result. Where there are several it returns the urgency of the first task left.
-func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchRequest, most int, result *driver.FetchResult) (urgency, error) {
-	var left urgency
+// fetchShard adds what it claims in one shard to result. Where there are several it returns what is known of the tasks left.
+func (s *Store) fetchShard(ctx context.Context, sh *shard, req driver.FetchRequest, most int, result *driver.FetchResult) (leftover, error) {
+	return s.fetchTurn(ctx, sh, req, most, turn{}, result)
+}
+
+// fetchTurn is fetchShard as far as it is the shard's turn.
+func (s *Store) fetchTurn(ctx context.Context, sh *shard, req driver.FetchRequest, most int, t turn, result *driver.FetchResult) (leftover, error) {
+	var left leftover
 	defer s.pruneMeanwhile(ctx, sh, req.Queues)()
 	most += len(result.Claims)
 	err := s.refreshed(ctx, sh, func() error {
 		f := newFetchCall(s, sh, &req)
-		defer func() { left = f.urgency }()
+		f.turn = t
+		defer func() { left = f.leftover }()
 		for {
 			f.most = most - len(result.Claims)
 			if err := f.choosePairs(ctx); err != nil {
@@ -103,11 +109,12 @@ type fetchCall struct {
 	asked   bool     // for a part of the pairs
 	busy    []choice // pairs in which something waits, which no script has looked into yet
 	pairs   []choice // those that the next script looks into
-	urgency urgency
+	turn    turn
 	sharing []choice // the first of each shared queue, with the index that scripts have for it
 
 	takesPlans bool
 	mostPlans  int
+	leftover
 }
 
 // choice is a pair that a script may look into.
@@ -264,7 +271,8 @@ func (f *fetchCall) request(careful bool) (keys, args []string) {
 		}
 	}
 	for _, c := range f.sharing {
-		keys, args = f.sh.shareArgs(keys, args, strconv.Itoa(c.waiting), c.queue)
+		args = append(append(args, strconv.Itoa(c.waiting)), f.turnArgs(c.queue)...)
+		keys, args = f.sh.shareArgs(keys, args, c.queue)
 	}
 	return keys, args
 }
@@ -286,7 +294,7 @@ func (f *fetchCall) tend(ctx context.Context, parts []rueidis.RedisMessage) erro
 }
 
 func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, result *driver.FetchResult) error {
-	if len(parts) != 14 {
+	if len(parts) != 16 {
 		return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", f.s.where)
 	}
 	now, _ := parts[1].AsInt64()
@@ -303,7 +311,7 @@ func (f *fetchCall) read(ctx context.Context, parts []rueidis.RedisMessage, resu
 		result.NextDue = at
 	}
 	result.More = result.More || left > 0
-	f.urgency = f.urgency.or(urgency(left))
+	f.add(urgency(left), parts[14], parts[15])
 	cancels, err := parts[4].AsStrSlice()
 	if err != nil {
 		return f.s.asError(err)

@@ -105,6 +105,7 @@ type Store struct {
 	offset   atomic.Int64 // ms added to the clock, by tests only
 	next     atomic.Uint32
 	workers  sync.Map // worker id → driver.WorkerInfo, of those registered here
+	fair     fair
 	rounds   sync.Map // worker id → *rounds, of those that fetch from several shards
 	awoken   sync.Map // ids of workers whose last wait was ended by a token
 	dues     sync.Map // worker id → time.Time, when the next task that it could claim is due

@@ -21,6 +21,8 @@ type rounds struct {
 	offset   int64     // of the clock then: tests move it
 	standing *standing // with several queues
 	urgency  []urgency // by shard, of those in busy
+	tags     []int64   // the same: see leftover
+	steps    int       // see turn
 	lost     error     // of a call whose claims may have been made, while other shards answered
 	quiet    quiet
 }
@@ -28,37 +30,27 @@ type rounds struct {
 func (s *Store) roundsOf(worker string) *rounds {
 	r, ok := s.rounds.Load(worker)
 	if !ok {
-		r, _ = s.rounds.LoadOrStore(worker, &rounds{urgency: make([]urgency, len(s.shards))})
+		r, _ = s.rounds.LoadOrStore(worker, &rounds{urgency: make([]urgency, len(s.shards)), tags: make([]int64, len(s.shards))})
 	}
 	return r.(*rounds)
 }
 
-// next takes the shard that is to be asked next, nil if none is known to have tasks.
-func (r *rounds) next() *shard {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.busy) == 0 {
-		return nil
-	}
-	sh := r.busy[0]
-	r.busy = r.busy[1:]
-	return sh
-}
-
 // leave notes that a shard has tasks left.
-func (r *rounds) leave(sh *shard, u urgency) {
+func (r *rounds) leave(sh *shard, left leftover) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.Contains(r.busy, sh) {
 		r.busy = append(r.busy, sh)
 	}
-	r.urgency[sh.number] = u
+	r.urgency[sh.number], r.tags[sh.number] = left.urgency, left.tag
 	r.sort()
 }
 
-// sort puts the shards with the most urgent tasks first. Among equals they take turns.
+// sort puts the shards with the most urgent tasks first, then those whose keys had the least. Among equals they take turns.
 func (r *rounds) sort() {
-	slices.SortStableFunc(r.busy, func(a, b *shard) int { return cmp.Compare(r.urgency[a.number], r.urgency[b.number]) })
+	slices.SortStableFunc(r.busy, func(a, b *shard) int {
+		return cmp.Or(cmp.Compare(r.urgency[a.number], r.urgency[b.number]), cmp.Compare(r.tags[a.number], r.tags[b.number]))
+	})
 }
 
 // urgency is one more than the stored priority of the first task left in a shard, so the less the sooner; 0: none is known.
@@ -88,10 +80,14 @@ func (r *rounds) mustLook(lease time.Duration, offset int64) bool {
 	return len(r.busy) == 0 || r.offset != offset || time.Since(r.looked) > min(lookEvery, lease/4)
 }
 
-func (r *rounds) found(busy []*shard, left []urgency, at time.Time, offset int64) {
+func (r *rounds) found(busy []*shard, left []leftover, at time.Time, offset int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.busy, r.urgency, r.looked, r.offset, r.standing = busy, left, at, offset, nil
+	r.busy, r.looked, r.offset, r.standing = busy, at, offset, nil
+	r.urgency, r.tags = make([]urgency, len(left)), make([]int64, len(left))
+	for i := range left {
+		r.urgency[i], r.tags[i] = left[i].urgency, left[i].tag
+	}
 	r.sort()
 }
 
@@ -189,7 +185,7 @@ func distinctNames(names []string) []string {
 func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) error {
 	req.Max = 0
 	began, offset := time.Now(), s.offset.Load()
-	parts, errs, left := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards)), make([]urgency, len(s.shards))
+	parts, errs, left := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards)), make([]leftover, len(s.shards))
 	first := int(s.next.Add(1))
 	shares := s.sharePlans(driver.PlanOffers(&req), first)
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
@@ -213,6 +209,9 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 			busy = append(busy, sh)
 		}
 	}
+	if len(req.Queues) == 1 {
+		s.fair.notePlain(req.Queues[0], left)
+	}
 	r.found(busy, left, began, offset)
 	r.setDues(parts)
 	return err
@@ -222,22 +221,28 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) (enough bool, err error) {
 	req.Plans = 0 // these were asked for when all shards were looked at
 	for len(result.Claims) < req.Max {
-		sh := r.next()
+		sh, t := r.next()
 		if sh == nil {
 			return false, nil
 		}
+		if len(req.Queues) == 1 {
+			s.fair.raise(req.Queues[0], t.tag)
+		}
 		want := req.Max - len(result.Claims)
 		var part driver.FetchResult
-		left, err := s.fetchShard(ctx, sh, req, want, &part)
+		left, err := s.fetchTurn(ctx, sh, req, want, t, &part)
 		if err != nil {
 			result.Claims = append(result.Claims, part.Claims...)
 			return false, err
 		}
 		merge(result, &part)
 		result.More = result.More || part.More
-		if part.More && len(part.Claims) > 0 {
+		if left.capped {
+			r.pace(len(part.Claims), want)
+		}
+		if part.More && (len(part.Claims) > 0 || left.capped && left.tag > t.tag) {
 			r.leave(sh, left)
-			if len(part.Claims) < want {
+			if len(part.Claims) < want && !left.capped {
 				return true, nil // its payloads are as much as one reply should carry
 			}
 		}

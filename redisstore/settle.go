@@ -169,7 +169,7 @@ func (c *settleCall) args(sh *shard, keys, dst []string, items []driver.Settleme
 	}
 	dst = append(dst, strconv.Itoa(len(shared)))
 	for _, queue := range shared {
-		keys, dst = sh.shareArgs(keys, dst, queue, queue)
+		keys, dst = sh.shareArgs(keys, append(dst, queue), queue)
 	}
 	for k, i := range sent {
 		if it := &items[i]; len(it.Result) > 0 || it.ResultEncoding != "" {

@@ -33,24 +33,23 @@ func (r *registry) isShared(queue string) bool {
 	return r.shared[queue]
 }
 
-// shareOut has a queue shared out from now on, before its first task with a key comes.
+// shareOut has a queue shared out from now on, before its first task with a key comes: in all shards, since tasks without a key
+// are to have no more than those with one there either.
 func (s *Store) shareOut(ctx context.Context, sh *shard, batch []*newTask) error {
-	changed := false
 	for _, t := range batch {
 		if t.task.Key == "" || sh.known.isShared(t.task.Queue) {
 			continue
 		}
-		changed = true
-		keys := append(sh.keysOf(shareScript, ""), sh.shareKeys(t.task.Queue)...)
-		if _, err := s.script(ctx, s.control, sh, shareScript, keys, s.head(sh, "", ""), []string{t.task.Queue + sharedMark}); err != nil {
+		err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
+			keys := append(sh.keysOf(shareScript, ""), sh.shareKeys(t.task.Queue)...)
+			if _, err := s.script(ctx, s.control, sh, shareScript, keys, s.head(sh, "", ""), []string{t.task.Queue + sharedMark}); err != nil {
+				return err
+			}
+			return s.refresh(ctx, sh)
+		}, func(sh *shard) bool { return !sh.known.isShared(t.task.Queue) })
+		if err != nil {
 			return err
 		}
-		if err := s.refresh(ctx, sh); err != nil {
-			return err
-		}
-	}
-	if changed {
-		return s.refresh(ctx, sh)
 	}
 	return nil
 }
@@ -149,10 +148,10 @@ func (sh *shard) numbersOf(queue string) []string {
 	return list
 }
 
-// shareArgs appends name, number of pairs and their numbers of a shared queue, whose keys go to keys.
-func (sh *shard) shareArgs(keys, args []string, name, queue string) ([]string, []string) {
+// shareArgs appends number of pairs and their numbers of a shared queue, whose keys go to keys.
+func (sh *shard) shareArgs(keys, args []string, queue string) ([]string, []string) {
 	numbers := sh.numbersOf(queue)
-	return append(keys, sh.shareKeys(queue)...), append(append(args, name, strconv.Itoa(len(numbers))), numbers...)
+	return append(keys, sh.shareKeys(queue)...), append(append(args, strconv.Itoa(len(numbers))), numbers...)
 }
 
 // flow adds to an item what is to be done in a shared queue, see share_do in lua/include/guarded.lua.

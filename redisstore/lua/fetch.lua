@@ -7,8 +7,9 @@
 -- ARGV head, worker, lease in ms, most claims, 1 to return early when a worker is lost or a task has expired, 1 if wake
 --      tokens live in this slot (2: those for work in other slots too), payload bytes after which to stop, 1 if the
 --      worker serves all types, plans that are wanted ('': the worker takes none), number of pairs, for each in the order of service: number, subject, index of its queue,
---      1 if its queue is paused; for each shared queue (see include/share.lua, their keys follow the others): its index, how many pairs it
---      has, their numbers.
+--      1 if its queue is paused; for each shared queue (see include/share.lua, their keys follow the others): its index, the tag that all shards
+--      have reached, priority and tag from which on its tasks are left (0: all are taken), what a task without a key adds to their tag, how many
+--      pairs it has, their numbers.
 -- RETURNS 'tend', 1 if a worker is lost, packed ids of expired tasks; or
 --      'ok', clock, when to look again (0: nothing in sight), 0 or, if tasks were left behind,
 --      1 (where this is the only slot) or 1 more than the priority byte of the first of them, a flat list of the
@@ -17,7 +18,8 @@
 --      the count of the tokens of those that were never claimed before, a flat list of the others: number of the claim,
 --      run record; the indices of pairs to be woken if the tokens live elsewhere; plans that are due; plans that have expired;
 --      entries of the outbox that somebody has left behind; 1 if plans are left that are due; the indices of the queues of which
---      something waits for a part of a limit that other shards have. Or WAGGLELEASE: the worker is not registered.
+--      something waits for a part of a limit that other shards have; the tag of the first of the tasks left, if it has one; 1 if some
+--      were left because of their tags, plus 2 if some of the shared queues have no key. Or WAGGLELEASE: the worker is not registered.
 --@include head
 --@include events
 --@include stat
@@ -57,13 +59,16 @@ local sharing, swept = {}, true
 do
   local at, k = 15 + pair_count * 4, 14 + pair_count * 6
   while at < #ARGV do
-    local q, n = queues[tonumber(ARGV[at])], tonumber(ARGV[at + 1])
+    local q, n = queues[tonumber(ARGV[at])], tonumber(ARGV[at + 5])
     q.index = tonumber(ARGV[at])
     q.share = share_at(k)
-    share_limits(q.share, STAT, {unpack(ARGV, at + 2, at + 1 + n)})
+    share_limits(q.share, STAT, {unpack(ARGV, at + 6, at + 5 + n)})
+    q.share.spread = ARGV[10] ~= '1'
+    q.share.virtual = math.max(q.share.virtual, tonumber(ARGV[at + 1]))
+    q.share.end_prio, q.share.end_tag, q.share.step = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
     for _, p in ipairs(q) do p.share = q.share end
     sharing[#sharing + 1] = q
-    at, k = at + 2 + n, k + SHARE_KEYS
+    at, k = at + 6 + n, k + SHARE_KEYS
   end
 end
 
@@ -355,7 +360,15 @@ local function waits(p)
   return not p.share or pair_ready(p.share, p.numeric, p.available)
 end
 
-local left, woken = swept and 0 or 1, {}
+-- plain_left is how many tasks of a pair are left that have no key.
+local function plain_left(p)
+  return p.available - tonumber(redis.call('HGET', p.share.share, 'f' .. p.number) or 0)
+end
+
+local left, woken, left_tag, capped, others = swept and 0 or 1, {}, '', 0, 0
+for _, q in ipairs(sharing) do
+  if q.share.capped then capped = 1 end
+end
 for i, p in ipairs(all) do
   if waits(p) then
     left = 1
@@ -372,17 +385,22 @@ for i, p in ipairs(all) do
 end
 if left == 1 and ARGV[10] ~= '1' then
   -- What is left in the slots is compared by its priority.
-  local least = 201
+  local least, lowest = 201, nil
   for _, p in ipairs(all) do
     if waits(p) then
       local back = redis.call('ZRANGE', p.back, 0, 0, 'WITHSCORES')
       local prio = back[2] and math.floor(tonumber(back[2]) / CONST(band)) or CONST(plain)
       if prio > CONST(plain) and redis.call('LLEN', p.line) > 0 then prio = CONST(plain) end
       local top = p.share and top_of(p.share, p.numeric)
-      if top then prio = math.min(prio, HEAD_NUM(top, priority)) end
-      least = math.min(least, prio)
+      local tag, plain = p.share and plain_tag(p.share), p.share and plain_left(p) > 0
+      if plain then others = 2 end
+      if top and (HEAD_NUM(top, priority) < prio or tag and first_tag(p.share, top) < tag or not plain) then
+        prio, tag = HEAD_NUM(top, priority), first_tag(p.share, top)
+      end
+      if prio < least or prio == least and tag and (not lowest or tag < lowest) then least, lowest = prio, tag end
     end
   end
+  left_tag = lowest and digits(lowest) or ''
   left = 1 + least
 end
 if left == 0 and ARGV[10] == '1' and #all > 0 then
@@ -444,4 +462,4 @@ end
 local cancels = redis.call('HGETALL', CANCEL)
 flush_stat(STAT)
 flush_events(EVENTS)
-return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left, lacking}
+return {'ok', NOW, soonest, left, cancels, claims, fresh_token, again, woken, plans, over, forgotten, plans_left, lacking, left_tag, capped + others}

@@ -70,6 +70,7 @@ local function lend_quota(q, l, r, shard_count, first, loans, home)
     text[s] = g.home and '0=0,' or digits(g.version) .. '=' .. digits(g.most) .. ','
   end
   redis.call('HSET', q.share, 'g:' .. l.scope, table.concat(text))
+  if own.most > held_of(q, l) then keep = math.min(keep, math.max(left, 0)) end -- it may use now what it was just given
   l.keep = keep
   return lacking and left <= 0
 end
@@ -108,7 +109,8 @@ local function give_way(q, l, r, shard_count, patience, yield, home)
   local poor, rich = 0, {}
   for s = 1, shard_count do
     if r[s].lacks and r[s].quota == 0 then poor = poor + 1 end
-    if r[s].quota > 0 then rich[#rich + 1] = s end
+    local unused = s == home and held_of(q, l) < r[s].quota -- it has only just got that
+    if r[s].quota > 0 and not unused then rich[#rich + 1] = s end
   end
   local since = tonumber(redis.call('HGET', q.share, 't:' .. l.scope) or 0)
   if poor == 0 then return false end

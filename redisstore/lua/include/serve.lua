@@ -82,6 +82,25 @@ local function take_keyed(s, p, top)
   regate(s, name)
 end
 
+-- plain_tag and first_tag are the tags of the next tasks, those without a key and that of an entry of heads; nil where tags are
+-- not what decides.
+local function plain_tag(s)
+  if s.order ~= 'deadline' then return math.max(s.plain, s.virtual) end
+end
+
+local function first_tag(s, top)
+  if s.order ~= 'deadline' then return math.max(HEAD_NUM(top, value), s.virtual) end
+end
+
+-- ends reports whether the turn of the shard ends before a task, see turn.go.
+local function ends(s, prio, tag)
+  if s.end_tag > 0 and tag and tag >= s.end_tag and prio >= s.end_prio then
+    s.capped = true
+    return true
+  end
+  return false
+end
+
 -- serve_shared claims until want is met, nothing may start, or the bound on work is reached.
 local function serve_shared(q, s)
   local rounds = 0
@@ -96,10 +115,10 @@ local function serve_shared(q, s)
         end
         if p.top then
           local rank = HEAD_BYTES(p.top, priority, order)
-          if not best or rank < best then best, from, plain = rank, p, false end
+          if (not best or rank < best) and not ends(s, HEAD_NUM(p.top, priority), first_tag(s, p.top)) then best, from, plain = rank, p, false end
         end
         local rank = next_plain(s, p)
-        if rank and (not best or rank < best) then best, from, plain = rank, p, true end
+        if rank and (not best or rank < best) and not (rank ~= '' and ends(s, string.byte(rank), plain_tag(s))) then best, from, plain = rank, p, true end
       end
     end
     if not best then break end

@@ -432,9 +432,9 @@ local function charge(q, name, pair, weight)
     end
   end
   if name == '' then
-    if q.order ~= 'deadline' and q.flowing > 0 then
+    if q.order ~= 'deadline' and (q.flowing > 0 or q.spread) then
       local start = math.max(q.plain, q.virtual)
-      q.plain, q.virtual, q.served = start + CONST(tag), start, true
+      q.plain, q.virtual, q.served = start + q.step, start, true
     end
     return
   end
