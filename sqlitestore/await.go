@@ -17,6 +17,7 @@ type waiter struct {
 	queues, types []string
 	plans         bool
 	woken         chan struct{} // closed by whoever wakes it
+	fetch         *errand       // what it waits for, if it is a Fetch
 }
 
 func (w *waiter) wants(l *lane) bool {
@@ -178,11 +179,15 @@ func (ws *waiters) askControls(c *conn) {
 
 // Await implements [driver.Fetcher].
 func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
-	waiting := &waiter{worker: req.Worker, queues: slices.Clone(req.Queues), types: slices.Clone(req.Types), plans: req.Plans, woken: make(chan struct{})}
-	if err := s.startWaiting(ctx, &req, waiting); err != nil || req.Max <= 0 {
+	return s.await(ctx, &req, &waiter{woken: make(chan struct{})})
+}
+
+func (s *Store) await(ctx context.Context, req *driver.AwaitRequest, waiting *waiter) error {
+	waiting.worker, waiting.queues, waiting.types, waiting.plans = req.Worker, slices.Clone(req.Queues), slices.Clone(req.Types), req.Plans
+	if err := s.startWaiting(ctx, req, waiting); err != nil || req.Max <= 0 {
 		return err
 	}
-	defer s.waiters.forget(waiting)
+	defer s.waiters.quit(waiting)
 	timeout := time.NewTimer(req.Max)
 	defer timeout.Stop()
 	select {
@@ -202,17 +207,26 @@ func (s *Store) Await(ctx context.Context, req driver.AwaitRequest) error {
 	}
 }
 
-func (ws *waiters) forget(w *waiter) {
+// quit ends a wait. It returns once the writer has no business with the waiter.
+func (ws *waiters) quit(w *waiter) {
+	if !ws.forget(w) {
+		<-w.woken
+	}
+}
+
+// forget takes a waiter off its list and reports whether it was there still: nobody has woken it, nor is about to.
+func (ws *waiters) forget(w *waiter) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, l := range []*list.List{&ws.work, &ws.control} {
 		for e := l.Front(); e != nil; e = e.Next() {
 			if e.Value.(*waiter) == w {
 				l.Remove(e)
-				return
+				return true
 			}
 		}
 	}
+	return false
 }
 
 // startWaiting lines a waiter up in the writer's goroutine, so that nothing happens between its look at the store and
@@ -229,8 +243,9 @@ func (s *Store) startWaiting(ctx context.Context, req *driver.AwaitRequest, wait
 	case err := <-result:
 		return err
 	case <-ctx.Done():
-		<-result // it looks at req
-		s.waiters.forget(waiting)
+		if err := <-result; err == nil && req.Max > 0 { // it looks at req
+			s.waiters.quit(waiting)
+		}
 		return ctx.Err()
 	}
 }
@@ -255,6 +270,9 @@ func (w *writer) lineUp(req *driver.AwaitRequest, waiting *waiter) error {
 	}
 	if req.For == driver.ForControl {
 		return w.lineUpControl(who, waiting)
+	}
+	if waiting.fetch != nil {
+		waiting.fetch.narrow = w.st.narrow(req.Queues)
 	}
 	ws := w.s.waiters
 	ws.mu.Lock()

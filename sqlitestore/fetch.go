@@ -30,19 +30,9 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 	if err := driver.CheckFetch(&req); err != nil {
 		return nil, err
 	}
-	waited, err := driver.AwaitFirst(ctx, s, &req)
-	if err != nil {
-		return nil, err
-	}
-	var res *driver.FetchResult
-	if waited > 0 && waited >= req.Wait {
-		if res, err = s.idle(ctx, &req); err != nil {
-			return nil, err
-		}
-	}
-	if res != nil {
-		res.Waited = waited
-		return res, nil
+	res, waited, err := s.awaitFetch(ctx, &req)
+	if err != nil || res != nil {
+		return res, err
 	}
 	err = s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
 		res, err = t.fetch(&req)

@@ -162,7 +162,7 @@ func newGuard(ctx context.Context, path string, d *descriptors, c *conn) (*guard
 	if g.shmFile, g.shm, err = d.memory(path + "-shm"); err != nil {
 		return nil, driver.Errorf(driver.ErrUnavailable, "the shared memory is gone: %w", err)
 	}
-	if g.walFile, err = os.Open(path + "-wal"); err != nil {
+	if g.walFile, err = os.OpenFile(path+"-wal", os.O_RDWR, 0); err != nil {
 		return nil, driver.Errorf(driver.ErrUnavailable, "the write-ahead log is gone: %w", err)
 	}
 	if g.wal, err = g.walFile.Stat(); err != nil {
@@ -336,7 +336,7 @@ func (g *guard) checkRow(c *conn) error {
 func (g *guard) close(c *conn) error {
 	g.closing.Store(true)
 	err := g.inspect()
-	_ = g.walFile.Close() // it was only read
+	_ = g.walFile.Close() // nothing was written through it
 	if err != nil {
 		g.files.leave(c.db)
 		return nil // it was told to whoever called

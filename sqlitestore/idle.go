@@ -7,7 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// idle answers a Fetch that has waited in vain if it has nothing to do: no task to claim, to promote, to discard or to
+// idle answers a Fetch whose wait is over if it has nothing to do: no task to claim, to promote, to discard or to
 // remove, no lease that has run out, no news for the worker and no plan that is due. Then it writes nothing, so that no
 // other process has to look what it was; the lease is left to heartbeats. A nil result says that there is something to do.
 func (s *Store) idle(ctx context.Context, req *driver.FetchRequest) (*driver.FetchResult, error) {
@@ -82,6 +82,11 @@ func (t *tx) idle(req *driver.FetchRequest) (*driver.FetchResult, error) {
 		if due, err = t.nextDue(due, lanes); err != nil {
 			return nil, err
 		}
+		if !q.config.Paused {
+			if due, err = t.nextOpening(due, lanes); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if due != 0 && due <= t.now {
 		return nil, nil
@@ -108,7 +113,7 @@ func (t *tx) quiet(w *worker) (bool, error) {
 func (q *queue) quiet(lanes []*lane, now int64) bool {
 	ended := [3]int64{}
 	for _, l := range lanes {
-		if l.count[available] > 0 && !q.config.Paused || l.expiring > 0 || l.parked > 0 {
+		if l.startable(now) > 0 && !q.config.Paused || l.expiring > 0 {
 			return false
 		}
 	}

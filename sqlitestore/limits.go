@@ -49,6 +49,11 @@ func (l *lane) startable(now int64) int64 {
 	if open, _ := l.opens(now); !open {
 		return 0
 	}
+	for i := range l.queue.config.Limits {
+		if limit := &l.queue.config.Limits[i]; !limit.PerKey && limit.Concurrency > 0 && limit.Concerns(l.typ, "") {
+			n = min(n, int64(limit.Concurrency)-l.queue.active(limit.Type))
+		}
+	}
 	return n
 }
 

@@ -183,7 +183,7 @@ func (s *Store) start(ctx context.Context) error {
 		}
 		return err
 	}
-	w := &writer{s: s, c: main, held: make(map[string]*holding), watch: watch{mark: &s.guard.mark, pollEvery: s.opts.pollEvery}}
+	w := &writer{s: s, c: main, held: make(map[string]*holding), syncData: syncData, watch: watch{mark: &s.guard.mark, pollEvery: s.opts.pollEvery}}
 	s.running.Go(func() {
 		w.loop()
 		s.closeErr = w.close()
@@ -197,6 +197,9 @@ func (s *Store) takeOver(ctx context.Context, main *conn, files *descriptors) (e
 		return err
 	}
 	if err := s.limitSize(main); err != nil {
+		return err
+	}
+	if err := main.run("PRAGMA synchronous=normal"); err != nil { // see writer.sync
 		return err
 	}
 	if s.incarn, err = main.stmt("incarnation").str(); err != nil {

@@ -337,7 +337,8 @@ func TestSettingsOfTheConnections(t *testing.T) {
 		t.Fatal("the writer is gone")
 	}
 	<-done
-	want := map[string]int64{"synchronous": 2, "foreign_keys": 0, "user_version": int64(len(migrations)), "application_id": applicationID}
+	want := map[string]int64{"synchronous": 1, // see writer.sync
+		"foreign_keys": 0, "user_version": int64(len(migrations)), "application_id": applicationID}
 	for name, v := range want {
 		if got[name] != v {
 			t.Errorf("%s is %d, want %d", name, got[name], v)

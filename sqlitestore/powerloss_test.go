@@ -6,9 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
+	"golang.org/x/sys/unix"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -102,18 +102,67 @@ func size(t *testing.T, path string) int64 {
 // wantLazy checks whether the last commit left out its fsync.
 func wantLazy(t *testing.T, s *Store, want bool) {
 	t.Helper()
-	level := make(chan int64, 1)
-	s.queue.call(func(w *writer) {
-		n := int64(-1)
-		_ = sqlitex.ExecuteTransient(w.c.db, "PRAGMA synchronous", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
-			n = s.ColumnInt64(0)
-			return nil
-		}}) // the level is -1 then
-		level <- n
+	lazy := make(chan bool, 1)
+	s.queue.call(func(w *writer) { lazy <- w.lazy })
+	if got := <-lazy; got != want {
+		t.Errorf("whether the last commit left out its fsync: %v, want %v", got, want)
+	}
+}
+
+// syncs is how often the store has taken its log to the disk.
+func syncs(s *Store) int {
+	n := make(chan int, 1)
+	s.queue.call(func(w *writer) { n <- w.syncs })
+	return <-n
+}
+
+// TestEachCallWaitsForItsSync counts the syncs of calls that are answered as stored on the disk, and of claims.
+func TestEachCallWaitsForItsSync(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), nil)
+	n := syncs(s)
+	counted := func(what string, want int, do func()) {
+		t.Helper()
+		do()
+		now := syncs(s)
+		if now-n != want {
+			t.Errorf("%s: %d syncs, want %d", what, now-n, want)
+		}
+		n = now
+	}
+	counted("register", 1, func() { register(t, s, "w") })
+	counted("enqueue", 1, func() { add(t, s, 5, nil) })
+	var claims []driver.Claim
+	counted("fetch", 0, func() { claims = fetch(t, s, "w", 2) })
+	counted("settle", 1, func() { settle(t, s, "w", driver.Complete, claims...) })
+	counted("heartbeat", 1, func() {
+		_, err := s.Heartbeat(t.Context(), "w", time.Minute)
+		must(t, err)
 	})
-	full := map[bool]int64{false: 2, true: 1}[want]
-	if got := <-level; got != full {
-		t.Errorf("the last commit was made with synchronous=%d, want %d", got, full)
+}
+
+// TestNothingIsPromisedAfterAFailedSync has the system fail to write the log: the call is not answered as stored, and neither is any later one,
+// though later syncs would succeed.
+func TestNothingIsPromisedAfterAFailedSync(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), nil)
+	add(t, s, 1, nil)
+	sync := func(f func(*os.File) error) {
+		done := make(chan struct{})
+		s.queue.call(func(w *writer) { w.syncData = f; close(done) })
+		<-done
+	}
+	sync(func(*os.File) error { return unix.EIO })
+	enqueue := func() error {
+		_, err := s.Enqueue(t.Context(), []*driver.Task{{Type: "t"}}, driver.EnqueueOptions{})
+		return err
+	}
+	wantErr(t, enqueue(), driver.ErrUnavailable)
+	sync(syncData)
+	wantErr(t, enqueue(), driver.ErrUnavailable)
+	after := open(t, s.path, nil)
+	if got := counts(t, after)[driver.Available]; got != 2 {
+		t.Errorf("%d tasks are there for who opens the store anew, want 2: the outcome of the call was unknown", got)
 	}
 }
 

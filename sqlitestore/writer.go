@@ -1,9 +1,11 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,6 +75,13 @@ func (q *opQueue) call(f func(*writer)) bool {
 	return !q.closed
 }
 
+func order(o *op) int {
+	if o.lazy {
+		return 1
+	}
+	return 0
+}
+
 func (q *opQueue) signal() {
 	select {
 	case q.news <- struct{}{}:
@@ -90,6 +99,8 @@ func (q *opQueue) take(batch []*op) (ops []*op, calls []func(*writer), closed bo
 		n++
 	}
 	batch = append(batch[:0], q.ops[:n]...)
+	// What is claimed comes last: for the slots and tasks that the others let go.
+	slices.SortStableFunc(batch, func(a, b *op) int { return cmp.Compare(order(a), order(b)) })
 	left := copy(q.ops, q.ops[n:])
 	clear(q.ops[left:])
 	q.ops = q.ops[:left]
@@ -135,8 +146,14 @@ type writer struct {
 	held    map[string]*holding // claims made here, by task id
 	batch   []*op
 	cursors []*stmt // see claim
-	lazy    bool    // commits do not wait for the disk: see syncFor
+	lazy    bool    // the transaction need not be on the disk before it is answered
+	commits int     // how many transactions were committed
+	syncs   int     // how often the log was taken to the disk
 	watch   watch
+	served  []*waiter // by the transaction
+
+	syncData func(*os.File) error
+	unsynced error // what was committed could not be taken to the disk: see sync
 }
 
 // loop runs until the store is closed.
@@ -197,7 +214,7 @@ func (w *writer) commit(batch []*op) {
 		answer(batch, err)
 		return
 	}
-	if err := w.syncFor(batch); err != nil {
+	if err := w.unsynced; err != nil {
 		answer(batch, err)
 		return
 	}
@@ -205,12 +222,18 @@ func (w *writer) commit(batch []*op) {
 		answer(batch, err)
 		return
 	}
+	w.lazy = !slices.ContainsFunc(batch, func(o *op) bool { return !o.lazy })
 	results, err := w.runAll(batch)
+	if err == nil {
+		err = w.serve()
+	}
 	if err == nil {
 		err = w.end()
 	}
 	if err == nil {
-		err = w.s.fileGone() // what was written into a file that nobody will find again is lost
+		if err = w.sync(); err == nil {
+			err = w.s.fileGone() // what was written into a file that nobody will find again is lost
+		}
 		if err == nil {
 			w.note()
 		}
@@ -219,10 +242,12 @@ func (w *writer) commit(batch []*op) {
 				o.done <- errors.Join(err, results[i])
 			}
 		}
+		w.hand(true, err)
 		w.tell()
 		return
 	}
 	w.abort()
+	w.hand(false, nil)
 	if len(batch) == 1 {
 		if results[0] != errSkipped {
 			batch[0].done <- err
@@ -236,22 +261,22 @@ func (w *writer) commit(batch []*op) {
 	}
 }
 
-// syncFor sets whether the commit of a batch waits for the disk: it need not if none of the changes has to be there. SQLite
-// then leaves out the fsync alone; what is in the log stays in order.
-func (w *writer) syncFor(batch []*op) error {
-	lazy := !slices.ContainsFunc(batch, func(o *op) bool { return !o.lazy })
-	if lazy == w.lazy {
+// sync takes the log to the disk after a commit, unless none of the changes has to be there. SQLite would do the same within the
+// commit, with the write lock in its hands: where several processes work on a file each would wait for the disk of all
+// others. Here they wait for it at the same time. In WAL mode synchronous=NORMAL leaves this out and nothing else; what is in
+// the log stays in order.
+//
+// A system that could not write may have dropped what it had: nothing tells then whether a later sync has all. So
+// nothing more is promised.
+func (w *writer) sync() error {
+	if w.lazy {
 		return nil
 	}
-	level := "full"
-	if lazy {
-		level = "normal"
+	w.syncs++
+	if err := w.syncData(w.s.guard.walFile); err != nil {
+		w.unsynced = driver.Errorf(driver.ErrUnavailable, "the system could not write the log to the disk, so that what was stored last may be lost with the power: look at the disk, then start anew: %w", err)
 	}
-	if err := w.c.run("PRAGMA synchronous=" + level); err != nil {
-		return err
-	}
-	w.lazy = lazy
-	return nil
+	return w.unsynced
 }
 
 // errSkipped marks an op whose caller has given up.
@@ -384,6 +409,7 @@ func (w *writer) end() error {
 	if err := w.tx.finish(); err != nil {
 		return err
 	}
+	w.commits++
 	return w.c.stmt("commit").exec()
 }
 

@@ -1,0 +1,145 @@
+package sqlitestore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/waggleq/waggle/driver"
+)
+
+// ask returns what the writer says between two transactions.
+func ask[T any](s *Store, f func(*writer) T) T {
+	answer := make(chan T, 1)
+	s.queue.call(func(w *writer) { answer <- f(w) })
+	return <-answer
+}
+
+func commits(s *Store) int { return ask(s, func(w *writer) int { return w.commits }) }
+
+// narrowed is a store with n tasks in a queue that runs one at a time, of which worker w has the first.
+func narrowed(t *testing.T, n int) (*Store, driver.Claim) {
+	t.Helper()
+	s := open(t, dbPath(t), nil)
+	register(t, s, "w")
+	_, err := s.SetQueue(t.Context(), "default", driver.QueuePatch{Limits: &[]driver.Limit{{Concurrency: 1}}})
+	must(t, err)
+	add(t, s, n, nil)
+	return s, fetch(t, s, "w", 10)[0]
+}
+
+// waitingFetch begins a Fetch that waits for work, and returns once it is in line.
+func waitingFetch(t *testing.T, ctx context.Context, s *Store, worker string, types ...string) <-chan *driver.FetchResult {
+	t.Helper()
+	line := func(s *Store) int {
+		s.waiters.mu.Lock()
+		defer s.waiters.mu.Unlock()
+		return s.waiters.work.Len()
+	}
+	before := line(s)
+	got := make(chan *driver.FetchResult, 1)
+	go func() {
+		res, _ := s.Fetch(ctx, driver.FetchRequest{Worker: worker, Queues: []string{"default"}, Types: types, Max: 10, Lease: time.Minute, Wait: time.Minute})
+		got <- res // nil after an error
+	}()
+	for deadline := time.Now().Add(time.Minute); line(s) == before; {
+		if time.Now().After(deadline) {
+			t.Fatal("the fetch does not wait")
+		}
+		commits(s) // takes a turn of the writer
+	}
+	return got
+}
+
+// A slot that a settlement frees is taken in the same transaction by a fetch that waits in the process.
+func TestASettlementHandsItsSlotOn(t *testing.T) {
+	t.Parallel()
+	s, first := narrowed(t, 3)
+	for range 2 {
+		got := waitingFetch(t, t.Context(), s, "w")
+		before := commits(s)
+		settle(t, s, "w", driver.Complete, first)
+		res := <-got
+		if res == nil || len(res.Claims) != 1 || res.Waited == 0 || res.LeaseEnd.IsZero() {
+			t.Fatalf("the fetch that waited got %+v", res)
+		}
+		if n := commits(s) - before; n != 1 {
+			t.Errorf("settlement and claim took %d commits, want 1", n)
+		}
+		first = res.Claims[0]
+	}
+	settle(t, s, "w", driver.Complete, first)
+	wantSound(t, s)
+}
+
+// A fetch that does not serve all that waits is not handed the slot: it would keep the others from it for good.
+func TestASlotIsNotHandedOnPastOtherTypes(t *testing.T) {
+	t.Parallel()
+	s, first := narrowed(t, 3)
+	_, err := s.Enqueue(t.Context(), []*driver.Task{{Type: "other"}}, driver.EnqueueOptions{})
+	must(t, err)
+	got := waitingFetch(t, t.Context(), s, "w", first.Type)
+	before := commits(s)
+	settle(t, s, "w", driver.Complete, first)
+	if res := <-got; res == nil || len(res.Claims) != 1 {
+		t.Errorf("the fetch that waited got %+v", res)
+	}
+	if n := commits(s) - before; n != 2 {
+		t.Errorf("settlement and claim took %d commits, want 2", n)
+	}
+}
+
+// A process whose worker waits for a slot that others hand on writes nothing, and waits on.
+func TestWhoCannotHaveASlotWritesNothing(t *testing.T) {
+	t.Parallel()
+	s, first := narrowed(t, 3)
+	other := open(t, s.path, nil)
+	register(t, other, "w2")
+	before := commits(other)
+	ctx, cancel := context.WithCancel(t.Context())
+	elsewhere := waitingFetch(t, ctx, other, "w2")
+	got := waitingFetch(t, t.Context(), s, "w")
+	settle(t, s, "w", driver.Complete, first)
+	if res := <-got; res == nil || len(res.Claims) != 1 {
+		t.Fatalf("the fetch that waited got %+v", res)
+	}
+	last := func(s *Store) int64 { return ask(s, func(w *writer) int64 { w.look(); return w.st.nextEvent }) }
+	if a, b := last(s), last(other); a != b {
+		t.Errorf("the other process has seen events up to %d of %d", b, a)
+	}
+	cancel()
+	if res := <-elsewhere; res != nil {
+		t.Errorf("the other fetch got %+v", res)
+	}
+	if n := commits(other) - before; n != 0 {
+		t.Errorf("the other process has committed %d transactions, want none", n)
+	}
+}
+
+// What a waiting fetch was handed in a transaction that fails is not claimed: the fetch goes on by itself.
+func TestAHandedSlotOfAFailedTransaction(t *testing.T) {
+	t.Parallel()
+	s, first := narrowed(t, 2)
+	got := waitingFetch(t, t.Context(), s, "w")
+	failed := false
+	err := s.submit(&op{ctx: t.Context(), run: func(t *tx) error {
+		if res := t.settle("w", &driver.Settlement{ID: first.ID, Token: first.Token, Outcome: driver.Complete}); res.Err != nil {
+			return res.Err
+		}
+		if !failed {
+			failed = true
+			if err := t.w.serve(); err != nil {
+				return err
+			}
+			return corruptf("the disk says so")
+		}
+		return nil
+	}})
+	wantErr(t, err, driver.ErrCorrupt)
+	settle(t, s, "w", driver.Complete, first)
+	res := <-got
+	if res == nil || len(res.Claims) != 1 || res.Claims[0].ID == first.ID {
+		t.Errorf("the fetch that waited got %+v", res)
+	}
+	wantSound(t, s)
+}
