@@ -140,7 +140,7 @@ func (w *Worker) handleBatch(typ string, run BatchHandler, opts *BatchOptions) {
 	for _, err := range errs {
 		w.refuse(driver.Errorf(ErrInvalid, "options of type %q: %w", typ, err))
 	}
-	o := b.HandleOptions.withDefaults(w.opts.Backoff)
+	o := b.HandleOptions.withDefaults(&w.opts)
 	if !w.mayRegister(typ, run == nil, &o) {
 		return
 	}

@@ -36,8 +36,12 @@ type ClientOptions struct {
 	Middleware []EnqueueMiddleware
 	// DefaultDurability is the level of tasks whose options name none. Empty: the store's default.
 	DefaultDurability Durability
-	// MaxAttempts is how often tasks may fail whose options don't say. Default: 25.
+	// MaxAttempts is how often tasks may fail whose options don't say. Default: 25. Backoff and BackoffFunc are how long
+	// failed tasks wait in workers that have this client, where neither the options of a type nor the worker's have one of
+	// them. [HandleOptions] says what comes before what.
 	MaxAttempts int
+	Backoff     *Backoff
+	BackoffFunc func(attempt int, err error) time.Duration
 	// QueueWait, if not nil, is called when an enqueue begins to wait for room in a queue: see [FullWait]. It may be called
 	// concurrently and must not block.
 	QueueWait func(queue string)
@@ -70,6 +74,11 @@ func (o *ClientOptions) validate(c Capabilities) error {
 	}
 	if o.MaxAttempts < 0 || o.MaxAttempts > driver.MaxAttemptsCap {
 		errs = append(errs, driver.Invalidf("the client's max attempts must be between 1 and %d, got %d", driver.MaxAttemptsCap, o.MaxAttempts))
+	}
+	if o.Backoff != nil {
+		if err := o.Backoff.Validate(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for _, m := range o.Middleware {
 		if m == nil {

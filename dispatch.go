@@ -71,7 +71,11 @@ func (d *dispatcher) settle(t *Task, e *entry, err error) driver.Settlement {
 	if err == nil {
 		return driver.Settlement{Outcome: driver.Complete, Result: result.Bytes, ResultEncoding: result.Encoding}
 	}
-	return d.verdict(t, e, err)
+	st := d.verdict(t, e, err)
+	if most := (*Worker)(d).attempts(t.job); most != t.job.MaxAttempts && st.Outcome == driver.Retry {
+		st.MaxAttempts = most
+	}
+	return st
 }
 
 // verdict says what an error of a handler means. The error may be of the user's making, and each of its methods may panic,

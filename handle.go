@@ -22,10 +22,17 @@ type Handler func(ctx context.Context, t *Task) error
 type Middleware func(next Handler) Handler
 
 // HandleOptions are the options of one task type. The zero value of a field means its default.
+//
+// How often a task may fail, and how long it waits before it is tried again, is decided by the first of these that says so:
+// the task ([EnqueueOptions].MaxAttempts; a handler that returns [RetryAfter] or [Snooze]), its type (HandleOptions), the
+// worker ([WorkerOptions]), the client ([ClientOptions]), the defaults.
 type HandleOptions struct {
-	// Backoff is how long a failed task waits for its next attempt. Default: the worker's, else exponential with full
-	// jitter, from 1s doubling to a week: of 25 attempts the first five or so come within a minute, and the last after about
-	// three weeks. Backoff{Base: d, Factor: 1, Fixed: true} waits for d each time.
+	// MaxAttempts is how often tasks of the type may fail that don't say so themselves. A task says so if its number is
+	// neither the default, 25, nor that of the worker's client. Default: the task's number.
+	MaxAttempts int
+	// Backoff is how long a failed task waits for its next attempt. Default: the worker's, else its client's, else
+	// exponential with full jitter, from 1s doubling to a week: of 25 attempts the first five or so come within a minute, and
+	// the last after about three weeks. Backoff{Base: d, Factor: 1, Fixed: true} waits for d each time.
 	Backoff *Backoff
 	// BackoffFunc, if not nil, says instead of Backoff how long a task waits whose attempt, counted from 1, has failed with
 	// err. Less than 0 counts as 0. If it panics Backoff is used.
@@ -37,18 +44,36 @@ type HandleOptions struct {
 	Breaker *Breaker
 }
 
-func (o *HandleOptions) withDefaults(usual *Backoff) HandleOptions {
+// backoffFunc is the form of BackoffFunc.
+type backoffFunc = func(attempt int, err error) time.Duration
+
+func (o *HandleOptions) withDefaults(w *WorkerOptions) HandleOptions {
 	var v HandleOptions
 	if o != nil {
 		v = *o
 	}
-	if v.Backoff == nil {
-		v.Backoff = usual
+	said := func(b *Backoff, f backoffFunc) {
+		if v.Backoff == nil && v.BackoffFunc == nil {
+			v.BackoffFunc = f
+		}
+		if v.Backoff == nil { // also what a function falls back to
+			v.Backoff = b
+		}
 	}
-	if v.Backoff == nil {
-		v.Backoff = new(Backoff)
+	said(w.Backoff, w.BackoffFunc)
+	if w.Client != nil {
+		said(w.Client.opts.Backoff, w.Client.opts.BackoffFunc)
 	}
+	said(new(Backoff), nil)
 	return v
+}
+
+// attempts is how often a task of the type may fail that was enqueued with a number of its own, or a default.
+func (o *HandleOptions) attempts(task, ofClient int) int {
+	if o.MaxAttempts > 0 && (task == driver.DefaultMaxAttempts || task == ofClient) {
+		return o.MaxAttempts
+	}
+	return task
 }
 
 // delay is how long a task waits whose attempt failed with err.
@@ -66,6 +91,9 @@ func (o *HandleOptions) validate() []error {
 	var errs []error
 	if err := o.Backoff.Validate(); err != nil {
 		errs = append(errs, err)
+	}
+	if o.MaxAttempts < 0 || o.MaxAttempts > driver.MaxAttemptsCap {
+		errs = append(errs, driver.Invalidf("max attempts must be between 1 and %d, got %d", driver.MaxAttemptsCap, o.MaxAttempts))
 	}
 	if o.Timeout < 0 || o.Timeout > 0 && o.Timeout < time.Millisecond {
 		errs = append(errs, driver.Invalidf("the timeout must be 0 or at least 1ms, got %v", o.Timeout))
@@ -110,7 +138,7 @@ type entry struct {
 func (w *Worker) HandleFunc(typ string, h Handler, opts *HandleOptions) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o := opts.withDefaults(w.opts.Backoff)
+	o := opts.withDefaults(&w.opts)
 	if !w.mayRegister(typ, h == nil, &o) {
 		return
 	}

@@ -34,7 +34,7 @@ type EnqueueOptions struct {
 	ExpiresAt time.Time
 	// Hold keeps it pending until [Client.RunNow].
 	Hold bool
-	// MaxAttempts is how often it may fail; 0: 25. CrashLimit is how many workers may die with it; 0: 5.
+	// MaxAttempts is how often it may fail; 0: what its type's handler says, else the client's, else 25. CrashLimit is how many workers may die with it; 0: 5.
 	MaxAttempts int
 	CrashLimit  int
 	// Timeout is how long one attempt may run; 0: what the handler's options say, or no limit.

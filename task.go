@@ -65,11 +65,17 @@ func TaskFrom(ctx context.Context) (*Task, bool) {
 func newTask(ctx context.Context, w *Worker, j *runner.Job) *Task {
 	t := &Task{
 		ID: j.ID, Type: j.Type, Queue: j.Queue, Payload: j.Payload, Encoding: j.Encoding, Headers: j.Headers, Tags: j.Tags,
-		Priority: j.Priority, Key: j.Key, Attempt: j.Attempt, MaxAttempts: j.MaxAttempts, Crashes: j.Crashes, EnqueuedAt: j.EnqueuedAt,
+		Priority: j.Priority, Key: j.Key, Attempt: j.Attempt, MaxAttempts: w.attempts(j), Crashes: j.Crashes, EnqueuedAt: j.EnqueuedAt,
 		token: int64(j.Token), job: j, w: w,
 	}
 	t.ctx = taskContext{ctx, t}
 	return t
+}
+
+// attempts is how often a task may fail in this worker.
+func (w *Worker) attempts(j *runner.Job) int {
+	e := (*dispatcher)(w).entry(j.Type)
+	return e.opts.attempts(j.MaxAttempts, w.client.opts.MaxAttempts)
 }
 
 // Token returns the fencing token of this attempt: it is greater than that of every earlier claim of the task. A system

@@ -61,8 +61,9 @@ type WorkerOptions struct {
 	// Client is what [Task.Client] returns, so that tasks which handlers enqueue go through the same middleware as all
 	// others. The worker does not close it. Default: a client of its own, without middleware.
 	Client *Client
-	// Backoff is how long failed tasks wait whose type's options don't say: see [HandleOptions].
-	Backoff *Backoff
+	// Backoff and BackoffFunc are how long failed tasks wait whose type's options have neither: see [HandleOptions].
+	Backoff     *Backoff
+	BackoffFunc func(attempt int, err error) time.Duration
 	// Intake are lists that other programs fill, with RPUSH for instance: the worker makes tasks of their elements, of
 	// which none is lost and none becomes two. A task's payload is the element as a JSON string if it is valid UTF-8,
 	// else its bytes. Any number of workers may take in the same list. An empty Queue is the first of Queues. It needs a
@@ -175,7 +176,7 @@ func (o *WorkerOptions) validate() error {
 			errs = append(errs, err)
 		}
 	}
-	any := o.AnyTypeOptions.withDefaults(o.Backoff)
+	any := o.AnyTypeOptions.withDefaults(o)
 	errs = append(errs, any.validate()...)
 	bad(slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }), "a middleware is nil")
 	bad(slices.ContainsFunc(o.BatchMiddleware, func(m BatchMiddleware) bool { return m == nil }), "a batch middleware is nil")
@@ -224,7 +225,7 @@ func NewWorker(store driver.Store, opts *WorkerOptions) (*Worker, error) {
 		if err != nil {
 			return nil, failed("new worker", err)
 		}
-		w.anyType = &entry{run: h, opts: o.AnyTypeOptions.withDefaults(o.Backoff)}
+		w.anyType = &entry{run: h, opts: o.AnyTypeOptions.withDefaults(&o)}
 	}
 	return w, nil
 }

@@ -173,7 +173,8 @@ type Settler interface {
 	// and has a nil error, as long as the task was neither claimed again nor removed since; so a Settle whose reply was
 	// lost is simply repeated. It is accepted from a worker whose lease has run out if nobody has recovered the task.
 	//
-	// Outcomes: [Complete]; [Retry], which becomes discarded with [ReasonAttempts] when the failures reach MaxAttempts;
+	// Outcomes: [Complete]; [Retry], which becomes discarded with [ReasonAttempts] when the failures reach MaxAttempts, the
+	// settlement's or else the task's;
 	// [Snooze] (scheduled, no attempt spent); [Release] (available at its old place, no attempt spent); [Discard];
 	// [CancelOutcome]. If cancellation was asked for, every outcome but Complete and Discard ends as cancelled. Every
 	// settlement leaves an entry in the task's history, but for a Release of what had not begun (Settlement.Unbegun). The
@@ -182,7 +183,7 @@ type Settler interface {
 	// The result of an item tells the state that the task has come to by it, and the reason of one that was discarded or
 	// cancelled; of a repeat, the state and the reason that the task has at that moment.
 	//
-	// Errors per item: ErrLeaseLost, [ErrInvalid] (unknown outcome, negative delay, a result over the limit), with
+	// Errors per item: ErrLeaseLost, [ErrInvalid] (unknown outcome, negative delay or MaxAttempts, a result over the limit), with
 	// nothing changed for that item.
 	Settle(ctx context.Context, worker string, items []Settlement) ([]SettleResult, error)
 

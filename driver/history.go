@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -48,6 +49,9 @@ func (s *Settlement) Attempt(spent, cancelled bool) (a Attempt, ok bool) {
 	}
 	return a, s.Outcome != Release || !s.Unbegun
 }
+
+// Spends reports whether a failure of this attempt leaves none, to a task that may fail own times.
+func (s *Settlement) Spends(attempt, own int) bool { return attempt >= cmp.Or(s.MaxAttempts, own) }
 
 // CrashReason is the Reason of an attempt whose worker died: [ReasonCrashes] if that discarded the task.
 func CrashReason(crashes, limit int, cancelled bool) Reason {

@@ -308,6 +308,8 @@ func CheckSettlement(s *Settlement, c Capabilities) error {
 		return Invalidf("the delay must be between 0 and 100 years, got %v", s.Delay)
 	case s.Ran < 0:
 		return Invalidf("the running time must not be negative, got %v", s.Ran)
+	case s.MaxAttempts < 0 || s.MaxAttempts > MaxAttemptsCap:
+		return Invalidf("max attempts must be between 0 and %d, got %d", MaxAttemptsCap, s.MaxAttempts)
 	case len(s.Result) > MaxResultBytes:
 		return Invalidf("the result has %d bytes, %d are allowed", len(s.Result), MaxResultBytes)
 	}

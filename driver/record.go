@@ -112,6 +112,8 @@ type Settlement struct {
 	// Delay is how long a task settled with Retry or Snooze waits, from the store's present; 0: due at once (it still
 	// goes to the end of the line).
 	Delay time.Duration
+	// MaxAttempts takes, for this settlement, the place of the task's own, with Retry; 0: the task's own counts.
+	MaxAttempts int
 	// Error and Stack tell what went wrong; longer texts than [MaxErrorBytes] are cut by the store.
 	Error, Stack string
 	// Result is kept with a completed task, up to [MaxResultBytes].

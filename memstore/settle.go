@@ -26,7 +26,7 @@ func (s *Store) Settle(ctx context.Context, worker string, items []driver.Settle
 			t.Attempts = histories.next(len(items) - i)[:0] // most tasks have one attempt
 		}
 		t.settled = item.Token
-		if a, told := item.Attempt(t.Attempt >= t.MaxAttempts, t.CancelRequested); told {
+		if a, told := item.Attempt(item.Spends(t.Attempt, t.MaxAttempts), t.CancelRequested); told {
 			a.Started, a.Ended = s.now.Add(-item.Ran), s.now
 			t.record(s.workers[worker], a)
 		}
@@ -78,7 +78,7 @@ func (s *Store) conclude(t *task, item *driver.Settlement) {
 		s.move(t, driver.Cancelled, driver.ReasonRequested)
 	case item.Outcome == driver.CancelOutcome:
 		s.move(t, driver.Cancelled, driver.ReasonHandler)
-	case t.Attempt >= t.MaxAttempts:
+	case item.Spends(t.Attempt, t.MaxAttempts):
 		s.move(t, driver.Discarded, driver.ReasonAttempts)
 	default:
 		s.wait(t, driver.Retryable, item.Delay)

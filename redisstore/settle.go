@@ -362,7 +362,7 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 	it := m.begin(e)
 	r := &e.run
 	now := millis(m.now)
-	spent := st.Outcome == driver.Retry && r.attempt >= m.maxAttempts(e)
+	spent := st.Outcome == driver.Retry && st.Spends(r.attempt, m.maxAttempts(e))
 	if a, told := st.Attempt(spent, r.flags&flagCancel != 0); told {
 		a.Number, a.Worker, a.Host, a.Build = r.attempt, worker, host, build
 		a.Started, a.Ended = now.Add(-st.Ran).Truncate(time.Millisecond), now
@@ -387,7 +387,7 @@ func (m *mover) settle(e *entry, p *pair, worker, host, build string, st *driver
 func (m *mover) outcome(e *entry, st *driver.Settlement) (to byte, reason driver.Reason) {
 	switch st.Outcome {
 	case driver.Retry:
-		if e.run.attempt >= m.maxAttempts(e) {
+		if st.Spends(e.run.attempt, m.maxAttempts(e)) {
 			return letterDiscarded, driver.ReasonAttempts
 		}
 		return letterRetryable, ""

@@ -112,7 +112,7 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 // conclude does what an outcome says.
 func (t *tx) conclude(r *row, w *worker, item *driver.Settlement) error {
 	r.settled = true
-	a, told := item.Attempt(r.attempt >= int64(r.task().MaxAttempts), r.cancel > 0)
+	a, told := item.Attempt(item.Spends(int(r.attempt), r.task().MaxAttempts), r.cancel > 0)
 	a.Started, a.Ended = timeOf(t.now-int64(item.Ran/time.Millisecond)), t.time()
 	if item.Outcome == driver.Complete && item.Error == "" && item.Stack == "" {
 		r.hasStarted, r.started = true, a.Started.UnixMilli()
@@ -141,7 +141,7 @@ func (t *tx) conclude(r *row, w *worker, item *driver.Settlement) error {
 		return t.move(r, cancelled, driver.ReasonRequested)
 	case item.Outcome == driver.CancelOutcome:
 		return t.move(r, cancelled, driver.ReasonHandler)
-	case r.attempt >= int64(r.task().MaxAttempts):
+	case item.Spends(int(r.attempt), r.task().MaxAttempts):
 		return t.move(r, discarded, driver.ReasonAttempts)
 	}
 	return t.wait(r, retryable, item.Delay)

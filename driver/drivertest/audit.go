@@ -121,7 +121,7 @@ func recordFaults(r *driver.Record) []string {
 	check(r.State == driver.Active || !r.CancelRequested, "CancelRequested is set though nobody holds the task")
 	check(r.State != driver.Active || r.Worker != "" && r.Token > 0 && !r.ClaimedAt.IsZero() && r.Attempt > 0, "active without a holder")
 	check(r.State == driver.Completed || len(r.Result) == 0, "has a result but is not completed")
-	check(r.Attempt >= 0 && r.Attempt <= r.MaxAttempts, fmt.Sprintf("attempt %d of %d", r.Attempt, r.MaxAttempts))
+	check(r.Attempt >= 0 && r.Attempt <= mostAttempts(r), fmt.Sprintf("attempt %d of %d", r.Attempt, r.MaxAttempts))
 	check(r.Crashes >= 0 && r.Crashes <= r.CrashLimit, fmt.Sprintf("crash %d of %d", r.Crashes, r.CrashLimit))
 	check(r.State.Ended() || r.Crashes < r.CrashLimit, "not ended though its crashes are spent")
 	check(len(r.Attempts) <= driver.MaxHistory, "history too long")
@@ -266,4 +266,19 @@ func (a *auditor) checkGet(ctx context.Context, s driver.Store) error {
 		a.failf("List and Get differ (-list +get):\n%s", diff)
 	}
 	return nil
+}
+
+// mostAttempts bounds the number of a task's attempt: its own MaxAttempts, or what settlements with a number of theirs have
+// let it fail.
+func mostAttempts(r *driver.Record) int {
+	if len(r.Attempts) >= driver.MaxHistory {
+		return driver.MaxAttemptsCap // not all failures are in the history
+	}
+	failures := 0
+	for _, a := range r.Attempts {
+		if a.Outcome == driver.Retry {
+			failures++
+		}
+	}
+	return max(r.MaxAttempts, failures+1)
 }

@@ -16,6 +16,7 @@ var outcomeCases = []testCase{
 	{"every outcome leads to its state, with and without a cancellation asked for", outcomeTable},
 	{"failures up to MaxAttempts discard the task with that reason", outcomeMaxAttempts},
 	{"a settlement tells the state that it has led to, and a repeat the one of now", outcomeTold},
+	{"a settlement's own MaxAttempts takes the place of the task's, in both directions", outcomeOwnMaxAttempts},
 	{"a snooze spends no attempt", func(h *harness) { outcomeFree(h, driver.Snooze) }},
 	{"a release spends no attempt", func(h *harness) { outcomeFree(h, driver.Release) }},
 	{"a retry without a delay is due at once", outcomeRetryNow},
@@ -105,6 +106,34 @@ func outcomeMaxAttempts(h *harness) {
 	}
 	if t := h.queue(driver.DefaultQueue).Totals; t.Failed != 3 || t.Discarded != 1 {
 		h.Errorf("totals %+v, want 3 failed and 1 discarded", t)
+	}
+}
+
+func outcomeOwnMaxAttempts(h *harness) {
+	h.add(task("fewer", func(t *driver.Task) { t.MaxAttempts = 5 }), task("more", func(t *driver.Task) { t.MaxAttempts = 1 }))
+	h.register("w")
+	for i := 1; i <= 4; i++ {
+		for _, c := range h.claim("w", 2) {
+			most := map[string]int{"fewer": 2, "more": 4}[c.ID]
+			want := driver.SettleResult{State: driver.Retryable}
+			if i == most {
+				want = driver.SettleResult{State: driver.Discarded, Reason: driver.ReasonAttempts}
+			}
+			if got := h.settleResults("w", driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Retry, MaxAttempts: most})[0]; got != want {
+				h.Errorf("failure %d of %s has led to %+v, want %+v", i, c.ID, got, want)
+			}
+		}
+	}
+	for id, want := range map[string]int{"fewer": 2, "more": 4} {
+		r := h.get(id)
+		if n := len(r.Attempts); r.State != driver.Discarded || n != want || r.Attempts[n-1].Reason != driver.ReasonAttempts {
+			h.Errorf("%s is %s after %+v, want %d attempts, the last with the reason", id, r.State, r.Attempts, want)
+		}
+	}
+	h.add(task("bad", nil))
+	c := h.claimOne("w", "bad")
+	for _, n := range []int{-1, driver.MaxAttemptsCap + 1} {
+		h.wantErr("that number", h.settle("w", driver.Settlement{ID: "bad", Token: c.Token, Outcome: driver.Retry, MaxAttempts: n})[0], driver.ErrInvalid)
 	}
 }
 

@@ -413,6 +413,9 @@ func (s *simulation) settlement(c claimed, taken map[string]map[int]bool) driver
 	case driver.Retry, driver.Discard:
 		item.Error, item.Stack = draw(s, "error", "it broke", "it failed"), "main.go:1"
 	}
+	if item.Outcome == driver.Retry && s.chance("attempts of its own", 8) {
+		item.MaxAttempts = draw(s, "attempts", 1, 2, 5)
+	}
 	if item.Outcome == driver.Retry || item.Outcome == driver.Snooze {
 		i := slices.IndexFunc(s.records, func(r *driver.Record) bool { return r.ID == c.id })
 		if i < 0 {
