@@ -82,9 +82,12 @@ func parseURL(raw string) (*target, error) {
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		userinfo, hosts = authority[:i+1], authority[i+1:]
 	}
+	if path, _, _ := strings.Cut(tail, "?"); strings.Contains(tail, "@") && (!kind.socket || authority != "" || !strings.Contains(path, "@")) {
+		return nil, driver.Invalidf("the store URL has an @ behind its host: in a password / is written %%2F, ? is %%3F and # is %%23")
+	}
 	u, err := url.Parse("redis://" + userinfo + "host" + tail)
 	if err != nil {
-		return nil, driver.Invalidf("the store URL %s can't be read: check its user, password and path for characters that need %%-escapes", redactURL(raw))
+		return nil, driver.Invalidf("the store URL %s can't be read: check its user, password and path for characters that need %%-escapes", driver.RedactURL(raw))
 	}
 	t := &target{mode: kind.mode, socket: kind.socket, namespace: "default", shards: 1, files: &secretFiles{}}
 	if kind.tls {
@@ -132,7 +135,10 @@ func (t *target) setHosts(hosts string) error {
 			}
 		}
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
-			return driver.Invalidf("the store URL's port %q is not a number between 1 and 65535", p)
+			if strings.Trim(p, "0123456789") != "" { // a password whose @ is missing, or a part of one
+				return driver.Invalidf("the store URL's port is not a number: a password stands before the host, redis://:PASSWORD@HOST:PORT")
+			}
+			return driver.Invalidf("the store URL's port %q is not a number between 1 and 65535", driver.CutText(p, 8))
 		}
 		t.addresses = append(t.addresses, net.JoinHostPort(host, p))
 	}
@@ -166,7 +172,7 @@ func (t *target) setPath(path string) error {
 func (t *target) setDatabase(text string) error {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return driver.Invalidf("the store URL's database %q is not a number", text)
+		return driver.Invalidf("the store URL's database, what follows the slash behind the host, is not a number")
 	}
 	if t.mode == cluster && n != 0 {
 		return driver.Invalidf("a cluster has only database 0, got %d", n)
@@ -189,6 +195,9 @@ var queryKeys = []string{"ns", "password_file", "ca_file", "cert_file", "key_fil
 func (t *target) setQuery(q url.Values) error {
 	for k := range q {
 		if !slices.Contains(queryKeys, k) {
+			if driver.CheckName("option", k, 16) != nil || q.Get(k) == "" {
+				k = "?…" // it may be a part of a secret
+			}
 			return driver.Invalidf("the store URL has an unknown option %q: use %s", k, strings.Join(queryKeys, ", "))
 		}
 	}
@@ -288,36 +297,4 @@ func (t *target) clientOption() rueidis.ClientOption {
 		o.Sentinel = rueidis.SentinelOption{MasterSet: t.master, TLSConfig: t.tls}
 	}
 	return o
-}
-
-// redactURL returns a store URL without what is secret.
-func redactURL(raw string) string {
-	redacted := redactUser(raw)
-	at := strings.LastIndexByte(redacted, '@') + 1
-	head, _, hasQuery := strings.Cut(redacted[at:], "?")
-	if hasQuery {
-		head += "?xxxxx"
-	}
-	return redacted[:at] + head
-}
-
-func redactUser(raw string) string {
-	scheme, rest, _ := strings.Cut(raw, "://")
-	end := len(rest)
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		end = i
-	}
-	if at := strings.LastIndexByte(rest[:end], '@'); at >= 0 {
-		user, _, has := strings.Cut(rest[:at], ":")
-		if has && !strings.Contains(user, "@") {
-			user += ":xxxxx"
-		} else {
-			user = "xxxxx" // it may be a password by mistake
-		}
-		return scheme + "://" + user + rest[at:]
-	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password with a slash or question mark in it
-		return scheme + "://xxxxx" + rest[at:]
-	}
-	return raw
 }

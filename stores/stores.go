@@ -12,7 +12,6 @@ package stores
 import (
 	"context"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -88,17 +87,23 @@ func split(storeURL string) (scheme, rest string, err error) {
 		if name, _, slashes := strings.Cut(storeURL, "//"); slashes && engines[strings.ToLower(name)] != nil { // no path: it may have a password
 			return "", "", driver.Invalidf("the store's URL lacks a colon: write %s://…", strings.ToLower(name))
 		}
-		if looksLikeFile(storeURL) {
+		if looksLikeFile(storeURL) && shownWhole(storeURL) {
 			return "sqlite", storeURL, nil
 		}
 		return "", "", driver.Invalidf("the store %q is neither a URL nor a path: use %s or the path of a .db file", Redact(storeURL), knownSchemes())
 	}
 	scheme = strings.ToLower(scheme)
-	if _, ok := engines[scheme]; !ok {
-		return "", "", driver.Invalidf("no store has the URL scheme %q: use %s", scheme, knownSchemes())
+	switch {
+	case engines[scheme] != nil:
+		return scheme, rest, nil
+	case strings.Contains(storeURL, "@") && !strings.HasPrefix(rest, "//"): // it may be a part of a secret
+		return "", "", driver.Invalidf("no store has the scheme of this URL: use %s", knownSchemes())
 	}
-	return scheme, rest, nil
+	return "", "", driver.Invalidf("no store has the URL scheme %q: use %s", driver.CutText(scheme, 64), knownSchemes())
 }
+
+// shownWhole reports whether people may read a path: else it may be a URL with a password, and no error must tell it.
+func shownWhole(path string) bool { return !strings.Contains(path, "@") || Redact(path) == path }
 
 // isPath tells a path that happens to hold a colon from a URL: what stands before the colon has a separator, or is a
 // drive letter.
@@ -124,9 +129,12 @@ func knownSchemes() string {
 
 // sqlitePath returns the file that the part after "sqlite:" names; three slashes begin an absolute path, as in a URL.
 func sqlitePath(rest string) (string, error) {
-	if _, query, found := strings.Cut(rest[strings.LastIndexByte(rest, '/')+1:], "?"); found {
-		name, _, _ := strings.Cut(query, "=")
-		return "", driver.Invalidf("the URL of the SQLite store has the unknown option %q: there are none for SQLite, write sqlite:PATH", driver.CutText(name, 64))
+	query := rest[strings.LastIndexByte(rest, '/')+1:]
+	if _, tail, _ := strings.Cut(rest, "?"); strings.Contains(tail, "=") {
+		query = "?" + tail
+	}
+	if _, query, found := strings.Cut(query, "?"); found {
+		return "", driver.Invalidf("the URL of the SQLite store has the unknown option %q: there are none for SQLite, write sqlite:PATH", optionName(query))
 	}
 	path, hasHost := strings.CutPrefix(rest, "//")
 	if hasHost && !strings.HasPrefix(path, "/") {
@@ -135,10 +143,20 @@ func sqlitePath(rest string) (string, error) {
 	switch {
 	case path == "":
 		return "", driver.Invalidf("the SQLite store has no path: write sqlite:PATH")
+	case !shownWhole("sqlite:" + path):
+		return "", driver.Invalidf("what stands before the @ in the path of the SQLite store may be a password: if it is a directory, write sqlite:./PATH")
 	case strings.ContainsRune(path, 0):
 		return "", driver.Invalidf("the path of the SQLite store has a NUL byte")
 	}
 	return path, nil
+}
+
+// optionName is the name of a query's first option, if it is one.
+func optionName(query string) string {
+	if name, _, _ := strings.Cut(query, "="); driver.CheckName("option", name, 16) == nil && !strings.Contains(query, "@") {
+		return name
+	}
+	return "?…"
 }
 
 // DefaultURL is the store that every terminal of a user shares, and that the waggle command uses if it is told no other: waggle/waggle.db in the XDG state directory.
@@ -170,91 +188,5 @@ func stateHome() (string, error) {
 	return filepath.Join(home, ".local", "state"), err
 }
 
-// hidden stands in a URL for what people must not read.
-const hidden = "xxxxx"
-
-// Redact returns a store's URL for people to read: a password in it is replaced by "xxxxx", and so are a user without a
-// password, which may be one by mistake, and the value of every query parameter that may hold a secret. What can't be
-// parsed but may hold a password is cut down to its scheme.
-func Redact(storeURL string) string {
-	if !strings.Contains(storeURL, "@") && !strings.Contains(storeURL, "?") {
-		return storeURL
-	}
-	scheme, _, _ := strings.Cut(storeURL, ":")
-	oneHost, hosts := joinHosts(storeURL)
-	u, err := url.Parse(oneHost)
-	switch {
-	case err != nil:
-		return cutToScheme(scheme)
-	case u.User == nil && strings.Contains(storeURL, "@"):
-		before, _, _ := strings.Cut(storeURL, "@")
-		if u.Scheme != "sqlite" && u.Scheme != "" || u.Scheme == "" && (strings.Contains(before, "//") || strings.Contains(before, ":")) {
-			return cutToScheme(scheme)
-		}
-	case u.User != nil:
-		password, has := u.User.Password()
-		switch name := u.User.Username(); {
-		case has && !strings.ContainsAny(name, "@:/"):
-		case has && password != "":
-			u.User = url.UserPassword(hidden, hidden)
-		default:
-			u.User = url.User(hidden)
-		}
-	}
-	u.RawQuery = redactQuery(u.RawQuery)
-	if hosts != "" {
-		return strings.Replace(u.Redacted(), hostsMark, hosts, 1)
-	}
-	return u.Redacted()
-}
-
-// cutToScheme is what is left of a URL that may have a secret anywhere. What is no scheme may be a part of the secret.
-func cutToScheme(scheme string) string {
-	if engines[scheme] == nil {
-		return hidden
-	}
-	return scheme + ":" + hidden
-}
-
-func redactQuery(raw string) string {
-	query, err := url.ParseQuery(raw)
-	switch {
-	case err != nil: // the part that can't be read may be the one with the secret
-		return hidden
-	case len(query) == 0:
-		return raw
-	}
-	for name := range query {
-		if secretName(name) {
-			query.Set(name, hidden)
-		}
-	}
-	return query.Encode()
-}
-
-// hostsMark stands for a list of hosts, which [url.Parse] does not take.
-const hostsMark = "hosts~of~a~store"
-
-// joinHosts replaces the list of hosts of a store's URL by a mark, and returns it; empty if there is no list.
-func joinHosts(storeURL string) (oneHost, hosts string) {
-	scheme, rest, found := strings.Cut(storeURL, "://")
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	hosts = rest[strings.LastIndexByte(rest[:end], '@')+1 : end]
-	if !found || !strings.Contains(hosts, ",") {
-		return storeURL, ""
-	}
-	return scheme + "://" + rest[:end-len(hosts)] + hostsMark + rest[end:], hosts
-}
-
-func secretName(name string) bool {
-	name = strings.ToLower(name)
-	if strings.HasSuffix(name, "_file") {
-		return false // where a secret is, not the secret
-	}
-	return slices.ContainsFunc([]string{"pass", "secret", "token", "key", "auth"}, func(part string) bool {
-		return strings.Contains(name, part)
-	})
-}
+// Redact returns a store's URL for people to read: see [driver.RedactURL].
+func Redact(storeURL string) string { return driver.RedactURL(storeURL) }

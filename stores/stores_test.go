@@ -118,8 +118,8 @@ func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		"sqlite:q.db":                         "sqlite:q.db",
 		"redis://bee:hunter2@host:6379/0":     "redis://bee:xxxxx@host:6379/0",
-		"redis://host/0?password=hunter2&n=1": "redis://host/0?n=1&password=xxxxx",
-		"redis://bee:hunter2%@host":           "redis:xxxxx",
+		"redis://host/0?password=hunter2&n=1": "redis://host/0?n=xxxxx&password=xxxxx",
+		"redis://bee:hunter2%@host":           "redis://bee:xxxxx@host",
 		"redis-sentinel://:hunter2@a:1,b:2/m": "redis-sentinel://:xxxxx@a:1,b:2/m",
 		"redis+cluster://a:1,b:2?shards=4":    "redis+cluster://a:1,b:2?shards=4",
 		"redis://h?password_file=%2Frun%2Fp":  "redis://h?password_file=%2Frun%2Fp",
