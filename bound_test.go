@@ -105,6 +105,76 @@ func TestEnqueueWaitsForRoom(t *testing.T) {
 	})
 }
 
+// TestProducersThatDieAtABound has many producers share a bounded queue and be cut off in the midst of their calls, as the loop in
+// internal/robustness does with processes. The queue is never fuller than its bound, and who is not cut off comes in.
+func TestProducersThatDieAtABound(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []waggle.FullPolicy{waggle.FullRefuse, waggle.FullDropOldest, waggle.FullWait} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const most, producers, calls = 6, 10, 20
+				c, waits := boundedClient(t, waggle.Bound{Max: most, Full: policy})
+				full := func() int {
+					q, err := c.Queue(t.Context(), "default")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if q.Counts[waggle.Available] > most {
+						t.Errorf("%d tasks wait, %d may", q.Counts[waggle.Available], most)
+					}
+					return q.Counts[waggle.Available]
+				}
+				ended, accepted, reached := make(chan int, producers), 0, false
+				for p := range producers {
+					go func() {
+						n := 0
+						for i := range calls {
+							ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+							if (i+p)%3 == 0 { // cut off soon
+								cancel()
+								ctx, cancel = context.WithTimeout(t.Context(), time.Duration(i%7)*time.Millisecond)
+							}
+							results, err := c.EnqueueBatch(ctx, []waggle.NewTask{{Type: "t"}, {Type: "t"}})
+							for _, r := range results {
+								switch {
+								case r.Err == nil && r.ID != "":
+									n++
+								case policy == waggle.FullDropOldest && ctx.Err() == nil, policy == waggle.FullWait && ctx.Err() == nil:
+									t.Errorf("%s: result %+v, error %v", policy, r, err)
+								}
+							}
+							cancel()
+						}
+						ended <- n
+					}()
+				}
+				for left := producers; left > 0; {
+					for len(waits) > 0 {
+						<-waits
+					}
+					reached = full() == most || reached
+					_, err := c.Apply(t.Context(), waggle.Change{Op: waggle.OpCancel, Max: 2, Filter: waggle.Filter{Queues: []string{"default"}, States: []waggle.State{waggle.Available}}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					select {
+					case n := <-ended:
+						left--
+						accepted += n
+					case <-time.After(10 * time.Millisecond): // in the bubble's time
+					}
+				}
+				full()
+				q, err := c.Queue(t.Context(), "default")
+				if err != nil || !reached || int(q.Totals.Enqueued) < accepted {
+					t.Errorf("of %d accepted tasks the queue counts %d; its bound was reached: %v; %v", accepted, q.Totals.Enqueued, reached, err)
+				}
+			})
+		})
+	}
+}
+
 func TestEnqueueGivesUpWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

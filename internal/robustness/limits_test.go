@@ -59,7 +59,7 @@ func TestKillLoopUnderLimits(t *testing.T) {
 // offersLimits reports whether an engine's stores offer keys and limits.
 func offersLimits(e engine) bool { return e.name == "sqlite" || e.name == "redis" }
 
-// limitWatch is what was seen of active tasks at once.
+// limitWatch is what was seen of active or waiting tasks at once.
 type limitWatch struct {
 	most, mostOfKey, looks int
 	end                    chan struct{}
@@ -68,6 +68,11 @@ type limitWatch struct {
 
 // watchLimits looks at what is active again and again, each time in one snapshot of the store.
 func (c *chaos) watchLimits() *limitWatch {
+	return c.watch(func(w *limitWatch, ctx context.Context) { w.look(c, ctx) })
+}
+
+// watch looks again and again until it is stopped.
+func (c *chaos) watch(look func(w *limitWatch, ctx context.Context)) *limitWatch {
 	w := &limitWatch{end: make(chan struct{}), done: make(chan struct{})}
 	ctx := context.WithoutCancel(c.Context())
 	go func() {
@@ -78,7 +83,7 @@ func (c *chaos) watchLimits() *limitWatch {
 				return
 			default:
 			}
-			w.look(c, ctx)
+			look(w, ctx)
 		}
 	}()
 	return w

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/waggleq/waggle"
@@ -13,6 +14,7 @@ import (
 // Mixes of tasks that a producer makes.
 const (
 	mixPlain = "plain" // tasks that do nothing
+	mixSlow  = "slow"  // tasks that take 50 ms
 	mixAll   = "all"   // every kind that ends by itself
 )
 
@@ -35,7 +37,7 @@ func (p *proc) produce(ctx context.Context) error {
 	for p.role.Tasks == 0 || b.made < p.role.Tasks {
 		select {
 		case <-end:
-			p.tell(line{Kind: lineDone})
+			p.tell(line{Kind: lineDone, Text: strconv.Itoa(b.made)})
 			return client.Close(ctx)
 		case <-ctx.Done():
 			return client.Close(context.WithoutCancel(ctx))
@@ -48,7 +50,7 @@ func (p *proc) produce(ctx context.Context) error {
 			_ = wait(ctx, time.Duration(b.rand.Int64N(int64(60*time.Millisecond))))
 		}
 	}
-	p.tell(line{Kind: lineDone})
+	p.tell(line{Kind: lineDone, Text: strconv.Itoa(b.made)})
 	return client.Close(ctx)
 }
 
@@ -69,15 +71,21 @@ func (b *producer) batch(ctx context.Context) error {
 
 func (b *producer) next() waggle.NewTask {
 	b.made++
-	o := &waggle.EnqueueOptions{ID: fmt.Sprintf("%s-%06d", b.p.role.Name, b.made)}
+	o := &waggle.EnqueueOptions{ID: b.p.role.task(b.made)}
 	t := waggle.NewTask{Type: taskType, Options: o}
-	if b.p.role.Mix == mixAll {
+	switch b.p.role.Mix {
+	case mixAll:
 		t.Payload = b.vary(o)
-	} else {
+	case mixSlow:
+		t.Payload = act{Do: doWork, For: 50 * time.Millisecond}
+	default:
 		t.Payload = act{}
 	}
 	return t
 }
+
+// task is the id of the n-th task of a producer, counted from 1.
+func (r *role) task(n int) string { return fmt.Sprintf("%s-%06d", r.Name, n) }
 
 // vary makes a task of a random kind. Nothing but its own doing ends it early, so its crash limit is out of reach.
 func (b *producer) vary(o *waggle.EnqueueOptions) act {
