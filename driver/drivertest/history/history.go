@@ -110,6 +110,9 @@ func (r *Recorder) Enqueued(called time.Time, t *driver.Task, res driver.Enqueue
 	switch {
 	case res.Err != nil:
 		e.Kind, e.ID, e.Error = EnqueueRefused, t.ID, res.Err.Error()
+		if full, ok := errors.AsType[*driver.QueueFullError](res.Err); ok && full.Bound.Full == driver.FullWait {
+			e.Kind = EnqueueUnknown // whoever calls is to come again, and may die in the midst of that call
+		}
 	case t.Unique != nil && (t.Unique.Until == driver.UntilDone || t.Unique.Until == ""):
 		e.Unique = t.Unique.Key
 	}
