@@ -3,6 +3,7 @@ package waggle
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/runner"
@@ -38,7 +39,7 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("waggle: %s: %w", op, err)
+	return fmt.Errorf("waggle: %s: %w", strings.TrimSpace(op), err) // an id may be empty
 }
 
 // causeOf returns why ctx ended, so that a caller sees more than "context canceled".

@@ -83,8 +83,8 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "waggle",
 		Short: "A task queue for one machine or many",
-		Long: "Waggle keeps tasks until they are done. It needs no service: the queue is a file that every terminal of this\n" +
-			"machine shares. Begin with `waggle demo`.",
+		Long: "Waggle is a task queue. It needs no service: the queue is a file that all programs on this machine share, or a\n" +
+			"Redis server for many machines. Begin with `waggle demo`.",
 		Example: "  waggle enqueue checksum '\"/etc/hosts\"'\n" +
 			"  waggle work --until-empty -- sha256sum {}\n" +
 			"  waggle task list",
@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 	root.Version = version()
 	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.SetHelpTemplate(helpTemplate)
+	root.SetHelpFunc(a.printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", "", "the store's `URL`: sqlite:PATH or redis://HOST (default: a file in your state directory)")
@@ -114,22 +114,19 @@ func (a *app) root() *cobra.Command {
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = helpArgs
 	}
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = noCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }
 
 var commandGroups = []struct{ id, title string }{
 	{"use", "Use the queue:"},
-	{"watch", "Look after it:"},
+	{"watch", "Operate it:"},
 	{"about", "About:"},
 }
-
-const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
-
-{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}
-Every flag can be set in the environment: --store is WAGGLE_STORE, --max-attempts is WAGGLE_MAX_ATTEMPTS.
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 queue full, 6 store unreachable, 7 partly done, 130 interrupted.
-`
 
 // prepare runs before every command: it takes unset flags from the environment and notes that the command begins.
 func (a *app) prepare(cmd *cobra.Command) error {

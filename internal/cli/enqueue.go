@@ -67,7 +67,7 @@ func (f *enqueueFlags) checkArgs(args []string) error {
 	case len(args) == 0:
 		return driver.Invalidf("the type of the task is missing: waggle enqueue TYPE [JSON]")
 	case len(args) > 2:
-		return driver.Invalidf("a type and a payload are wanted, got %d arguments: put quotes around the JSON", len(args))
+		return driver.Invalidf("expected a type and a payload, got %d arguments: put quotes around the JSON", len(args))
 	}
 	return driver.CheckName("task type", args[0], driver.MaxNameLen)
 }

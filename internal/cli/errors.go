@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -168,7 +169,11 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args[0]) > 3 {
 		cmd.SuggestionsMinimumDistance = 2 // two letters swapped
 	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	near := cmd.SuggestionsFor(args[0])
+	if len(args[0]) <= 4 { // two other letters of four make another word
+		near = slices.DeleteFunc(near, func(n string) bool { return n[0] != args[0][0] && editDistance(n, args[0]) > 1 })
+	}
+	if len(near) > 0 {
 		return driver.Invalidf("there is no command %q, did you mean `%s %s`?", args[0], cmd.CommandPath(), near[0])
 	}
 	return driver.Invalidf("there is no command %q: see `%s --help`", args[0], cmd.CommandPath())

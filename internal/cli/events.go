@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/spf13/cobra"
 
 	"github.com/waggleq/waggle"
@@ -83,15 +85,25 @@ func (a *app) printEvents(ctx context.Context, c *waggle.Client, f *eventFlags) 
 			return nil
 		}
 		return l.add(e, func() []string {
-			return []string{clock(e.Time), string(e.Kind), orDash(e.ID), orDash(e.Type), orDash(e.Queue), orDash(e.Worker), orDash(string(e.Reason))}
+			at, id := clock(e.Time), orDash(e.ID)
+			if a.outTerm.small() {
+				at, id = clockToday(e.Time), ansi.Truncate(id, eventID, "…")
+			}
+			return []string{at, string(e.Kind), id, orDash(e.Type), orDash(e.Queue), orDash(e.Worker), orDash(string(e.Reason))}
 		})
 	}
 	after, err := a.keptEvents(ctx, c, show)
 	if err != nil || !f.follow {
+		if err == nil && l.count == 0 {
+			a.say("no events")
+		}
 		return l.close(err)
 	}
 	return l.close(a.followEvents(ctx, c, after, l, show))
 }
+
+// eventID is how much of an id fits into a small terminal.
+const eventID = 19
 
 // eventsFrom is the time of the first event that is wanted.
 func (a *app) eventsFrom(ctx context.Context, c *waggle.Client, f *eventFlags) (time.Time, error) {

@@ -43,7 +43,7 @@ func (a *app) writeManual(root *cobra.Command, path []string, dir string) error 
 	}
 	cmd, rest, err := root.Find(path)
 	if err != nil || len(rest) > 0 {
-		return driver.Invalidf("there is no command %q", "waggle "+strings.Join(path, " "))
+		return noCommand(cmd, rest)
 	}
 	return doc.GenMan(cmd, &section, a.out)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,11 +96,17 @@ func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
 	if err != nil {
 		return err
 	}
-	l := a.newList(left("QUEUE"), right("AVAIL"), right("ACTIVE"), right("SCHED"), right("RETRY"), right("PEND"),
-		right("DONE"), right("DISC"), right("CANC"), right("OLDEST"), left("NOTE"))
+	rows := make([]queueRow, len(queues))
 	for i := range queues {
-		row := rowOf(&queues[i], workers, info.Now)
-		if err := l.add(row, func() []string { return queueCells(row) }); err != nil {
+		rows[i] = rowOf(&queues[i], workers, info.Now)
+	}
+	columns, cells := queueColumns, queueCells
+	if a.outTerm.small() {
+		columns, cells = withoutZeros(rows)
+	}
+	l := a.newList(columns...)
+	for _, row := range rows {
+		if err := l.add(row, func() []string { return cells(row) }); err != nil {
 			return l.close(err)
 		}
 	}
@@ -107,6 +114,32 @@ func (a *app) listQueues(ctx context.Context, c *waggle.Client) error {
 		a.say("no queues yet: `waggle enqueue` makes one")
 	}
 	return l.close(nil)
+}
+
+var queueColumns = []column{left("QUEUE"), right("AVAIL"), right("ACTIVE"), right("SCHED"), right("RETRY"), right("PEND"),
+	right("DONE"), right("DISC"), right("CANC"), right("OLDEST"), left("NOTE")}
+
+// withoutZeros leaves out the columns that are 0 in all rows, so that a small terminal has room for the note. The
+// columns of available and active tasks stay.
+func withoutZeros(rows []queueRow) ([]column, func(queueRow) []string) {
+	var kept []int
+	for i := range queueColumns {
+		zero := func(q queueRow) bool { return queueCells(q)[i] == "0" }
+		if i <= 2 || len(rows) == 0 || slices.ContainsFunc(rows, func(q queueRow) bool { return !zero(q) }) {
+			kept = append(kept, i)
+		}
+	}
+	columns := make([]column, len(kept))
+	for to, from := range kept {
+		columns[to] = queueColumns[from]
+	}
+	return columns, func(q queueRow) []string {
+		all, cells := queueCells(q), make([]string, len(kept))
+		for to, from := range kept {
+			cells[to] = all[from]
+		}
+		return cells
+	}
 }
 
 func queueCells(q queueRow) []string {

@@ -221,7 +221,7 @@ func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *
 			a.say("queue %s has no limits", name)
 		}
 		for _, l := range v.Limits {
-			a.say("limit of %s in queue %s: %s", l.scope(), name, l.bounds())
+			a.say("queue %s, limit of %s: %s", name, l.scope(), l.bounds())
 		}
 		return nil
 	})

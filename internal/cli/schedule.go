@@ -15,12 +15,12 @@ import (
 
 func (a *app) scheduleCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "schedule", Short: "Have tasks added at set times", GroupID: "use",
+		Use: "schedule", Short: "Add tasks at set times", GroupID: "use",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.scheduleListCommand(), a.scheduleGetCommand(), a.schedulePutCommand(),
-		a.scheduleChangeCommand("pause", "Have it not fire until it is resumed", "paused", (*waggle.Client).PauseSchedule),
-		a.scheduleChangeCommand("resume", "Have it fire again; ticks of the pause are not made up for", "active", (*waggle.Client).ResumeSchedule),
+		a.scheduleChangeCommand("pause", "Pause a schedule until it is resumed", "paused", (*waggle.Client).PauseSchedule),
+		a.scheduleChangeCommand("resume", "Resume a schedule; the ticks of the pause do not fire", "active", (*waggle.Client).ResumeSchedule),
 		a.scheduleRunCommand(), a.scheduleDeleteCommand(), a.scheduleNextCommand(), a.scheduleImportCommand())
 	return cmd
 }
@@ -28,6 +28,9 @@ func (a *app) scheduleCommand() *cobra.Command {
 func scheduleArg(cmd *cobra.Command, args []string) error {
 	if err := oneArg("schedule")(cmd, args); err != nil {
 		return err
+	}
+	if strings.ContainsAny(args[0], " *@") {
+		return driver.Invalidf("%q is a line; `%s` takes the name of a schedule: `waggle schedule list` shows them", args[0], cmd.CommandPath())
 	}
 	return driver.CheckName("schedule", args[0], driver.MaxNameLen)
 }
@@ -120,7 +123,7 @@ func lastText(s *waggle.ScheduleInfo) string {
 
 func (a *app) scheduleGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get NAME", Aliases: []string{"show"}, Short: "Show a schedule: its next ticks, its last run, why one was left out",
+		Use: "get NAME", Aliases: []string{"show"}, Short: "Show a schedule: next ticks, last run, why a tick was left out",
 		Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
@@ -202,14 +205,14 @@ func (a *app) schedulePutCommand() *cobra.Command {
 	f := &putFlags{}
 	cmd := &cobra.Command{
 		Use: "put NAME LINE", Short: "Make a schedule, or change the one of that name",
-		Long: "Has a task added at each time that LINE tells: five fields as in crontab(5), six with seconds before them,\n" +
+		Long: "Adds a task each time LINE says so: five fields as in crontab(5), six with seconds before them,\n" +
 			"@hourly, @daily, @weekly, @monthly, @yearly, \"@every 90s\", or \"@at\" with times like 2030-12-24T18:00:00Z.\n" +
-			"Any worker sees to it, whatever its types; each tick fires once, however many there are.",
+			"Any worker does it, whatever types it serves; each tick fires once, however many workers there are.",
 		Example: "  waggle schedule put report '0 3 * * *' --tz Europe/Berlin --type report.nightly\n" +
 			"  waggle schedule put ping '@every 30s' --type ping --overlap skip --payload '{\"host\": \"db\"}'",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return driver.Invalidf("a name and a line are wanted, got %s: put quotes around the line", plural(len(args), "argument"))
+				return driver.Invalidf("expected a name and a line, got %s: put quotes around the line", plural(len(args), "argument"))
 			}
 			return driver.CheckName("schedule", args[0], driver.MaxNameLen)
 		},
@@ -289,8 +292,8 @@ func (a *app) scheduleChangeCommand(verb, short, done string, do func(*waggle.Cl
 func (a *app) scheduleRunCommand() *cobra.Command {
 	id := ""
 	cmd := &cobra.Command{
-		Use: "run NAME", Short: "Have it fire once more, now", Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
-		Long: "Has the schedule fire once more, whatever its line, and also if it is paused. The next worker that comes by adds the task.",
+		Use: "run NAME", Short: "Fire a schedule once, now", Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
+		Long: "Fires the schedule once, now, even if it is paused. The next worker that comes by adds the task.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				if err := c.RunSchedule(cmd.Context(), args[0], id); err != nil {
@@ -303,7 +306,7 @@ func (a *app) scheduleRunCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&id, "id", "", "names this firing by an `ID`: with the same it fires no second time")
+	cmd.Flags().StringVar(&id, "id", "", "an `ID` for this run: repeating the command with the same one changes nothing")
 	return cmd
 }
 
@@ -327,7 +330,7 @@ func (a *app) scheduleDeleteCommand() *cobra.Command {
 func (a *app) scheduleNextCommand() *cobra.Command {
 	n, from := 5, time.Time{}
 	cmd := &cobra.Command{
-		Use: "next NAME", Short: "Tell its next ticks, in its zone, and what changes of the clock do to them", Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
+		Use: "next NAME", Short: "Show the next ticks of a schedule, and what clock changes do to them", Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.nextTicks(cmd.Context(), c, args[0], n, from) })
 		},

@@ -21,7 +21,7 @@ import (
 
 func (a *app) scheduleImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "import", Short: "Make schedules of what other programs keep", Args: noCommand,
+		Use: "import", Short: "Import schedules from other programs", Args: noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.importCrontabCommand())
@@ -39,8 +39,8 @@ func (a *app) importCrontabCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "crontab FILE", Short: "Make a schedule of each line of a crontab",
 		Long: "Makes a schedule of each line of a crontab; - reads standard input. The command is the payload of its tasks, as text:\n" +
-			"a worker with --exec for that type gets it. A file is taken as a whole: if a line is bad nothing is changed. The same\n" +
-			"line makes the same schedule, so importing again changes nothing. CRON_TZ=ZONE and TZ=ZONE in the file are obeyed.",
+			"`waggle work --type TYPE -- sh -c {}` runs it. A file is imported as a whole: if a line is bad, nothing changes. The same\n" +
+			"line makes the same schedule, so importing again changes nothing. CRON_TZ=ZONE and TZ=ZONE in the file take effect.",
 		Example: "  crontab -l | waggle schedule import crontab - --type shell",
 		Args:    oneArg("crontab"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.importCrontab(cmd.Context(), f, args[0]) },
@@ -50,7 +50,7 @@ func (a *app) importCrontabCommand() *cobra.Command {
 	flags.Var(&name{&f.queue, "queue"}, "queue", "their queue (default \"default\")")
 	flags.StringVar(&f.zone, "tz", "", "the time `ZONE` of lines that name none (default \"UTC\")")
 	flags.Var(&name{&f.prefix, "prefix"}, "prefix", "what the names of the schedules begin with")
-	flags.BoolVar(&f.system, "system", false, "it is a system crontab: a user's name stands before each command")
+	flags.BoolVar(&f.system, "system", false, "it is a system crontab, with a user's name before each command")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only tell what would be made")
 	return cmd
 }

@@ -172,7 +172,7 @@ func (a *app) listTasks(ctx context.Context, c *waggle.Client, f *taskList) erro
 		limit = tableLimit
 	}
 	columns := f.columns
-	small := a.outTerm.is && a.outTerm.width > 0 && a.outTerm.width < narrow
+	small := a.outTerm.small()
 	if len(columns) == 0 {
 		columns = usualColumns
 		if small {

@@ -17,6 +17,9 @@ type terminal struct {
 	width  int // columns; 0: unknown
 }
 
+// small reports whether a table has to make do with fewer columns.
+func (t terminal) small() bool { return t.is && t.width > 0 && t.width < narrow }
+
 func describeTerminal(f *os.File) terminal {
 	fd := int(f.Fd())
 	if !term.IsTerminal(fd) {

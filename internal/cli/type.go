@@ -16,7 +16,7 @@ import (
 
 func (a *app) typeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "type", Short: "Stop and start types of tasks: circuit breakers", GroupID: "watch",
+		Use: "type", Short: "Stop and start types of tasks (circuit breakers)", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.typeListCommand(), a.typeGetCommand(), a.typeOpenCommand(), a.typeCloseCommand(), a.typeSetCommand())
@@ -32,7 +32,7 @@ type typeRow struct {
 	ByHand     bool                `json:"by_hand"`
 	Attempts   int                 `json:"attempts"`
 	Failed     int                 `json:"failed"`
-	Rule       *ruleRow            `json:"rule"` // null: it opens by hand alone
+	Rule       *ruleRow            `json:"rule"` // null: it opens only by hand
 	RuleByHand bool                `json:"rule_by_hand"`
 	Worker     string              `json:"worker,omitzero"` // half-open: who tries
 }
@@ -94,7 +94,7 @@ func percent(f float64) string { return strconv.FormatFloat(100*f, 'f', -1, 64) 
 func (a *app) typeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the types that have a breaker", Args: noArgs,
-		Long: "Lists the types that have a rule for when they stop, in a program or set here, and those that were opened by hand.",
+		Long: "Lists the types that have a rule, from a program or set here, and those that were opened by hand.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.listTypes(cmd.Context(), c) })
 		},
@@ -167,7 +167,7 @@ func (a *app) showType(ctx context.Context, c *waggle.Client, name string) error
 	return a.printObject(row, func() error {
 		lines := []string{fmt.Sprintf("type %s is %s", name, row.State), "it opens at: " + row.Rule.text()}
 		if row.Rule == nil {
-			lines[1] = "it opens by hand alone"
+			lines[1] = "it opens only by hand"
 		}
 		if why := row.whyText(info.Now); why != "" {
 			lines = append(lines, why)
@@ -178,7 +178,7 @@ func (a *app) showType(ctx context.Context, c *waggle.Client, name string) error
 }
 
 // changeType does something to the breaker of a type and shows what it is then.
-func (a *app) changeType(ctx context.Context, name, said string, change func(*waggle.Client) error) error {
+func (a *app) changeType(ctx context.Context, name string, said func(typeRow) string, change func(*waggle.Client) error) error {
 	return a.withClient(ctx, func(c *waggle.Client) error {
 		known, err := knownType(ctx, c, name)
 		if err != nil {
@@ -195,11 +195,14 @@ func (a *app) changeType(ctx context.Context, name, said string, change func(*wa
 			return err
 		}
 		return a.printObject(row, func() error {
-			a.say("type %s %s", name, said)
+			a.say("type %s %s", name, said(row))
 			return nil
 		})
 	})
 }
+
+// saying says the same of every type.
+func saying(text string) func(typeRow) string { return func(typeRow) string { return text } }
 
 // knownType reports whether a task that has not ended, a worker or a breaker has the type.
 func knownType(ctx context.Context, c *waggle.Client, name string) (bool, error) {
@@ -232,26 +235,26 @@ func knownType(ctx context.Context, c *waggle.Client, name string) (bool, error)
 func (a *app) typeOpenCommand() *cobra.Command {
 	var d time.Duration
 	cmd := &cobra.Command{
-		Use: "open TYPE", Short: "Start no task of a type any more", Args: typeArg, ValidArgsFunction: cobra.NoFileCompletions,
-		Long: "Opens the breaker of a type: nothing of it starts in any worker, in whatever queue; what runs goes on. Workers keep to it\n" +
-			"within a third of their lease. --for has tasks tried after that time, and the type closed if they succeed.",
+		Use: "open TYPE", Short: "Stop starting tasks of a type", Args: typeArg, ValidArgsFunction: cobra.NoFileCompletions,
+		Long: "Opens the breaker of a type: none of its tasks starts, in any worker or queue; what runs goes on. Workers notice within\n" +
+			"a third of their lease. With --for, a few tasks are tried after that time, and the breaker closes if they succeed.",
 		Example: "  waggle type open mail.send\n  waggle type open mail.send --for 10m",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changeType(cmd.Context(), args[0], "is open: none of its tasks starts", func(c *waggle.Client) error {
+			return a.changeType(cmd.Context(), args[0], saying("is open: none of its tasks starts"), func(c *waggle.Client) error {
 				return c.OpenType(cmd.Context(), args[0], d)
 			})
 		},
 	}
-	cmd.Flags().Var(&span{&d, time.Second}, "for", "try tasks after this time (default: not before `waggle type close`)")
+	cmd.Flags().Var(&span{&d, time.Second}, "for", "try tasks after this `TIME` (default: only after 'waggle type close')")
 	return cmd
 }
 
 func (a *app) typeCloseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "close TYPE", Short: "Start tasks of a type again", Args: typeArg, ValidArgsFunction: cobra.NoFileCompletions,
-		Long: "Closes the breaker of a type, however it was opened. What was counted so far is forgotten; it opens again if its rule says so.",
+		Long: "Closes the breaker of a type, however it was opened, and forgets its counts. It opens again when its rule says so.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changeType(cmd.Context(), args[0], "is closed: its tasks start", func(c *waggle.Client) error {
+			return a.changeType(cmd.Context(), args[0], saying("is closed: its tasks start"), func(c *waggle.Client) error {
 				return c.CloseType(cmd.Context(), args[0])
 			})
 		},
@@ -287,18 +290,18 @@ func (a *app) typeSetCommand() *cobra.Command {
 	var b waggle.Breaker
 	var none bool
 	cmd := &cobra.Command{
-		Use: "set TYPE", Short: "Say when a type stops by itself", Args: typeArg, ValidArgsFunction: cobra.NoFileCompletions,
-		Long: "Sets the rule of a type's breaker, in place of what programs say: it opens when in --window at least --min attempts have\n" +
-			"ended and a share of --rate has failed, over all workers. After --cool-down --probes tasks are tried. --none has it\n" +
-			"open by hand alone.",
+		Use: "set TYPE", Short: "Set when a type stops by itself", Args: typeArg, ValidArgsFunction: cobra.NoFileCompletions,
+		Long: "Sets the rule of a type's breaker, in place of what programs say: it opens when at least --min attempts have ended within\n" +
+			"--window and a share of --rate has failed, over all workers. After --cool-down, --probes tasks are tried. With --none it\n" +
+			"opens only by hand.",
 		Example: "  waggle type set mail.send --rate 50% --window 1m --min 20 --cool-down 30s\n  waggle type set mail.send --none",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if none && b != (waggle.Breaker{}) {
 				return driver.Invalidf("--none takes the rule away: leave out the other flags")
 			}
-			rule, said := &b, "has a rule"
+			rule, said := &b, func(row typeRow) string { return "opens at " + row.Rule.text() }
 			if none {
-				rule, said = nil, "opens by hand alone"
+				rule, said = nil, saying("opens only by hand")
 			}
 			return a.changeType(cmd.Context(), args[0], said, func(c *waggle.Client) error { return c.SetBreaker(cmd.Context(), args[0], rule) })
 		},

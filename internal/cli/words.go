@@ -44,6 +44,14 @@ func clock(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05.000")
 }
 
+// clockToday is clock without the day, for small terminals; times of other days keep it.
+func clockToday(t time.Time) string {
+	if t = t.Local(); t.Format(time.DateOnly) != time.Now().Format(time.DateOnly) {
+		return t.Format("01-02 15:04:05")
+	}
+	return t.Format("15:04:05.000")
+}
+
 // grouped is a whole number with commas between its thousands. Tables have plain digits, for programs that read them.
 func grouped(n int64) string {
 	s := strconv.FormatInt(n, 10)

@@ -67,16 +67,20 @@ func (a *app) readWorkflow(file, id string) (*waggle.Workflow, error) {
 		defer f.Close()
 		in = f
 	}
+	name := file
+	if file == "-" {
+		name = "standard input"
+	}
 	data, err := io.ReadAll(io.LimitReader(in, maxWorkflowFile+1))
 	switch {
 	case err != nil:
-		return nil, driver.Invalidf("%s can't be read: %w", file, err)
+		return nil, driver.Invalidf("%s can't be read: %w", name, err)
 	case len(data) > maxWorkflowFile:
-		return nil, driver.Invalidf("%s is larger than %s", file, size(maxWorkflowFile))
+		return nil, driver.Invalidf("%s is larger than %s", name, size(maxWorkflowFile))
 	}
 	if !json.Valid(data) {
 		if data, err = yaml.YAMLToJSONStrict(data); err != nil {
-			return nil, driver.Invalidf("%s is neither JSON nor YAML: %w", file, err)
+			return nil, driver.Invalidf("%s is neither JSON nor YAML: %w", name, err)
 		}
 	}
 	if id != "" {

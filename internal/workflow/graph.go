@@ -113,7 +113,11 @@ func Ref(id string) driver.PlanRef { return driver.PlanRef{Kind: Kind, Name: id}
 // Validate returns [driver.ErrInvalid], with all that is wrong, for a graph that can't be run.
 func (g *Graph) Validate() error {
 	v := &validation{seen: map[string]int{}}
-	v.check(Ref(g.ID).Validate())
+	if g.ID == "" {
+		v.add("the workflow has no id")
+	} else {
+		v.check(Ref(g.ID).Validate())
+	}
 	if len(g.Steps) == 0 {
 		v.add("a workflow needs at least one step")
 	}

@@ -345,7 +345,7 @@ func TestRefusedGraphs(t *testing.T) {
 		want string
 	}{
 		"empty":    {&Graph{ID: "w"}, "at least one step"},
-		"no id":    {&Graph{Steps: []Step{task("a")}}, "name of the"},
+		"no id":    {&Graph{Steps: []Step{task("a")}}, "has no id"},
 		"circle":   {&Graph{ID: "w", Steps: []Step{task("a", "c"), task("b", "a"), task("c", "b")}}, "circle: "},
 		"itself":   {&Graph{ID: "w", Steps: []Step{task("a", "a")}}, "circle: a → a"},
 		"unknown":  {&Graph{ID: "w", Steps: []Step{task("a", "z")}}, `"z", which is no step of this workflow`},
