@@ -39,7 +39,7 @@ func (c *Client) comparePage(ctx context.Context, tasks []NewTask, results []Enq
 		case err == nil && records[k] != nil:
 			r.Differs = differences(&tasks[i], records[k])
 			if reject && len(r.Differs) > 0 {
-				r.Err = driver.Errorf(ErrDuplicate, "task %s is there already and differs: %s", r.ID, strings.Join(r.Differs, ", "))
+				r.Err = driver.Errorf(ErrDuplicate, "task %s already exists and differs: %s", r.ID, strings.Join(r.Differs, ", "))
 			}
 		}
 	}

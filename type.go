@@ -91,7 +91,7 @@ func atMostOne[O any](opts []*O) (*O, error) {
 	case 1:
 		return opts[0], nil
 	}
-	return nil, driver.Invalidf("one set of options is wanted at most, got %d", len(opts))
+	return nil, driver.Invalidf("at most one set of options is allowed, got %d", len(opts))
 }
 
 // refused is a payload that can't be stored.

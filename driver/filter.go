@@ -50,7 +50,7 @@ func (f *Filter) Validate() error {
 		}
 	}
 	if f.AnyError && f.Error == "" {
-		return Invalidf("any error is asked for, and no text of one")
+		return Invalidf("AnyError needs a text in Error")
 	}
 	for what, names := range map[string][]string{"task id": f.IDs, "queue": f.Queues, "task type": f.Types, "tag": f.Tags} {
 		for _, n := range names {

@@ -131,7 +131,7 @@ func (t *target) setHosts(hosts string) error {
 				host = h[1 : len(h)-1]
 			}
 			if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":[]") {
-				return driver.Invalidf("the store URL's host is no name and no address: with a port an IPv6 address stands in brackets, [::1]:6379")
+				return driver.Invalidf("the store URL's host is neither a name nor an address: put an IPv6 address with a port in brackets, [::1]:6379")
 			}
 		}
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {

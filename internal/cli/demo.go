@@ -44,7 +44,7 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See workers take over from one that is killed",
-		Long: "Adds three tasks, starts three worker processes, kills the one that has the second task with SIGKILL half way\n" +
+		Long: "Adds three tasks, starts three worker processes, kills the one that has the second task with SIGKILL halfway\n" +
 			"through it, and shows who takes it over. Uses a store of its own, or with --store a queue of its own, and leaves\n" +
 			"nothing behind. Exit code 0 means that every task was completed, once.",
 		GroupID: "use",
@@ -321,7 +321,7 @@ func (d *demo) kill(w *demoWorker) error {
 	if err := w.cmd.Process.Kill(); err != nil {
 		return failf("can't kill %s: %w", w.name, err)
 	}
-	d.story.event(w.name, "%s (pid %d), half way through %s", d.story.paint(red, "is killed with SIGKILL"), w.cmd.Process.Pid, d.title(d.victim))
+	d.story.event(w.name, "%s (pid %d), halfway through %s", d.story.paint(red, "is killed with SIGKILL"), w.cmd.Process.Pid, d.title(d.victim))
 	return d.killMaster()
 }
 

@@ -42,7 +42,7 @@ type demoNews struct {
 // The kinds of news.
 const (
 	newsStart = "start" // a handler begins
-	newsHalf  = "half"  // it is half way through
+	newsHalf  = "half"  // it is halfway through
 	newsDone  = "done"  // it has returned
 	newsGone  = "gone"  // the process has ended
 )

@@ -41,7 +41,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 			"With --lines every line of standard input becomes a task, with the line as a JSON string for its payload. With --jsonl\n" +
 			"every line is a whole task: {\"type\": …, \"payload\": …, \"queue\": …, \"priority\": …, \"delay\": \"5m\", …}. Options may also be\n" +
 			"in an object named \"options\"; those left out are as the flags say. Lines are stored as they come, within 100 ms;\n" +
-			"after Ctrl-C it is told up to which line.\n\n" +
+			"after Ctrl-C the command says how far it came.\n\n" +
 			"Prints the ids of the tasks; with -o json their receipts.",
 		Example: "  waggle enqueue email.welcome '{\"user\": 42}'\n" +
 			"  waggle enqueue report.nightly --at '2030-01-01 03:00' --id report-2030-01-01\n" +
@@ -269,9 +269,9 @@ func (a *app) enqueueOne(ctx context.Context, c *waggle.Client, typ string, payl
 	if got.Existing {
 		note := ""
 		if len(got.Differs) > 0 {
-			note = "; the task there is another one (differs: " + strings.Join(got.Differs, ", ") + ")"
+			note = "; it is a different task (differs: " + strings.Join(got.Differs, ", ") + ")"
 		}
-		a.say("task %s is there already, in state %s: nothing was added%s", got.ID, got.State, note)
+		a.say("task %s already exists, in state %s: nothing was added%s", got.ID, got.State, note)
 	}
 	if f.wait {
 		return a.awaitResult(ctx, c, got)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
-
 	"github.com/spf13/cobra"
 
 	"github.com/waggleq/waggle"
@@ -36,7 +35,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what happens from now on")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "keep going with new events")
 	flags.Var(&names{&f.kinds, "event kind"}, "kind", "events of this kind; may be repeated")
 	flags.Var(&names{&f.queues, "queue"}, "queue", "events of this queue; may be repeated")
 	flags.Var(&names{&f.types, "task type"}, "type", "events of tasks of this type; may be repeated")

@@ -16,13 +16,13 @@ import (
 
 func (a *app) queueCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "queue", Short: "Look at queues and steer them", GroupID: "watch",
+		Use: "queue", Short: "Inspect and control queues", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	pause, resume := true, false
 	cmd.AddCommand(a.queueListCommand(), a.queueGetCommand(),
-		a.queueSetCommand("pause", "Stop handing out its tasks; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
-		a.queueSetCommand("resume", "Hand out tasks again after pause, take them again after drain", "resumed",
+		a.queueSetCommand("pause", "Stop handing out tasks of a queue; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
+		a.queueSetCommand("resume", "Hand out tasks again after pause, accept them again after drain", "resumed",
 			driver.QueuePatch{Paused: &resume, Draining: &resume}),
 		a.queueConfigureCommand(), a.queueLimitCommand(), a.queueBoundCommand(), a.queueOrderCommand(), a.queueDrainCommand(), a.queuePurgeCommand(),
 		a.queueDeleteCommand())
@@ -347,7 +347,7 @@ func settingOf(name string, c driver.QueueConfig) queueSetting {
 
 func (a *app) queueDrainCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "drain QUEUE", Short: "Take no new tasks and wait until nothing is left", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Use: "drain QUEUE", Short: "Refuse new tasks and wait until nothing is left", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Refuses new tasks from now on and waits until nothing is left to run in the queue.\n" +
 			"The queue goes on refusing, even if this command is interrupted, until `waggle queue resume`.",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -60,11 +60,11 @@ type boundFlags struct {
 func (a *app) queueBoundCommand() *cobra.Command {
 	f := &boundFlags{}
 	cmd := &cobra.Command{
-		Use: "bound QUEUE", Short: "Say how many tasks may wait, and what becomes of new ones then", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Use: "bound QUEUE", Short: "Bound how many tasks may wait, and say what happens to new ones", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Bounds how many tasks of a queue wait: available, scheduled, held back and waiting for a retry together. When it is\n" +
 			"full, --policy refuse refuses new tasks (`waggle enqueue` ends with exit code 5), drop-oldest discards the available\n" +
-			"task that has stood in line longest, and wait has whoever adds a task wait for room.\n" +
-			"It holds at once, for new tasks. Retries and all else that the queue has accepted come back as ever. --none takes the\n" +
+			"task that has waited longest, and wait makes the producer wait for room.\n" +
+			"It takes effect at once, for new tasks. Retries and everything else that was accepted come back as before. --none removes\n" +
 			"bound away.",
 		Example: "  waggle queue bound mail --max 10000 --policy refuse\n" +
 			"  waggle queue bound positions --max 500 --policy drop-oldest\n" +
@@ -78,7 +78,7 @@ func (a *app) queueBoundCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Var(&count{&f.most, 1, driver.MaxBound}, "max", "how many tasks may wait")
-	flags.Var(&choice{&f.policy, []string{string(driver.FullRefuse), string(driver.FullDropOldest), string(driver.FullWait)}}, "policy", "what becomes of a new task when it is full (default \"refuse\")")
+	flags.Var(&choice{&f.policy, []string{string(driver.FullRefuse), string(driver.FullDropOldest), string(driver.FullWait)}}, "policy", "what happens to a new task when it is full (default \"refuse\")")
 	flags.BoolVar(&f.none, "none", false, "take the bound away")
 	flags.BoolVar(&f.create, "create", false, "also for a queue that does not exist yet")
 	flags.Lookup("max").DefValue = ""

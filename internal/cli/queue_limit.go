@@ -152,8 +152,8 @@ func (a *app) queueLimitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "limit QUEUE", Short: "Limit how many tasks run at once, or start per time", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Sets a limit of a queue, over all its workers: for all its tasks together, for one type (--type), for each key\n" +
-			"(--per-key), or for each key of one type. It replaces the limit that was set for the same; others stay.\n" +
-			"It holds at once. What runs goes on, and counts. --none takes the limit away, and without --type and --per-key all\n" +
+			"(--per-key), or for each key of one type. It replaces the earlier limit for the same tasks; others stay.\n" +
+			"It takes effect at once. Running tasks go on, and count. --none removes the limit, and without --type and --per-key all\n" +
 			"limits of the queue.",
 		Example: "  waggle queue limit mail --concurrency 10\n" +
 			"  waggle queue limit mail --type mail.bulk --rate 100/s --burst 20\n" +
@@ -171,7 +171,7 @@ func (a *app) queueLimitCommand() *cobra.Command {
 	flags.BoolVar(&f.limit.PerKey, "per-key", false, "for each key by itself")
 	flags.Var(&count{&f.limit.Concurrency, 1, driver.MaxConcurrency}, "concurrency", "how many may be active at once")
 	flags.Var(&rate{&f.limit.Rate, &f.limit.Per}, "rate", "how many may start per time, as in 100/s, 5/min or 3/10s")
-	flags.Var(&count{&f.limit.Burst, 1, driver.MaxConcurrency}, "burst", "how many may start at once after a rest (default: a tenth of a second's)")
+	flags.Var(&count{&f.limit.Burst, 1, driver.MaxConcurrency}, "burst", "how many may start at once after a rest (default: as many as start in a tenth of a second)")
 	flags.BoolVar(&f.none, "none", false, "take the limit away")
 	flags.BoolVar(&f.create, "create", false, "also for a queue that does not exist yet")
 	flags.Lookup("concurrency").DefValue, flags.Lookup("burst").DefValue = "", ""
@@ -278,7 +278,7 @@ func (a *app) queueOrderCommand() *cobra.Command {
 	var by, keys string
 	var create bool
 	cmd := &cobra.Command{
-		Use: "order QUEUE", Short: "Say which waiting task comes first, and whether keys run in order", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Use: "order QUEUE", Short: "Set which waiting task comes first, and whether keys run in order", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Says in which order the waiting tasks of a queue start, within a priority.\n\n" +
 			"--by fair shares the queue out between keys; --by deadline takes the task first that expires first. That can be\n" +
 			"changed while no task is available in the queue.\n" +

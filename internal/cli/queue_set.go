@@ -196,8 +196,8 @@ func (a *app) describeRetention(name string, r driver.Retention) error {
 func (a *app) queueDeleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete QUEUE", Short: "Remove a queue that holds no tasks, with its settings and totals", Args: queueArg, ValidArgsFunction: a.completeQueues,
-		Long: "Removes a queue that holds no tasks, with its settings and totals: one made by a typo, say.\n" +
-			"A queue that still holds tasks, even ended ones, stays: `waggle queue purge` deletes those.",
+		Long: "Removes a queue that holds no tasks, with its settings and totals: for example one made by a typo.\n" +
+			"A queue that still holds tasks, even ended ones, is not removed: `waggle queue purge` deletes its tasks.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				if err := c.DeleteQueue(cmd.Context(), args[0]); err != nil {

@@ -226,7 +226,7 @@ func (a *app) schedulePutCommand() *cobra.Command {
 	flags.StringVar(&f.payload, "payload", "", "their payload, `JSON`")
 	flags.Var(&name{&o.Queue, "queue"}, "queue", "their queue (default \"default\")")
 	flags.StringVar(&s.Zone, "tz", "", "the time `ZONE` of the line (default \"UTC\")")
-	flags.Var(&choice{&f.missed, []string{"skip", "once", "catch-up"}}, "missed", "what becomes of ticks while no worker runs (default \"catch-up\")")
+	flags.Var(&choice{&f.missed, []string{"skip", "once", "catch-up"}}, "missed", "what happens to ticks while no worker runs (default \"catch-up\")")
 	flags.Var(&count{&s.CatchUp, 1, 1000}, "catch-up", "how many missed ticks fire, with --missed catch-up (default 10)")
 	flags.Var(&choice{&f.overlap, []string{"allow", "skip", "replace", "wait"}}, "overlap", "if the task of an earlier tick has not ended (default \"allow\")")
 	flags.Var(&span{value: &s.Jitter}, "jitter", "delay each task by up to this time")
@@ -293,7 +293,7 @@ func (a *app) scheduleRunCommand() *cobra.Command {
 	id := ""
 	cmd := &cobra.Command{
 		Use: "run NAME", Short: "Fire a schedule once, now", Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
-		Long: "Fires the schedule once, now, even if it is paused. The next worker that comes by adds the task.",
+		Long: "Fires the schedule once, now, even if it is paused. The next worker that looks adds the task.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				if err := c.RunSchedule(cmd.Context(), args[0], id); err != nil {

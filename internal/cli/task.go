@@ -17,7 +17,7 @@ import (
 
 func (a *app) taskCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "task", Short: "Look at tasks and change them", GroupID: "watch",
+		Use: "task", Short: "Inspect and change tasks", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
@@ -37,8 +37,8 @@ func (f *filterFlags) register(a *app, cmd *cobra.Command) {
 	flags.Var(&names{&f.filter.Types, "task type"}, "type", "tasks of this type; may be repeated")
 	flags.Var(&names{&f.filter.Queues, "queue"}, "queue", "tasks in this queue; may be repeated")
 	flags.Var(&names{&f.filter.Tags, "tag"}, "tag", "tasks with this tag; with all, if repeated")
-	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and whose last error has this `TEXT` in it, in upper or lower case")
-	flags.Var(&anyError{&f.filter}, "any-error", "tasks of which any error has this text in it, even if they completed")
+	flags.StringVar(&f.filter.Error, "error", "", "tasks that did not complete and have this `TEXT` in their last error, in any case")
+	flags.Var(&anyError{&f.filter}, "any-error", "tasks with this TEXT in any of their errors, even if they completed")
 	flags.Var(&moment{&f.filter.After}, "after", "tasks added at this time or later")
 	flags.Var(&moment{&f.filter.Before}, "before", "tasks added before this time")
 	stateNames := make([]string, len(driver.States))
@@ -57,8 +57,8 @@ func (f *filterFlags) empty() bool {
 
 func (a *app) taskGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get ID", Aliases: []string{"show"}, Short: "Show all that is known of a task", Args: taskID, ValidArgsFunction: a.completeTasks,
-		Long: "Shows all that is known of a task. The beginning of an id will do where no other task's id begins so.",
+		Use: "get ID", Aliases: []string{"show"}, Short: "Show everything about a task", Args: taskID, ValidArgsFunction: a.completeTasks,
+		Long: "Shows everything about a task. The beginning of an id is enough if no other id begins with it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				t, err := a.findTask(cmd.Context(), c, args[0])

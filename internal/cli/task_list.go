@@ -132,14 +132,14 @@ func (a *app) taskListCommand() *cobra.Command {
 	}
 	f.register(a, cmd)
 	flags := cmd.Flags()
-	flags.Var(&count{&f.limit, 1, math.MaxInt}, "limit", "at most so many (default 100 in a table, else all)")
+	flags.Var(&count{&f.limit, 1, math.MaxInt}, "limit", "show at most N (default 100 in a table, else all)")
 	flags.Lookup("limit").DefValue = ""
 	flags.Var(&span{&f.since, time.Millisecond}, "since", "tasks added in the last D")
 	flags.Var(&moment{&f.endedAfter}, "ended-after", "tasks that ended at this time or later")
 	flags.Var(&sortKey{&f.sort}, "sort", "sort by a column; with a dash before it, the largest first")
 	flags.Var(&columnNames{&f.columns}, "columns", "the columns of the table: "+strings.Join(columnList(func(taskColumn) bool { return true }), ", "))
 	flags.Lookup("columns").DefValue = ""
-	flags.Var(&span{&f.watch, 100 * time.Millisecond}, "watch", "look again and again, every D")
+	flags.Var(&span{&f.watch, 100 * time.Millisecond}, "watch", "repeat every D")
 	flags.Lookup("watch").NoOptDefVal = "2s"
 	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(columnList(func(c taskColumn) bool { return c.less != nil }), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -52,13 +52,13 @@ func (a *app) workCommand() *cobra.Command {
 			"One that begins with a dash looks like a flag to many a COMMAND: write -- before the {} where COMMAND knows that.\n" +
 			"In its environment are WAGGLE_STORE and, of the task, WAGGLE_TASK_ID, _TYPE, _QUEUE, _ATTEMPT, _MAX_ATTEMPTS, _CRASHES,\n" +
 			"_TOKEN, _WORKER, _PRIORITY, _ENQUEUED_AT and, as JSON, _HEADERS; other WAGGLE_ variables, the settings of this worker,\n" +
-			"are not. The token is greater than that of every earlier run of the task: whoever keeps the greatest can refuse a late one.\n\n" +
+			"are not. The token is greater than that of every earlier run of the task: a system that remembers the greatest can refuse a late one.\n\n" +
 			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
 			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
 			"A command that does not start costs the task nothing: it is given back at once, and its slot pauses, longer each time.\n" +
 			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period. On Linux nothing\n" +
-			"that a command started outlives this worker, however it ends. SIGTERM, SIGINT and SIGHUP stop it in order.\n\n" +
+			"that a command started outlives this worker, however it ends. SIGTERM, SIGINT and SIGHUP stop it gracefully.\n\n" +
 			"With --intake, plain list elements on a Redis or Valkey server become tasks: any program that can RPUSH is a\n" +
 			"producer. No element is lost and none becomes two tasks, however many workers take in a list and die at it.",
 		Example: "  waggle work -- ./resize.sh {}\n" +

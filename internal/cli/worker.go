@@ -13,7 +13,7 @@ import (
 
 func (a *app) workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "worker", Short: "Look at workers, stop them or keep them quiet", GroupID: "watch",
+		Use: "worker", Short: "List workers, stop them or keep them quiet", GroupID: "watch",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{

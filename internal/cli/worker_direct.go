@@ -18,12 +18,12 @@ const workerIDs = "A worker is named by its id, by the beginning of its id, or b
 func (a *app) workerDirectCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.workerDirectCommand("quiet", "Have workers take no new tasks", waggle.DirectQuiet,
-			"What runs goes on, and the worker stays until waggle worker resume has it take tasks again. It hears of it\n"+
-				"at once, within its lease at the latest.\n\n"+workerIDs),
+			"Running tasks go on, and the worker stays; `waggle worker resume` lets it take tasks again. It learns of this\n"+
+				"at once, or within its lease at the latest.\n\n"+workerIDs),
 		a.workerDirectCommand("resume", "Have quiet workers take tasks again", waggle.DirectServe, workerIDs),
-		a.workerDirectCommand("stop", "Stop workers in order", waggle.DirectStop,
-			"The worker does what SIGTERM has it do: it takes no new tasks, finishes what runs within its drain time, and exits\n"+
-				"with code 0. It hears of it at once, within its lease at the latest. There is no way back.\n\n"+workerIDs),
+		a.workerDirectCommand("stop", "Stop workers gracefully", waggle.DirectStop,
+			"The worker does what it does on SIGTERM: it takes no new tasks, finishes what runs within its drain time, and exits\n"+
+				"with code 0. It learns of this at once, or within its lease at the latest. This can't be undone.\n\n"+workerIDs),
 	}
 }
 

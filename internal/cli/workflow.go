@@ -19,7 +19,7 @@ import (
 
 func (a *app) workflowCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "workflow", Short: "Start workflows, look at them and steer them", GroupID: "use",
+		Use: "workflow", Short: "Start, inspect and control workflows", GroupID: "use",
 		Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.workflowStartCommand(), a.workflowListCommand(), a.workflowGetCommand(), a.workflowShowCommand(), a.workflowCancelCommand(),
@@ -118,7 +118,7 @@ func (a *app) startWorkflow(ctx context.Context, c *waggle.Client, w *waggle.Wor
 		return err
 	}
 	if r.Existing {
-		a.say("workflow %s is there already, %s: nothing was started", r.ID, r.State)
+		a.say("workflow %s already exists, %s: nothing was started", r.ID, r.State)
 	}
 	if wait {
 		return a.waitWorkflow(ctx, c, r.ID, 0)

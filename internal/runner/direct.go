@@ -35,12 +35,12 @@ func (s *session) direct(d driver.Directive) {
 	s.desk.hush(s, d != driver.DirectServe)
 	switch d {
 	case driver.DirectServe:
-		s.cfg.Logger.Info("told to serve again", logkey.Worker, s.id)
+		s.cfg.Logger.Info("asked to take tasks again", logkey.Worker, s.id)
 	case driver.DirectStop:
-		s.cfg.Logger.Info("told to stop", logkey.Worker, s.id)
+		s.cfg.Logger.Info("asked to stop", logkey.Worker, s.id)
 		s.stop()
 	default: // also one that a later version knows
-		s.cfg.Logger.Info("told to be quiet: takes no new tasks until it is told to serve again", logkey.Worker, s.id)
+		s.cfg.Logger.Info("asked to be quiet: takes no new tasks until it is asked to resume", logkey.Worker, s.id)
 	}
 }
 
