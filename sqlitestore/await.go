@@ -49,6 +49,13 @@ func (ws *waiters) any() bool {
 	return ws.work.Len() > 0 || ws.control.Len() > 0 || ws.watched > 0
 }
 
+// followed reports whether somebody waits for events.
+func (ws *waiters) followed() bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.watched > 0
+}
+
 // workers reports whether somebody waits for work.
 func (ws *waiters) workers() bool {
 	ws.mu.Lock()
@@ -381,7 +388,7 @@ func (s *Store) watchEvents() (seen func() <-chan struct{}, stop func()) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	ws.watched++
-	s.queue.call(func(*writer) {}) // so that the writer begins to look for changes by others
+	s.queue.call(func(w *writer) { w.watch.disarm() }) // it begins to look anew, and at the mark too
 	return func() <-chan struct{} {
 			ws.mu.Lock()
 			defer ws.mu.Unlock()

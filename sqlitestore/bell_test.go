@@ -63,7 +63,7 @@ func TestHeartbeatsWakeNobody(t *testing.T) {
 		s.queue.call(func(w *writer) {
 			defer close(done)
 			if w.watch.deaf {
-				t.Error("the operating system does not tell of writes to the mark")
+				t.Error("the operating system does not tell of writes to the bell")
 			}
 			w.look()
 			v = view{w.watch.told, w.st, w.st.queues["queue-7"]}
@@ -125,8 +125,8 @@ func pauseFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// A mark that is deleted while stores watch it is made anew, and they go on hearing of each other.
-func TestADeletedMarkIsWatchedAgain(t *testing.T) {
+// A bell that is deleted while stores watch it is made anew, and they go on hearing of each other.
+func TestADeletedBellIsWatchedAgain(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir() + "/q.db"
 	open := func() *Store {
@@ -150,11 +150,11 @@ func TestADeletedMarkIsWatchedAgain(t *testing.T) {
 	}
 	done := await()
 	awaitArmed(t, b)
-	if err := os.Remove(path + "-mark"); err != nil {
+	if err := os.Remove(path + "-bell"); err != nil {
 		t.Fatal(err)
 	}
 	for { // the operating system tells of it
-		if _, err := os.Stat(path + "-mark"); err == nil {
+		if _, err := os.Stat(path + "-bell"); err == nil {
 			break
 		}
 		pauseFor(t.Context(), time.Millisecond)

@@ -34,10 +34,22 @@ func (s *Store) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.Fet
 	if err != nil || res != nil {
 		return res, err
 	}
-	err = s.submit(&op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
+	change := &op{ctx: ctx, lazy: true, run: func(t *tx) (err error) {
+		if waited > 0 {
+			if res, err = t.idle(&req); res != nil || err != nil {
+				return err
+			}
+		}
 		res, err = t.fetch(&req)
 		return err
-	}})
+	}}
+	if waited > 0 {
+		change.moot = func(w *writer) bool {
+			res = w.idle(&req)
+			return res != nil
+		}
+	}
+	err = s.submit(change)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +181,7 @@ func (t *tx) cancels(w *worker) ([]driver.Ref, error) {
 // nextLease returns when the first lease of another worker runs out, 0 if there is none.
 func (t *tx) nextLease(w *worker) (int64, error) {
 	first := int64(0)
-	err := t.stmt("worker_by_lease").ints(2).rows(func(s *sqlite.Stmt) error {
+	err := t.stmt("worker_by_lease").rows(func(s *sqlite.Stmt) error {
 		if first == 0 && s.ColumnInt64(0) != w.no {
 			first = s.ColumnInt64(3)
 		}
@@ -295,7 +307,7 @@ func (t *tx) pick(w *worker, token int64, lanes []*lane, want int) (cursors []*c
 		}
 		c := &cursor{stmt: t.w.cursor(len(cursors)), lane: l}
 		c.n = 0
-		c.ints(l.no, -1)
+		c.ints(l.no)
 		cursors = append(cursors, c)
 		if err := c.next(); err != nil {
 			return cursors, nil, err

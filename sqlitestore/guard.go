@@ -34,6 +34,7 @@ type guard struct {
 
 	// Of the writer's goroutine:
 	mark   markFile
+	bell   bellFile
 	marked time.Time // when it was last looked for
 	row    storeRow  // as it was last seen in the database's file, empty if it was not
 	rowBuf []byte
@@ -201,6 +202,7 @@ func (g *guard) learn(c *conn) (err error) {
 		}
 		g.row, _ = readStoreRow(g.files.db, root, g.pageSize, nil) // or later
 	}
+	g.bell = bellFile{path: g.path + "-bell", db: g.db}
 	g.mark = markFile{path: g.path + "-mark", db: g.db, mark: mark{incarnation: row.incarnation, root: uint32(root), pageSize: uint32(g.pageSize)}}
 	return nil
 }
@@ -310,6 +312,7 @@ func (g *guard) checkRow(c *conn) error {
 	if time.Since(g.marked) > markChecks {
 		g.marked = time.Now()
 		g.mark.again()
+		g.bell.again()
 	}
 	if int64(len(g.rowBuf)) != g.pageSize {
 		g.rowBuf = make([]byte, g.pageSize)
@@ -343,6 +346,7 @@ func (g *guard) close(c *conn) error {
 	}
 	err = c.close()
 	g.mark.close(g.path + "-wal")
+	g.bell.close(g.path + "-wal")
 	g.files.leave(nil)
 	return err
 }

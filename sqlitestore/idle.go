@@ -7,9 +7,10 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// idle answers a Fetch whose wait is over if it has nothing to do: no task to claim, to promote, to discard or to
-// remove, no lease that has run out, no news for the worker and no plan that is due. Then it writes nothing, so that no
-// other process has to look what it was; the lease is left to heartbeats. A nil result says that there is something to do.
+// idle answers a Fetch that has waited if it has nothing to do: it has waited in vain, or another was quicker. There is no task
+// to claim, to promote, to discard or to remove, no lease that has run out, no news for the worker and no plan that is due.
+// Then it writes nothing, so that it takes the write lock from nobody, and no other process has to look what it was; the lease
+// is left to heartbeats. A nil result says that there is something to do.
 func (s *Store) idle(ctx context.Context, req *driver.FetchRequest) (*driver.FetchResult, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func (t *tx) idle(req *driver.FetchRequest) (*driver.FetchResult, error) {
 // quiet reports whether no lease has run out and nothing was said to the worker that it has not heard.
 func (t *tx) quiet(w *worker) (bool, error) {
 	first := int64(0)
-	_, err := t.stmt("worker_by_lease").ints(1).row(func(s *sqlite.Stmt) error {
+	_, err := t.stmt("worker_first").row(func(s *sqlite.Stmt) error {
 		first = s.ColumnInt64(3)
 		return nil
 	})

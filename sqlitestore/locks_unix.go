@@ -26,3 +26,17 @@ func lockedByOthers(f *os.File, from, n int64) bool {
 		}
 	}
 }
+
+// lockWhole locks a file for this process, and reports whether no other has it locked.
+func lockWhole(f *os.File) bool { return setLock(f, unix.F_WRLCK) }
+
+func unlockWhole(f *os.File) { setLock(f, unix.F_UNLCK) }
+
+func setLock(f *os.File, kind int16) bool {
+	for {
+		err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart})
+		if err != unix.EINTR {
+			return err == nil
+		}
+	}
+}

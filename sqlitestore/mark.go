@@ -12,7 +12,8 @@ import (
 // promises what a power loss may have taken, and after a mere crash it promises all that was accepted. A store that was
 // closed in order has none.
 //
-// Whoever writes to it also rings: the other processes watch it, and not the log, which every heartbeat is written to.
+// Whoever writes to it also rings: the processes that follow the events watch it, and not the log, which every heartbeat is
+// written to. For idle workers there is a bell of their own: see bellFile.
 type mark struct {
 	incarnation string // of the store that it is about
 	root        uint32 // the page that the row of table store is in

@@ -5,7 +5,7 @@
 // while it is busy share its next transaction, so a thousand of them wait for one fsync, and a lone one for its own.
 // Inspection reads from a few connections of its own and never waits for writers.
 //
-// The file lies in WAL mode: beside it are path-wal and path-shm while it is in use, and path-mark, which says how much
+// The file lies in WAL mode: beside it are path-wal and path-shm while it is in use, path-bell, and path-mark, which says how much
 // the others have to hold. All belong together. One that is moved, deleted, cut or overwritten while a process has the
 // store open is noticed before anything more is accepted; one that a crash left behind, when the store is opened. Network
 // file systems can't keep what SQLite needs of them and are refused.
@@ -183,7 +183,7 @@ func (s *Store) start(ctx context.Context) error {
 		}
 		return err
 	}
-	w := &writer{s: s, c: main, held: make(map[string]*holding), syncData: syncData, watch: watch{mark: &s.guard.mark, pollEvery: s.opts.pollEvery}}
+	w := &writer{s: s, c: main, held: make(map[string]*holding), syncData: syncData, watch: watch{mark: &s.guard.mark, bell: &s.guard.bell, pollEvery: s.opts.pollEvery}}
 	s.running.Go(func() {
 		w.loop()
 		s.closeErr = w.close()

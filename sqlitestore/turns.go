@@ -83,7 +83,7 @@ func (s *sharing) collect(want int) error {
 		if l.count[available] > l.flowing {
 			c := &cursor{stmt: s.tx.w.cursor(len(s.cursors)), lane: l}
 			c.n = 0
-			c.ints(l.no, -1)
+			c.ints(l.no)
 			s.cursors = append(s.cursors, c)
 			if err := c.next(); err != nil {
 				return err

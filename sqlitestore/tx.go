@@ -46,6 +46,12 @@ func (a *aftermath) concerns() bool {
 	return a.events || a.unnamed || a.plans > 0 || len(a.work)+len(a.sooner)+len(a.controls) > 0
 }
 
+// rouses reports whether idle workers of other processes have to look. That a task was claimed or has ended gives them
+// nothing to do by itself.
+func (a *aftermath) rouses() bool {
+	return a.plans > 0 || len(a.work)+len(a.sooner)+len(a.controls) > 0
+}
+
 func (a *aftermath) wake(l *lane, n int64) {
 	if l.queue.config.Paused {
 		return

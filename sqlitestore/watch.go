@@ -15,11 +15,13 @@ const settled = 3 * time.Millisecond
 const unwatched = 500 * time.Millisecond
 
 // watch decides when an idle writer looks for changes by other processes. Each of them writes to the store's mark after
-// a commit that may concern others, and to the log alone after one that does not, such as a heartbeat. Where the operating
+// a commit with events, to its bell after one that gives idle workers something to do, and to the log alone after one that
+// concerns nobody, such as a heartbeat. Where the operating
 // system tells of writes to a file, waiting costs nothing while nothing of interest happens; elsewhere it polls. It belongs
 // to the writer's goroutine.
 type watch struct {
 	mark      *markFile
+	bell      *bellFile
 	pollEvery time.Duration
 	notifier  *fsnotify.Watcher
 	deaf      bool // the operating system does not tell
@@ -29,12 +31,12 @@ type watch struct {
 	told      int           // how much the operating system has told: see TestHeartbeatsWakeNobody
 }
 
-// Of many workers who hear of one task few try to take it at once; the others look a little later, see all that became of
-// it in one look, and are not woken by it meanwhile. Among 40 idle processes a task took 54 ms of the processor by that,
-// and 83 without (idle_workers in internal/figures).
+// Of many workers who hear of one task one tries to take it at once. The others look a little later, one after the other, for
+// it may serve another queue; they see all that became of the task in one look, and are not woken meanwhile. If all tried, who
+// has the write lock would have to share the processor with those who wait for it. See idle_workers in internal/figures.
 const (
-	firstLooks = 4
-	hush       = 8 * time.Millisecond
+	hushed = 2 * time.Millisecond
+	hush   = time.Millisecond // between the looks of the others
 )
 
 // delay is when to look next.
@@ -45,7 +47,10 @@ func (w *watch) delay(waiting bool) time.Duration {
 	case w.deaf:
 		return w.pollEvery
 	case !w.armed:
-		return max(settled, w.hush)
+		if w.hush > 0 {
+			return w.hush
+		}
+		return settled
 	}
 	return unwatched
 }
@@ -60,8 +65,9 @@ func (w *watch) events() <-chan fsnotify.Event {
 
 // arm begins to watch if somebody waits. The caller looks afterwards, for what happened before: what is committed later
 // is told later.
-func (w *watch) arm(waiting bool) {
+func (w *watch) arm(waiting, followed bool) {
 	w.hush = 0
+	w.bell.leave()
 	if !waiting || w.armed || w.deaf {
 		return
 	}
@@ -73,7 +79,7 @@ func (w *watch) arm(waiting bool) {
 		}
 		w.notifier = notifier
 	}
-	if !w.mark.open() || w.notifier.Add(w.mark.path) != nil {
+	if !w.bell.open() || w.notifier.Add(w.bell.path) != nil || followed && (!w.mark.open() || w.notifier.Add(w.mark.path) != nil) {
 		w.deaf = true
 		return
 	}
@@ -84,20 +90,22 @@ func (w *watch) arm(waiting bool) {
 func (w *watch) disarm() {
 	if w.armed {
 		w.armed = false
-		_ = w.notifier.Remove(w.mark.path) // what it still tells is dropped by the next alert
+		for _, path := range w.notifier.WatchList() {
+			_ = w.notifier.Remove(path) // what it still tells is dropped by the next alert
+		}
 	}
 }
 
-// alert is called when something has happened to the mark. If it is not that it was written to, another file may be there.
-// It reports whether to look at once.
+// alert is called when something has happened to the bell or the mark. If it is not that it was written to, another file may
+// be there. It reports whether to look at once.
 func (w *watch) alert(e fsnotify.Event, working bool) bool {
 	w.told++
-	gone := !e.Has(fsnotify.Write)
+	gone, marked := !e.Has(fsnotify.Write), e.Name == w.mark.path
 	for {
 		select {
 		case e := <-w.notifier.Events:
 			w.told++
-			gone = gone || !e.Has(fsnotify.Write)
+			gone, marked = gone || !e.Has(fsnotify.Write), marked || e.Name == w.mark.path
 			continue
 		case <-w.notifier.Errors: // some were dropped: as good as one
 			continue
@@ -107,13 +115,14 @@ func (w *watch) alert(e fsnotify.Event, working bool) bool {
 	}
 	if gone {
 		w.mark.again()
+		w.bell.again()
 		w.disarm()
 	}
-	if !working || w.crowd <= firstLooks || rand.N(w.crowd) < firstLooks {
+	if marked || !working || w.bell.take() {
 		return true
 	}
 	w.disarm()
-	w.hush = hush + rand.N(hush)
+	w.hush = hushed + rand.N(time.Duration(max(1, w.crowd))*hush)
 	return false
 }
 

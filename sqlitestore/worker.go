@@ -19,6 +19,9 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 	return s.write(ctx, func(t *tx) error {
 		w, err := t.st.anyWorker(t.conn, info.ID)
 		leaseEnd := t.now + lease.Milliseconds()
+		if err == nil {
+			t.w.watch.crowd, err = t.stmt("worker_count").one()
+		}
 		switch {
 		case err != nil:
 			return err
@@ -203,7 +206,7 @@ func (t *tx) recoverLost(limit int) (n int, more bool, err error) {
 // nextLost returns a worker whose lease has run out, marked as lost, nil if there is none.
 func (t *tx) nextLost() (*worker, error) {
 	var w *worker
-	_, err := t.stmt("worker_by_lease").ints(1).row(func(s *sqlite.Stmt) error {
+	_, err := t.stmt("worker_first").row(func(s *sqlite.Stmt) error {
 		if s.ColumnInt64(3) <= t.now {
 			w = scanWorker(s)
 		}

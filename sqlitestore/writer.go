@@ -40,7 +40,10 @@ type op struct {
 	adds bool // it makes the store larger: refused when there is little room
 	// lazy: it need not be on the disk before it is answered. A kill does not undo it (the system has it), only a power
 	// loss, and that ends all who know of it. The next commit that is not lazy takes it to the disk.
-	lazy  bool
+	lazy bool
+	// moot answers the op without the write lock if there is nothing to change any more, and reports whether it did. It is
+	// asked before the lock is waited for, and while it is: whoever has it may be doing the same.
+	moot  func(*writer) bool
 	bytes int
 	taken atomic.Bool // by the writer, which will answer, or by the caller, who has given up
 	done  chan error
@@ -170,7 +173,7 @@ func (w *writer) loop() {
 			}
 			continue
 		case <-timer.C:
-			w.watch.arm(w.s.waiters.any())
+			w.watch.arm(w.s.waiters.any(), w.s.waiters.followed())
 			w.look()
 			continue
 		}
@@ -212,6 +215,9 @@ func (w *writer) commit(batch []*op) {
 	}
 	if err := w.s.guard.checkRow(w.c); err != nil {
 		answer(batch, err)
+		return
+	}
+	if !w.dropMoot(batch) {
 		return
 	}
 	if err := w.unsynced; err != nil {
@@ -334,6 +340,9 @@ func (w *writer) begin(batch []*op) error {
 		if !isBusy(err) || time.Since(since) > maxBusy {
 			return err
 		}
+		if !w.dropMoot(batch) {
+			return errSkipped // nobody hears of it
+		}
 		if !w.pause(wait, batch) {
 			if w.s.closed.Load() {
 				return errClosed
@@ -351,6 +360,23 @@ func (w *writer) begin(batch []*op) error {
 		events: w.tx.events[:0], packed: w.tx.packed}
 	w.tx.after.now = w.tx.now
 	return nil
+}
+
+// dropMoot answers those ops of a batch that have nothing to change any more, and reports whether others are left.
+func (w *writer) dropMoot(batch []*op) (left bool) {
+	for _, o := range batch {
+		if o.moot == nil || !o.taken.CompareAndSwap(false, true) {
+			left = left || !o.taken.Load()
+			continue
+		}
+		if o.moot(w) {
+			o.done <- nil
+			continue
+		}
+		o.taken.Store(false)
+		left = true
+	}
+	return left
 }
 
 // pause waits for about d, and reports whether anybody still waits for the batch.
@@ -432,6 +458,9 @@ func (w *writer) note() {
 	mark := &w.s.guard.mark
 	if w.lazy || !mark.write(w.st.nextEvent) {
 		mark.ring()
+	}
+	if w.tx.after.rouses() {
+		w.s.guard.bell.ring()
 	}
 }
 

@@ -3,7 +3,7 @@
 -- name: claim_rows
 SELECT r.prio, r.ord, r.seq, t.id, t.enqueued_at, t.expires, t.uniq, t.sum, t.envelope, t.payload, m.attempt, m.crashes, t.born, t.at, t.lane, t.prio
 FROM ready r LEFT JOIN task t ON t.seq = r.seq LEFT JOIN meta m ON m.seq = r.seq
-WHERE r.lane = ? ORDER BY r.prio, r.ord LIMIT ?
+WHERE r.lane = ? ORDER BY r.prio, r.ord
 
 -- name: claim_hold
 -- What was claimed is the front of the lane, up to and with one place.

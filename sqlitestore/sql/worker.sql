@@ -21,8 +21,12 @@ UPDATE worker SET directive = ?9, directed = ?10, sum = ?11 WHERE no = ?1
 -- name: worker_life
 UPDATE worker SET life = ?3, lease_end = ?4, sum = ?11 WHERE no = ?1
 
+-- name: worker_first
+-- The limit is no parameter: a statement that the planner has looked at the parameters of is planned anew each time.
+SELECT * FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT 1
+
 -- name: worker_by_lease
-SELECT * FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT ?
+SELECT * FROM worker WHERE life <> 'gone' ORDER BY lease_end LIMIT 2
 
 -- name: worker_count
 SELECT count(*) FROM worker WHERE life <> 'gone'
