@@ -226,6 +226,9 @@ type (
 	//		// behind one of its key that has expired, or whose key's rate has let it start meanwhile, may be counted until a worker or
 	//		// Maintain has seen to it.
 	//		Parked int
+	//		// Damaged says that what is stored of the queue does not match its checksum: nothing above is certain. It takes and gives
+	//		// out no tasks, with ErrCorrupt, until Audit has repaired it; tasks of it that run can end.
+	//		Damaged bool
 	//	}
 	QueueInfo = driver.QueueInfo
 
@@ -434,6 +437,8 @@ type (
 	//		Held     int       // tasks it holds
 	//		// Directive is what it was told; its heartbeats deliver that.
 	//		Directive Directive
+	//		// Damaged says that what is stored of the worker does not match its checksum: nothing above is certain.
+	//		Damaged bool
 	//	}
 	//
 	//	type WorkerInfo struct {
