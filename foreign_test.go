@@ -273,16 +273,180 @@ func (f failing) MarshalJSON() ([]byte, error) { return nil, f.err }
 
 var _ json.Marshaler = failing{}
 
+// TestForeignCallbacks has what a caller hands in panic or end its goroutine, wherever Waggle calls it outside of an attempt.
+// The call returns an error, or does without; the client goes on as before.
 func TestForeignCallbacks(t *testing.T) {
-	bubble(t, func(t *testing.T, e *env) {
-		e.enqueue("x", nil, nil)
-		boom := func(int) { panic("boom") }
-		err := e.client.Drain(t.Context(), "default", boom)
-		if err == nil || !strings.Contains(err.Error(), "panic: boom") {
-			t.Errorf("Drain = %v", err)
+	type call func(t *testing.T, e *env, do string) error
+	act := func(do string) {
+		if do == "exit" {
+			runtime.Goexit()
 		}
-		if n, err := e.client.Purge(t.Context(), "default", nil, boom); n != 1 || err == nil || !strings.Contains(err.Error(), "panic: boom") {
-			t.Errorf("Purge = %d, %v", n, err)
+		panic("nasty callback")
+	}
+	for name, tt := range map[string]struct {
+		call   call
+		exits  bool // runtime.Goexit is tried too: the code is not called on the caller's goroutine
+		passes bool // the call does without what failed
+	}{
+		"progress of Drain": {call: func(t *testing.T, e *env, do string) error {
+			return e.client.Drain(t.Context(), "other", func(int) { act(do) })
+		}},
+		"progress of Purge": {call: func(t *testing.T, e *env, do string) error {
+			_, err := e.client.Purge(t.Context(), "other", nil, func(int) { act(do) })
+			return err
+		}},
+		"payload of a step": {call: func(t *testing.T, e *env, do string) error {
+			w := waggle.NewWorkflow("w", nil)
+			w.Task("a", "x", nasty{"MarshalJSON", do}, nil).Compensate("y", nasty{"MarshalJSON", do}, nil)
+			w.OnFailure("z", failing{(*typedNil)(nil)}, nil)
+			_, err := e.client.StartWorkflow(t.Context(), w)
+			return err
+		}},
+		"payload of a signal": {call: func(t *testing.T, e *env, do string) error {
+			return e.client.SignalWorkflow(t.Context(), "w", "go", "", nasty{"MarshalJSON", do})
+		}},
+		"payload of a schedule": {call: func(t *testing.T, e *env, do string) error {
+			_, err := e.client.PutSchedule(t.Context(), waggle.Schedule{Name: "s", Line: "@daily", Type: "x", Payload: nasty{"MarshalJSON", do}})
+			return err
+		}},
+		"payload of a batch": {call: func(t *testing.T, e *env, do string) error {
+			results, err := e.client.EnqueueBatch(t.Context(), []waggle.NewTask{{Type: "x", Payload: nasty{"MarshalJSON", do}}, {Type: "x"}})
+			if err != nil || results[1].Err != nil {
+				t.Errorf("the other task: %v, %+v", err, results)
+				return err
+			}
+			return results[0].Err
+		}},
+		"result": {call: func(t *testing.T, e *env, do string) error {
+			_, err := waggle.Result[nastyIn](&waggle.TaskInfo{ID: "x", State: waggle.Completed, Result: waggle.Data{Bytes: []byte("1"), Encoding: waggle.EncodingJSON}})
+			return err
+		}},
+		"QueueWait": {exits: true, passes: true, call: func(t *testing.T, e *env, do string) error {
+			c, err := waggle.NewClient(e.store, &waggle.ClientOptions{Logger: slog.New(e.logs), QueueWait: func(string) { act(do) }})
+			if err != nil {
+				return err
+			}
+			defer c.Close(t.Context())
+			if _, err := c.QueueSettings(t.Context(), "small", waggle.QueuePatch{Bound: &waggle.Bound{Max: 1, Full: waggle.FullWait}}); err != nil {
+				return err
+			}
+			ids := []string{}
+			for i := range 2 {
+				if i == 1 {
+					go func() {
+						time.Sleep(time.Second)
+						if err := c.Cancel(t.Context(), ids[0]); err != nil {
+							t.Error(err)
+						}
+					}()
+				}
+				r, err := c.Enqueue(t.Context(), "x", nil, &waggle.EnqueueOptions{Queue: "small"})
+				if err != nil {
+					return err
+				}
+				ids = append(ids, r.ID)
+			}
+			return nil
+		}},
+		"backoff of the worker": {exits: true, passes: true, call: func(t *testing.T, e *env, do string) error {
+			return retriesOnce(t, e, &waggle.WorkerOptions{BackoffFunc: func(int, error) time.Duration { act(do); return 0 }})
+		}},
+		"backoff of the client": {exits: true, passes: true, call: func(t *testing.T, e *env, do string) error {
+			c, err := waggle.NewClient(e.store, &waggle.ClientOptions{Logger: slog.New(e.logs), BackoffFunc: func(int, error) time.Duration { act(do); return 0 }})
+			if err != nil {
+				return err
+			}
+			defer c.Close(t.Context())
+			return retriesOnce(t, e, &waggle.WorkerOptions{Client: c})
+		}},
+	} {
+		for _, do := range []string{"panic", "exit"} {
+			if do == "exit" && !tt.exits {
+				continue // it would end the caller's goroutine, as it has asked for
+			}
+			t.Run(name+" "+do, func(t *testing.T) {
+				bubble(t, func(t *testing.T, e *env) {
+					e.enqueue("x", nil, &waggle.EnqueueOptions{Queue: "other"})
+					err := tt.call(t, e, do)
+					switch {
+					case tt.passes && err != nil, !tt.passes && err == nil:
+						t.Errorf("it returns %v", err)
+					case err != nil && !strings.Contains(err.Error(), "panic: "):
+						t.Errorf("the error does not tell of the panic: %v", err)
+					}
+					e.enqueue("x", nil, nil) // the client goes on
+				})
+			})
 		}
+	}
+}
+
+type nastyIn struct{}
+
+func (nastyIn) UnmarshalJSON([]byte) error { panic("nasty UnmarshalJSON") }
+
+// retriesOnce runs a task that fails once.
+func retriesOnce(t *testing.T, e *env, opts *waggle.WorkerOptions) error {
+	opts.Backoff = fixed(time.Second)
+	r := e.work(opts, func(w *waggle.Worker) {
+		w.HandleFunc("once", func(_ context.Context, task *waggle.Task) error {
+			if task.Attempt == 1 {
+				return errBoom
+			}
+			return nil
+		}, nil)
 	})
+	e.wantSoon(t, e.enqueue("once", nil, nil))
+	r.stop()
+	return nil
+}
+
+// wantSoon waits until a task has been completed.
+func (e *env) wantSoon(t *testing.T, id string) {
+	t.Helper()
+	if info := e.wait(id); info.State != waggle.Completed || info.Attempt != 2 {
+		t.Errorf("task %s is %s after %d attempts", id, info.State, info.Attempt)
+	}
+}
+
+// TestForeignBatches has a batch's handler, or the error that it gives a task, panic, exit or be a nil pointer: the tasks that
+// it concerns fail, and no other.
+func TestForeignBatches(t *testing.T) {
+	type items = []waggle.BatchItem[int]
+	for name, tt := range map[string]struct {
+		run  func(items) error
+		all  bool // all tasks fail, else the first alone
+		want string
+	}{
+		"panics":           {func(items) error { panic("boom") }, true, "panic: boom"},
+		"exits":            {func(items) error { runtime.Goexit(); return nil }, true, "Goexit"},
+		"typed nil":        {func(items) error { var e *typedNil; return e }, true, "can't be read: panic"},
+		"nasty error":      {func(items) error { return nasty{in: "Error"} }, true, "panic: nasty Error"},
+		"typed nil of one": {func(b items) error { var e *typedNil; b[0].End(e); return nil }, false, "can't be read: panic"},
+		"nasty end of one": {func(b items) error { b[0].End(nasty{"Unwrap", "exit"}); return nil }, false, "Goexit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, e *env) {
+				var ids []string
+				for i := range 3 {
+					ids = append(ids, e.enqueue("b", i, &waggle.EnqueueOptions{MaxAttempts: 1}))
+				}
+				r := e.work(nil, func(w *waggle.Worker) {
+					waggle.HandleBatch(w, "b", func(_ context.Context, batch items) error { return tt.run(batch) }, &waggle.BatchOptions{Max: 3})
+				})
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				for i, id := range ids {
+					if i > 0 && !tt.all {
+						e.wantState(id, waggle.Completed)
+						continue
+					}
+					if info := e.wantState(id, waggle.Discarded); !strings.Contains(info.LastError(), tt.want) || info.Crashes != 0 {
+						t.Errorf("task %d: %q after %d crashes, want %q", i, info.LastError(), info.Crashes, tt.want)
+					}
+				}
+				r.stop()
+			})
+		})
+	}
 }

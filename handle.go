@@ -24,8 +24,8 @@ type Middleware func(next Handler) Handler
 // HandleOptions are the options of one task type. The zero value of a field means its default.
 //
 // How often a task may fail, and how long it waits before it is tried again, is decided by the first of these that says so:
-// the task ([EnqueueOptions].MaxAttempts; a handler that returns [RetryAfter] or [Snooze]), its type (HandleOptions), the
-// worker ([WorkerOptions]), the client ([ClientOptions]), the defaults.
+// the task ([EnqueueOptions].MaxAttempts, or that of its [NewType]; a handler that returns [RetryAfter] or [Snooze]), its type
+// (HandleOptions), the worker ([WorkerOptions]), the client ([ClientOptions]), the defaults.
 type HandleOptions struct {
 	// MaxAttempts is how often tasks of the type may fail that don't say so themselves. A task says so if its number is
 	// neither the default, 25, nor that of the worker's client. Default: the task's number.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
 )
 
 // TaskInfo is a task as the store knows it.
@@ -83,7 +84,11 @@ func Result[T any](t *TaskInfo) (T, error) {
 	if slices.Contains(t.Damaged, driver.PartEnd) {
 		return v, failed("result of "+t.ID, driver.Errorf(ErrCorrupt, "what is stored of its end does not match its checksum"))
 	}
-	return v, failed("result of "+t.ID, t.Result.Decode(&v))
+	var err error
+	if fault := guard.Call(func() { err = t.Result.Decode(&v) }); fault != nil {
+		err = driver.Errorf(ErrInvalid, "not readable as %T: %w", v, fault)
+	}
+	return v, failed("result of "+t.ID, err)
 }
 
 func endOf(t *TaskInfo) string {

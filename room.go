@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/waggleq/waggle/driver"
+	"github.com/waggleq/waggle/internal/guard"
+	"github.com/waggleq/waggle/internal/logkey"
 )
 
 // Enqueues that wait for room in a full queue share one reader of the store's events. It tells them to try again when a task
@@ -48,7 +50,9 @@ func (r *roomWaits) until(ctx context.Context, queue string, try func() (done bo
 	r.join(queue)
 	defer r.leave(queue)
 	if told := r.c.opts.QueueWait; told != nil {
-		told(queue)
+		if fault := guard.Apart(func() { told(queue) }); fault != nil { // the tasks are none of its business
+			r.c.logger.Error("the client's QueueWait did not return", logkey.Queue, queue, logkey.Error, fault.Text, logkey.Stack, fault.Stack)
+		}
 	}
 	turn := make(chan struct{}, 1)
 	r.enter(queue, turn, false) // before the try, so that nothing falls between

@@ -1,6 +1,7 @@
 package waggle
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/waggleq/waggle/driver"
@@ -22,7 +23,8 @@ type Type[T any] struct {
 }
 
 // NewType names a task type whose payload is a T. Options, if there are any, are those of tasks that are enqueued without
-// their own, such as the queue of the type and its MaxAttempts. A bad name is reported by the call that uses it.
+// their own, such as the queue of the type and its MaxAttempts; of a task that has its own, Queue, MaxAttempts and Timeout
+// are the type's where those say nothing. A bad name is reported by the call that uses it.
 func NewType[T any](name string, opts ...*EnqueueOptions) Type[T] {
 	t := Type[T]{name: name}
 	if o, err := atMostOne(opts); err != nil {
@@ -49,9 +51,21 @@ func (t Type[T]) New(args T, opts ...*EnqueueOptions) NewTask {
 	case err != nil:
 		n.Payload = refused{err} // told when the task is enqueued
 	case o != nil:
-		n.Options = o
+		n.Options = t.optionsOver(o)
 	}
 	return n
+}
+
+// optionsOver returns a task's own options with what they leave to its type.
+func (t Type[T]) optionsOver(o *EnqueueOptions) *EnqueueOptions {
+	if t.opts == nil {
+		return o
+	}
+	own := *o
+	own.Queue = cmp.Or(own.Queue, t.opts.Queue)
+	own.MaxAttempts = cmp.Or(own.MaxAttempts, t.opts.MaxAttempts)
+	own.Timeout = cmp.Or(own.Timeout, t.opts.Timeout)
+	return &own
 }
 
 // EnqueueBatch stores a task for each of args: see [Client.EnqueueBatch].
