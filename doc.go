@@ -12,18 +12,21 @@
 //
 // A program that does both, on the store it was given:
 //
+//	var Welcome = waggle.NewType[Person]("email.welcome") // the type's name and its payload, once for all programs
+//	…
 //	client, err := waggle.NewClient(store, nil)
 //	…
 //	worker, err := waggle.NewWorker(store, nil)
 //	…
-//	waggle.Handle(worker, "email.welcome", func(ctx context.Context, t *waggle.Task, in Welcome) error {
+//	Welcome.Handle(worker, func(ctx context.Context, t *waggle.Task, in Person) error {
 //		return send(ctx, in.Address)
-//	}, nil)
-//	_, err = client.Enqueue(ctx, "email.welcome", Welcome{Address: "ada@example.com"}, nil)
+//	})
+//	_, err = Welcome.Enqueue(ctx, client, Person{Address: "ada@example.com"})
 //	…
 //	err = worker.Run(ctx) // until ctx ends
 //
-// A [Client] enqueues ([Client.Enqueue], [Client.EnqueueBatch]), waits for results ([Client.Wait], [Result]), and
+// A [Type] is the short form; [Handle] and [Client.Enqueue] take the type's name as a string. A [Client] enqueues
+// ([Client.Enqueue], [Client.EnqueueBatch]), waits for results ([Client.Wait], [Result]), and
 // inspects and operates queues. A [Worker] runs handlers ([Handle]) until its context ends. What a handler returns is its
 // verdict: see [Handler]. Package stores opens a store by its URL, and each engine's package (sqlitestore, redisstore, memstore)
 // its own; package waggletest helps to test handlers.

@@ -115,7 +115,7 @@ func waggleCommand(t *testing.T, store string, args ...string) *exec.Cmd {
 
 func worker(t *testing.T, store string) *exec.Cmd {
 	t.Helper()
-	return waggleCommand(t, store, "work", "--concurrency", "4", "--lease", "1s", "--until-empty", "--", "sha256sum", "{}")
+	return waggleCommand(t, store, "work", "--slots", "4", "--lease", "1s", "--until-empty", "--", "sha256sum", "{}")
 }
 
 // output runs a command and returns what it printed.

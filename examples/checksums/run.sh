@@ -13,7 +13,7 @@ find "$(go env GOROOT)/src" -name '*.go' | sort > "$work/all.txt"
 head -n "${1:-10000}" "$work/all.txt" > "$work/files.txt"
 
 waggle enqueue checksum --lines < "$work/files.txt" > "$work/ids.txt"
-waggle work --quiet --concurrency 4 --until-empty -- sha256sum {}
+waggle work --quiet --slots 4 --until-empty -- sha256sum {}
 
 waggle task list --type checksum --state completed -o jsonl |
 	sed -n 's/.*"result":"\([0-9a-f]\{64\}  [^"]*\)".*/\1/p' | sort > "$work/results.txt"

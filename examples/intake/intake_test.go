@@ -132,7 +132,7 @@ func waggleCommand(t *testing.T, store string, args ...string) *exec.Cmd {
 // work is a worker that takes the list in.
 func work(t *testing.T, store, dir string, flags ...string) *exec.Cmd {
 	t.Helper()
-	args := append([]string{"work", "--intake", "tasks=note", "--lease", "1s", "--concurrency", "1"}, flags...)
+	args := append([]string{"work", "--intake", "tasks=note", "--lease", "1s", "--slots", "1"}, flags...)
 	cmd := waggleCommand(t, store, append(args, "--", filepath.Join(dir, "handler"), "{}")...)
 	cmd.Env = append(cmd.Env, "DIR="+dir)
 	return cmd

@@ -11,10 +11,13 @@ import (
 	"github.com/waggleq/waggle/memstore"
 )
 
-// welcome is the payload of the tasks.
-type welcome struct {
+// Person is the payload of the tasks.
+type Person struct {
 	Name string `json:"name"`
 }
+
+// Welcome is the type of the tasks. Programs that enqueue them and programs that run them share this line.
+var Welcome = waggle.NewType[Person]("email.welcome")
 
 func main() {
 	if err := run(context.Background()); err != nil {
@@ -36,11 +39,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waggle.Handle(worker, "email.welcome", func(_ context.Context, t *waggle.Task, in welcome) error {
+	Welcome.Handle(worker, func(_ context.Context, t *waggle.Task, in Person) error {
 		return t.SetResult("Welcome, " + in.Name + "!")
-	}, nil)
+	})
 
-	receipt, err := client.Enqueue(ctx, "email.welcome", welcome{Name: "Ada"}, nil)
+	receipt, err := Welcome.Enqueue(ctx, client, Person{Name: "Ada"})
 	if err != nil {
 		return err
 	}

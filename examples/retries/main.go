@@ -14,6 +14,16 @@ import (
 	"github.com/waggleq/waggle/memstore"
 )
 
+// Call is the payload of the tasks.
+type Call struct{ Customer string }
+
+// The types of the tasks.
+var (
+	Flaky  = waggle.NewType[Call]("call.flaky")
+	Busy   = waggle.NewType[Call]("call.busy")
+	Broken = waggle.NewType[Call]("call.broken")
+)
+
 func main() {
 	if err := run(context.Background()); err != nil {
 		log.Fatal(err)
@@ -37,27 +47,30 @@ func run(ctx context.Context) error {
 		return err
 	}
 	handle(worker)
-	for _, id := range []string{"flaky", "busy", "broken"} {
-		if _, err := client.Enqueue(ctx, "call."+id, nil, &waggle.EnqueueOptions{ID: id}); err != nil {
+	var ids []string
+	for _, call := range []waggle.Type[Call]{Flaky, Busy, Broken} {
+		receipt, err := call.Enqueue(ctx, client, Call{Customer: "ada"})
+		if err != nil {
 			return err
 		}
+		ids = append(ids, receipt.ID)
 	}
 	if err := worker.Run(ctx); err != nil {
 		return err
 	}
-	for _, id := range []string{"flaky", "busy", "broken"} {
+	for _, id := range ids {
 		task, err := client.Get(ctx, id)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s: %s after %d attempts: %s\n", id, task.State, task.Attempt, task.Attempts[0].Error)
+		fmt.Printf("%s: %s after %d attempts: %s\n", task.Type, task.State, task.Attempt, task.Attempts[0].Error)
 	}
 	return client.Close(ctx)
 }
 
 func handle(worker *waggle.Worker) {
 	// An error is a failed attempt: the task is tried again after a time that grows from failure to failure.
-	waggle.Handle(worker, "call.flaky", func(_ context.Context, t *waggle.Task, _ any) error {
+	Flaky.Handle(worker, func(_ context.Context, t *waggle.Task, _ Call) error {
 		if t.Attempt < 3 {
 			return errors.New("connection refused")
 		}
@@ -65,15 +78,15 @@ func handle(worker *waggle.Worker) {
 	}, &waggle.HandleOptions{Backoff: &waggle.Backoff{Base: time.Millisecond, Cap: 10 * time.Millisecond}})
 
 	// A service that names a time is asked again then.
-	waggle.Handle(worker, "call.busy", func(_ context.Context, t *waggle.Task, _ any) error {
+	Busy.Handle(worker, func(_ context.Context, t *waggle.Task, _ Call) error {
 		if t.Attempt == 1 {
 			return waggle.RetryAfter(20*time.Millisecond, errors.New("too many requests"))
 		}
 		return nil
-	}, nil)
+	})
 
 	// What no attempt can mend is given up at once, and kept to be looked at.
-	waggle.Handle(worker, "call.broken", func(context.Context, *waggle.Task, any) error {
-		return waggle.Discard(errors.New("no such customer"))
-	}, nil)
+	Broken.Handle(worker, func(_ context.Context, _ *waggle.Task, in Call) error {
+		return waggle.Discard(fmt.Errorf("no customer is called %s", in.Customer))
+	})
 }

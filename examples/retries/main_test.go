@@ -10,7 +10,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	// Output:
-	// flaky: completed after 3 attempts: connection refused
-	// busy: completed after 2 attempts: too many requests
-	// broken: discarded after 1 attempts: no such customer
+	// call.flaky: completed after 3 attempts: connection refused
+	// call.busy: completed after 2 attempts: too many requests
+	// call.broken: discarded after 1 attempts: no customer is called ada
 }

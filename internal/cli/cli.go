@@ -152,6 +152,10 @@ func (a *app) flagsFromEnv(flags *pflag.FlagSet) error {
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "WAGGLE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value := a.env(name)
+		if former := formerNames[f.Name]; value == "" && former != "" && flags.GetNormalizeFunc()(flags, former) == pflag.NormalizedName(f.Name) {
+			name = "WAGGLE_" + strings.ToUpper(former)
+			value = a.env(name)
+		}
 		if f.Changed || value == "" || f.Name == "help" || f.Name == "version" {
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
@@ -21,27 +22,27 @@ import (
 // workSlots is how many commands run at once by default: they are processes, not goroutines.
 const workSlots = 4
 
-// maxSlots bounds --concurrency.
+// maxSlots bounds --slots.
 const maxSlots = 10_000
 
 // workFlags are the flags of waggle work.
 type workFlags struct {
-	queues      []waggle.Queue
-	types       []string
-	strict      bool
-	concurrency int
-	lease       time.Duration
-	drain       time.Duration
-	grace       time.Duration
-	untilEmpty  bool
-	intake      []waggle.Intake
-	name        string
-	verbose     bool
-	quiet       bool
+	queues     []waggle.Queue
+	types      []string
+	strict     bool
+	slots      int
+	lease      time.Duration
+	drain      time.Duration
+	grace      time.Duration
+	untilEmpty bool
+	intake     []waggle.Intake
+	name       string
+	verbose    bool
+	quiet      bool
 }
 
 func (a *app) workCommand() *cobra.Command {
-	f := &workFlags{concurrency: workSlots, lease: driver.DefaultLease, drain: 25 * time.Second, grace: execwork.DefaultGrace}
+	f := &workFlags{slots: workSlots, lease: driver.DefaultLease, drain: 25 * time.Second, grace: execwork.DefaultGrace}
 	cmd := &cobra.Command{
 		Use:   "work [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Run a command for each task",
@@ -62,7 +63,7 @@ func (a *app) workCommand() *cobra.Command {
 			"With --intake, plain list elements on a Redis or Valkey server become tasks: any program that can RPUSH is a\n" +
 			"producer. No element is lost and none becomes two tasks, however many workers take in a list and die at it.",
 		Example: "  waggle work -- ./resize.sh {}\n" +
-			"  waggle work --queue urgent=10 --queue default --concurrency 8 -- python3 handle.py\n" +
+			"  waggle work --queue urgent=10 --queue default --slots 8 -- python3 handle.py\n" +
 			"  waggle work --until-empty -- sha256sum -- {}\n" +
 			"  waggle work --store redis://127.0.0.1 --intake tasks=note -- ./note.sh {}",
 		GroupID: "use",
@@ -75,7 +76,8 @@ func (a *app) workCommand() *cobra.Command {
 	flags.Var(&names{&f.types, "task type"}, "type", "a type to serve; may be repeated (default all)")
 	flags.Var(&intakes{&f.intake}, "intake", "a list that other programs fill, and the type of the tasks its elements become; may be repeated")
 	flags.BoolVar(&f.strict, "strict", false, "serve the queues in the order given, not by share")
-	flags.Var(&count{&f.concurrency, 1, maxSlots}, "concurrency", "how many commands run at once")
+	flags.Var(&count{&f.slots, 1, maxSlots}, "slots", "how many commands run at once")
+	flags.SetNormalizeFunc(oldFlagNames)
 	flags.Var(&span{&f.lease, driver.MinLease}, "lease", "how soon others take over if this worker dies")
 	flags.Var(&span{value: &f.drain}, "drain", "how long running commands may go on after a stop")
 	flags.Var(&span{value: &f.grace}, "grace", "time between SIGTERM and SIGKILL")
@@ -84,6 +86,18 @@ func (a *app) workCommand() *cobra.Command {
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log each task")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "log only what goes wrong with the worker itself")
 	return cmd
+}
+
+// formerNames are flags that had another name, which goes on to work, by their name of today.
+var formerNames = map[string]string{"slots": "concurrency"}
+
+func oldFlagNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	for today, former := range formerNames {
+		if name == former {
+			name = today
+		}
+	}
+	return pflag.NormalizedName(name)
 }
 
 func workArgs(_ *cobra.Command, args []string) error {
@@ -156,7 +170,7 @@ func (a *app) workerOptions(f *workFlags, h *execHandler) *waggle.WorkerOptions 
 		anyType = nil // only the types that are registered
 	}
 	return &waggle.WorkerOptions{
-		Queues: f.queues, StrictQueues: f.strict, Slots: f.concurrency, Lease: f.lease, DrainTimeout: cmp.Or(f.drain, waggle.NoDrain),
+		Queues: f.queues, StrictQueues: f.strict, Slots: f.slots, Lease: f.lease, DrainTimeout: cmp.Or(f.drain, waggle.NoDrain),
 		UntilEmpty: f.untilEmpty, Intake: f.intake, Name: f.name, Build: version(), AnyType: anyType,
 		Logger: a.workLog(level),
 	}
@@ -176,7 +190,7 @@ func (a *app) introduce(f *workFlags, argv []string, caps waggle.Capabilities) {
 		types = "type " + strings.Join(f.types, ", ")
 	}
 	a.say("waggle: worker on %s; %s", a.storeURL(), levelText(caps))
-	a.say("waggle: queue %s, %s, %d at once, lease %s, drain %s", queues, types, f.concurrency, shortDuration(f.lease), shortDuration(f.drain))
+	a.say("waggle: queue %s, %s, %s, lease %s, drain %s", queues, types, plural(f.slots, "slot"), shortDuration(f.lease), shortDuration(f.drain))
 	for _, in := range f.intake {
 		a.say("waggle: list %s is taken in: its elements become tasks of type %s in queue %s", in.List, in.Type, cmp.Or(in.Queue, firstQueue(f.queues)))
 	}

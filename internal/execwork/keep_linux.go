@@ -164,11 +164,13 @@ func (c *child) obey(in *bufio.Reader) {
 		case ask == askTerminate:
 			c.terminate()
 		case ask == askKill:
-			// What left the group is killed as well, as far as it is still below the command.
-			for _, pid := range below(c.pid) {
+			// What left the group is killed as well, as far as it is still below the command. The group is first, as a whole: a
+			// shell must not see what it waits for die, and end in good order.
+			strays := below(c.pid)
+			c.kill()
+			for _, pid := range strays {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 			}
-			c.kill()
 		}
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"github.com/waggleq/waggle"
 )
 
+// chunkTask is the type of the tasks: each writes a chunk.
+var chunkTask = waggle.NewType[Chunk]("chat.chunk")
+
 const (
-	// Queue is the queue of the chunks, and taskType their type.
-	Queue    = "chat"
-	taskType = "chat.chunk"
+	// Queue is the queue of the chunks.
+	Queue = "chat"
 	// patience is how often a chunk may fail, and how many workers may die with it, before it is given up: far more than
 	// any run of bad luck, since a message that lacks a chunk is a message lost.
 	patience = 10_000
@@ -64,10 +66,10 @@ func (s *Sender) Send(ctx context.Context, room string, m *Message) (Accepted, e
 func (s *Sender) enqueue(ctx context.Context, chunks []Chunk) error {
 	tasks := make([]waggle.NewTask, len(chunks))
 	for i, c := range chunks {
-		tasks[i] = waggle.NewTask{Type: taskType, Payload: c, Options: &waggle.EnqueueOptions{
+		tasks[i] = chunkTask.New(c, &waggle.EnqueueOptions{
 			ID:    c.Room + ":" + c.ID + ":" + strconv.Itoa(c.N),
 			Queue: Queue, Durability: s.Level, MaxAttempts: patience, CrashLimit: patience,
-		}}
+		})
 	}
 	results, err := s.Client.EnqueueBatch(ctx, tasks)
 	for _, r := range results {

@@ -33,7 +33,7 @@ func NewWriter(db Database, by string) *Writer {
 
 // Register makes the writer the handler of a worker's chunks.
 func (w *Writer) Register(worker *waggle.Worker) {
-	waggle.Handle(worker, taskType, func(ctx context.Context, _ *waggle.Task, c Chunk) error {
+	chunkTask.Handle(worker, func(ctx context.Context, _ *waggle.Task, c Chunk) error {
 		return verdict(w.write(ctx, c))
 	}, &waggle.HandleOptions{Backoff: &waggle.Backoff{Base: again, Cap: 2 * time.Second}})
 }
