@@ -244,6 +244,15 @@ if #plan > 0 then
   local seq = redis.call('HINCRBY', META, 'seq', #plan) - #plan
   local tasks, order, runs, claims, owned, held = {}, {}, {}, {}, {}, {}
   local per = {}
+  local names_of = {}
+  for _, t in ipairs(plan) do
+    local share, body = share_of[t.p], body_of(t.i)
+    if share and t.state == 'A' and HAS(BODY_NUM(body, flags), keyed) then
+      names_of[share] = names_of[share] or {}
+      table.insert(names_of[share], (key_in(string.rep('\0', STAMP_LEN) .. body)))
+    end
+  end
+  for share, names in pairs(names_of) do keys_read(share, names) end
   for _, t in ipairs(plan) do
     seq = seq + 1
     local body = body_of(t.i)
@@ -266,7 +275,7 @@ if #plan > 0 then
       local share, name = share_of[t.p], ''
       if HAS(flags, keyed) then name = key_in(tasks[#tasks]) end
       if share and (name ~= '' or share.order == 'deadline') then
-        flow_enter(share, name, tonumber(numbers[t.p]), prio, expiring and LATERBODY_NUM(body, expires) or 0, seq6, t.id)
+        flow_enter(share, name, tonumber(numbers[t.p]), prio, expiring and LATERBODY_NUM(body, expires) or 0, seq6, t.id, false, true)
       elseif prio == CONST(plain) then
         p.line[#p.line + 1] = element
       else

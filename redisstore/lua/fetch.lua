@@ -42,7 +42,7 @@ local queues, all, fields = {}, {}, {}
 local pair_count = tonumber(ARGV[14])
 for i = 1, pair_count do
   local a, k = 11 + i * 4, 14 + (i - 1) * 6
-  local p = {number = ARGV[a], numeric = tonumber(ARGV[a]), subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
+  local p = {number = ARGV[a], numeric = tonumber(ARGV[a]), from = pack('>I3', ARGV[a]), till = pack('>I3', ARGV[a] + 1), subject = ARGV[a + 1], line = KEYS[k + 1], back = KEYS[k + 2], due = KEYS[k + 3],
     exp = KEYS[k + 4], wake = KEYS[k + 5], wake_any = KEYS[k + 6], paused = ARGV[a + 3] == '1'}
   local q = tonumber(ARGV[a + 2])
   queues[q] = queues[q] or {}

@@ -165,7 +165,10 @@ if #done > 0 then
       kept[index] = redis.call('HINCRBY', STAT, 'nC' .. p.queue, #p.ids)
       emit('completed', p.subject, '', p.ids)
       if #p.keyed > 0 and p.share then
-        for _, task in ipairs(redis.call('HMGET', KEYS[10], unpack(p.keyed))) do
+        local tasks, names = redis.call('HMGET', KEYS[10], unpack(p.keyed)), {}
+        for i, task in ipairs(tasks) do names[i] = task and (key_in(task)) or '' end
+        keys_read(p.share, names)
+        for _, task in ipairs(tasks) do
           if task then key_hold(p.share, key_in(task), p.numeric, -1) end
         end
       end

@@ -38,6 +38,45 @@ local function take_plain(p)
   take(p, claims_of(p), l.ids[i], l.elements[i], l.tasks[i], l.runs[i])
 end
 
+local function flow_of(k, pair, prio)
+  for _, f in ipairs(k.flows) do
+    if f.pair == pair and f.prio == prio then return f end
+  end
+end
+
+-- read_ahead reads what it takes to claim the tasks that entries of heads stand for, all at once.
+local function read_ahead(s, p, list)
+  local names, ids = {}, {}
+  for i, top in ipairs(list) do names[i] = HEAD_REST(top) end
+  keys_read(s, names)
+  for i, top in ipairs(list) do
+    local f = flow_of(s.keys[names[i]], p.numeric, HEAD_NUM(top, priority))
+    local entry = f and first_of(s, names[i], f)
+    if entry then ids[#ids + 1] = FLOWING_REST(entry) end
+  end
+  if #ids == 0 then return end
+  local tasks, runs = redis.call('HMGET', TASK, unpack(ids)), redis.call('HMGET', RUN, unpack(ids))
+  for i, id in ipairs(ids) do s.ahead[id] = {tasks[i], runs[i]} end
+end
+
+-- next_top returns the first entry of heads of a pair. They are read many at a time; those that come meanwhile are in s.fresh.
+local function next_top(s, p)
+  local l, waiting = p.heads, s.later.heads
+  while l and l.list[l.at] and waiting[l.list[l.at]] == false do l.at = l.at + 1 end
+  if not l or not l.list[l.at] and l.more then
+    share_write(s, 'heads')
+    local n = math.min(want - #held, 200)
+    l = {at = 1, list = redis.call('ZRANGEBYLEX', s.heads, '[' .. p.from, '(' .. p.till, 'LIMIT', 0, n)}
+    l.more = #l.list == n
+    p.heads, s.fresh[p.numeric], waiting = l, {}, s.later.heads
+    read_ahead(s, p, l.list)
+  end
+  local first, fresh = l.list[l.at], s.fresh[p.numeric]
+  while fresh[1] and waiting[fresh[1]] ~= 0 do table.remove(fresh, 1) end
+  if first and (not fresh[1] or first < fresh[1]) then return first end
+  return fresh[1]
+end
+
 -- take_keyed claims the first task of the flow that an entry of heads stands for.
 local function take_keyed(s, p, top)
   local name, prio = HEAD_REST(top), HEAD_NUM(top, priority)
@@ -46,19 +85,19 @@ local function take_keyed(s, p, top)
     regate(s, name) -- the configuration has changed since
     return
   end
-  for _, other in ipairs(k.flows) do
-    if other.pair == p.numeric and other.prio == prio then f = other end
-  end
+  f = flow_of(k, p.numeric, prio)
   local entry, member
   if f then entry, member = first_of(s, name, f) end
   if not member then
-    redis.call('ZREM', s.heads, top)
+    s.later.heads[top] = false
     s.changed[p.numeric] = true
     if f then regate(s, name) end
     return
   end
   local id = FLOWING_REST(entry)
-  local task, run = redis.call('HGET', TASK, id), redis.call('HGET', RUN, id)
+  local known = s.ahead[id]
+  local task, run
+  if known then task, run = known[1], known[2] else task, run = redis.call('HGET', TASK, id), redis.call('HGET', RUN, id) end
   local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
   flow_pop(s, name, f, member)
   if not task or moved_on then
@@ -111,7 +150,7 @@ local function serve_shared(q, s)
       if p.available > 0 and not p.paused and pair_opens(s, p.numeric) then
         if p.top == nil or s.changed[p.numeric] then
           s.changed[p.numeric] = nil
-          p.top = top_of(s, p.numeric) or false
+          p.top = next_top(s, p) or false
         end
         if p.top then
           local rank = HEAD_BYTES(p.top, priority, order)

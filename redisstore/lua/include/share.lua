@@ -40,12 +40,32 @@ local function share_open(keyed, share, opens, rest, flow, heads)
   local q = shares[keyed]
   if q then return q end
   q = {keyed = keyed, share = share, opens = opens, rest = rest, flow = flow, heads = heads,
-    keys = {}, touched = {}, news = {}, changed = {}, counts = {}, numbers = {}, active = {}, arrivals = {}}
+    keys = {}, touched = {}, news = {}, changed = {}, counts = {}, numbers = {}, active = {}, arrivals = {},
+    later = {keyed = {}, rest = {}, heads = {}, flow = {}}, fresh = {}, ahead = {}}
   shares[keyed] = q
   local v = redis.call('HMGET', q.share, 'conf', 'virtual', 'plain', 'flowing', 'gen', 'sweep')
   share_conf(q, v[1])
   q.virtual, q.plain, q.flowing, q.gen, q.sweep = tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0), v[5] or '0', v[6]
   return q
+end
+
+-- share_write does what waits to be written to one of the structures of keys: q.later has by structure what each member is to be, a
+-- text or a score, and false for one that goes. So what many keys change is few commands.
+local function share_write(q, name)
+  local members, kept, gone = q.later[name], {}, {}
+  if not next(members) then return end
+  q.later[name] = {}
+  local hash = name == 'keyed'
+  for member, value in pairs(members) do
+    if value == false then
+      gone[#gone + 1] = member
+    else
+      kept[#kept + 1] = hash and member or value
+      kept[#kept + 1] = hash and value or member
+    end
+  end
+  for from = 1, #kept, 2000 do redis.call(hash and 'HSET' or 'ZADD', q[name], unpack(kept, from, math.min(from + 1999, #kept))) end
+  for from = 1, #gone, 2000 do redis.call(hash and 'HDEL' or 'ZREM', q[name], unpack(gone, from, math.min(from + 1999, #gone))) end
 end
 
 -- share_at opens the one whose keys are KEYS[at + 1] to KEYS[at + SHARE_KEYS].
@@ -113,19 +133,29 @@ local function head_entry(f, value, order, name)
   return HEAD_MAKE(pair = pack('>I3', f.pair), priority = string.char(f.prio), value = pack('>I7', value), order = pack('>I6', order)) .. name
 end
 
--- key_of returns what is known of a key; it is written back by share_flush if it was touched.
-local function key_of(q, name)
-  local k = q.keys[name]
-  if k then return k end
-  k = {name = name, tag = 0, waiting = 0, opens = 0, rests = false, gen = q.gen, held = {}, flows = {}, rates = {}}
+-- key_read makes of a key's text what is known of it. Without a text, its tag is that of a key that rests, if it is one.
+local function key_read(q, name, text, tag)
+  local k = {name = name, tag = 0, waiting = 0, opens = 0, rests = false, gen = q.gen, held = {}, flows = {}, rates = {}}
   q.keys[name] = k
-  local text = redis.call('HGET', q.keyed, name)
   if not text then
-    local tag = redis.call('ZSCORE', q.rest, name)
     if tag then k.tag, k.rests = tonumber(tag), true end
     return k
   end
-  local tag, waiting, opens, gen, held, flows, rates = string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*) ([^ ]*)$')
+  -- Most keys have one flow and nothing else, or tasks of one type that are active.
+  local tag, gen, pair, prio, n, value, order = string.match(text, '^(%d+) 0 0 (%d+)  (%d+)/(%d+)/(%d+)/(%d+):(%d+), $')
+  if tag then
+    local f = {pair = tonumber(pair), prio = tonumber(prio), n = tonumber(n), value = tonumber(value), order = tonumber(order)}
+    f.shown = head_entry(f, f.value, f.order, name)
+    k.there, k.tag, k.gen, k.flows[1] = true, tonumber(tag), gen, f
+    return k
+  end
+  tag, gen, pair, n = string.match(text, '^(%d+) 0 0 (%d+) (%d+)=(%d+),  $')
+  if tag then
+    k.there, k.tag, k.gen, k.held[tonumber(pair)] = true, tonumber(tag), gen, tonumber(n)
+    return k
+  end
+  local waiting, opens, held, flows, rates
+  tag, waiting, opens, gen, held, flows, rates = string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*) ([^ ]*)$')
   if not tag then return k end
   k.there, k.tag, k.waiting, k.opens, k.gen = true, tonumber(tag), tonumber(waiting), tonumber(opens), gen
   if held ~= '' then
@@ -135,7 +165,8 @@ local function key_of(q, name)
     local f = {pair = tonumber(pair), prio = tonumber(prio), n = tonumber(n)}
     if shown ~= '' then
       local value, order = string.match(shown, '(%d+):(%d+)')
-      f.shown = head_entry(f, tonumber(value), tonumber(order), name)
+      f.value, f.order = tonumber(value), tonumber(order)
+      f.shown = head_entry(f, f.value, f.order, name)
     else
       f.parked = true
     end
@@ -147,14 +178,45 @@ local function key_of(q, name)
   return k
 end
 
+-- key_of returns what is known of a key; it is written back by share_flush if it was touched.
+local function key_of(q, name)
+  if q.keys[name] then return q.keys[name] end
+  local text = redis.call('HGET', q.keyed, name)
+  return key_read(q, name, text, not text and redis.call('ZSCORE', q.rest, name))
+end
+
+-- keys_read does that for many keys at once.
+local function keys_read(q, names)
+  local list, seen = {}, {}
+  for _, name in ipairs(names) do
+    if not q.keys[name] and not seen[name] then
+      seen[name] = true
+      list[#list + 1] = name
+    end
+  end
+  for from = 1, #list, 1000 do
+    local some, idle = {unpack(list, from, math.min(from + 999, #list))}, {}
+    for i, text in ipairs(redis.call('HMGET', q.keyed, unpack(some))) do
+      if text then key_read(q, some[i], text) else idle[#idle + 1] = some[i] end
+    end
+    if #idle > 0 then
+      for i, tag in ipairs(redis.call('ZMSCORE', q.rest, unpack(idle))) do key_read(q, idle[i], false, tag) end
+    end
+  end
+end
+
+local function flow_text(f)
+  return f.pair .. '/' .. f.prio .. '/' .. f.n .. '/' .. (f.shown and digits(f.value) .. ':' .. digits(f.order) or '') .. ','
+end
+
 local function key_text(k)
+  local pair, n = next(k.held)
+  if k.waiting == 0 and k.opens == 0 and not next(k.rates) and #k.flows < 2 and (not pair or not next(k.held, pair)) then
+    return digits(k.tag) .. ' 0 0 ' .. k.gen .. ' ' .. (pair and pair .. '=' .. n .. ',' or '') .. ' ' .. (k.flows[1] and flow_text(k.flows[1]) or '') .. ' '
+  end
   local held, flows, rates = {}, {}, {}
   for pair, n in pairs(k.held) do held[#held + 1] = pair .. '=' .. n .. ',' end
-  for i, f in ipairs(k.flows) do
-    local shown = ''
-    if f.shown then shown = digits(HEAD_NUM(f.shown, value)) .. ':' .. digits(HEAD_NUM(f.shown, order)) end
-    flows[i] = f.pair .. '/' .. f.prio .. '/' .. f.n .. '/' .. shown .. ','
-  end
+  for i, f in ipairs(k.flows) do flows[i] = flow_text(f) end
   for rate, at in pairs(k.rates) do rates[#rates + 1] = rate .. '=' .. string.format('%.17g', at) .. ',' end
   return table.concat({digits(k.tag), k.waiting, digits(k.opens), k.gen, table.concat(held), table.concat(flows), table.concat(rates)}, ' ')
 end
@@ -174,19 +236,28 @@ end
 
 -- first_of returns the first entry of a flow, without the key and with it.
 local function first_of(q, name, f)
+  if f.first then return f.first[1], f.first[2] end
   local prefix = flow_prefix(name, f.pair)
-  local m = redis.call('ZRANGEBYLEX', q.flow, '[' .. prefix .. string.char(f.prio), '(' .. prefix .. string.char(f.prio + 1), 'LIMIT', 0, 1)[1]
+  if not f.popped then share_write(q, 'flow') end
+  local from = f.popped and '(' .. f.popped or '[' .. prefix .. string.char(f.prio)
+  local m = redis.call('ZRANGEBYLEX', q.flow, from, '(' .. prefix .. string.char(f.prio + 1), 'LIMIT', 0, 1)[1]
   if not m then return nil end
-  return sub(m, #name + 2), m
+  f.first = {sub(m, #name + 2), m}
+  return f.first[1], m
 end
 
--- flow_enter puts an available task into its flow. returned says that it was given back.
-local function flow_enter(q, name, pair, prio, expires, order6, id, returned)
+-- flow_enter puts an available task into its flow. returned says that it was given back, new that no flow can have it.
+local function flow_enter(q, name, pair, prio, expires, order6, id, returned, new)
   local k, found = key_of(q, name), nil
   local rank = 0
   if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
   local member = flow_member(name, pair, prio, rank, order6, id)
-  if redis.call('ZADD', q.flow, 0, member) == 0 then return end
+  if new then
+    q.later.flow[member] = 0
+  else
+    share_write(q, 'flow')
+    if redis.call('ZADD', q.flow, 0, member) == 0 then return end
+  end
   if #k.flows == 0 then k.tag = math.max(k.tag, q.virtual) end
   for _, f in ipairs(k.flows) do
     if f.pair == pair and f.prio == prio then found = f end
@@ -195,7 +266,7 @@ local function flow_enter(q, name, pair, prio, expires, order6, id, returned)
     found = {pair = pair, prio = prio, n = 0, parked = true}
     k.flows[#k.flows + 1] = found
   end
-  found.n = found.n + 1
+  found.n, found.first, found.popped = found.n + 1, nil, nil
   found.only = found.n == 1 and member or nil
   if found.parked then share_count(q, 'k' .. pair, 1) else q.news[pair] = true end
   if returned then k.tag = math.min(k.tag, q.virtual) end
@@ -208,10 +279,11 @@ end
 local function flow_leave(q, name, pair, prio, expires, order6, id)
   local rank = 0
   if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
+  share_write(q, 'flow')
   if redis.call('ZREM', q.flow, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
   for _, f in ipairs(key_of(q, name).flows) do
     if f.pair == pair and f.prio == prio then
-      f.n, f.only = f.n - 1, nil
+      f.n, f.only, f.first, f.popped = f.n - 1, nil, nil, nil
       if f.parked then share_count(q, 'k' .. pair, -1) end
     end
   end
@@ -268,6 +340,16 @@ local function key_blocks(q, k, f, firsts)
   return true, opens
 end
 
+-- insert_sorted puts a text into a sorted list.
+local function insert_sorted(list, text)
+  local low, high = 1, #list + 1
+  while low < high do
+    local mid = math.floor((low + high) / 2)
+    if list[mid] < text then low = mid + 1 else high = mid end
+  end
+  table.insert(list, low, text)
+end
+
 -- regate shows or parks the flows of a key, after anything has changed for it. q.news are the pairs of which something may
 -- start now and could not before, q.changed those with other heads.
 local function regate(q, name)
@@ -287,7 +369,7 @@ local function regate(q, name)
       firsts[f], ranks[f] = FLOWING_NUM(entry, order), FLOWING_NUM(entry, rank)
       left[#left + 1] = f
     elseif f.shown then
-      redis.call('ZREM', q.heads, f.shown)
+      q.later.heads[f.shown] = false
       q.changed[f.pair] = true
     end
   end
@@ -296,11 +378,20 @@ local function regate(q, name)
     local blocked, opens = key_blocks(q, k, f, firsts)
     local shown
     if not blocked then
-      shown = head_entry(f, q.order == 'deadline' and ranks[f] or k.tag, firsts[f], name)
+      local value = q.order == 'deadline' and ranks[f] or k.tag
+      if f.shown and f.value == value and f.order == firsts[f] then
+        shown = f.shown
+      else
+        f.value, f.order = value, firsts[f]
+        shown = head_entry(f, value, f.order, name)
+      end
     end
     if shown ~= f.shown then
-      if f.shown then redis.call('ZREM', q.heads, f.shown) end
-      if shown then redis.call('ZADD', q.heads, 0, shown) end
+      if f.shown then q.later.heads[f.shown] = false end
+      if shown then
+        q.later.heads[shown] = 0
+        if q.fresh[f.pair] then insert_sorted(q.fresh[f.pair], shown) end
+      end
       q.changed[f.pair] = true
     end
     if f.parked and shown then
@@ -322,19 +413,11 @@ local function regate(q, name)
   end
   if k.opens > 0 then redis.call('ZADD', q.opens, k.opens, name) elseif opened > 0 then redis.call('ZREM', q.opens, name) end
   idle = idle and k.opens == 0
-  if idle and k.tag > q.virtual then
-    redis.call('ZADD', q.rest, digits(k.tag), name)
-  elseif k.rests then
-    redis.call('ZREM', q.rest, name)
-  end
-  k.rests = false
-  if idle then
-    if k.there then redis.call('HDEL', q.keyed, name) end
-    q.keys[name] = nil
-  else
-    redis.call('HSET', q.keyed, name, key_text(k))
-    k.there = true
-  end
+  local rests = idle and k.tag > q.virtual
+  if rests then q.later.rest[name] = digits(k.tag) elseif k.rests then q.later.rest[name] = false end
+  k.rests = rests
+  if not idle then q.later.keyed[name] = key_text(k) elseif k.there then q.later.keyed[name] = false end
+  k.there = not idle
 end
 
 -- regate_all does that for all keys that were touched.
@@ -355,6 +438,7 @@ local function share_tend(q, limit)
   local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 10 * limit)
   if #over > 0 then redis.call('ZREM', q.rest, unpack(over)) end
   if not q.sweep then return false end
+  share_write(q, 'keyed')
   local page = redis.call('HSCAN', q.keyed, q.sweep, 'COUNT', limit)
   for i = 1, #page[2], 2 do
     if not q.keys[page[2][i]] or q.keys[page[2][i]].gen ~= q.gen then regate(q, page[2][i]) end
@@ -394,6 +478,7 @@ end
 
 -- top_of returns the first entry of heads of a pair.
 local function top_of(q, pair)
+  share_write(q, 'heads')
   return redis.call('ZRANGEBYLEX', q.heads, '[' .. pack('>I3', pair), '(' .. pack('>I3', pair + 1), 'LIMIT', 0, 1)[1]
 end
 
@@ -451,8 +536,8 @@ end
 
 -- flow_pop takes the first task out of a flow that is to be claimed.
 local function flow_pop(q, name, f, member)
-  redis.call('ZREM', q.flow, member)
-  f.n = f.n - 1
+  q.later.flow[member] = false
+  f.n, f.first, f.popped = f.n - 1, nil, member
   if f.parked then share_count(q, 'k' .. f.pair, -1) end
   q.flowing = q.flowing - 1
   share_count(q, 'f' .. f.pair, -1)
@@ -462,6 +547,7 @@ end
 -- share_flush writes what has changed.
 local function share_flush(q)
   regate_all(q)
+  for name in pairs(q.later) do share_write(q, name) end
   local n = 0
   for field, d in pairs(q.counts) do
     if d ~= 0 then
@@ -482,6 +568,8 @@ end
 
 -- key_reset replaces what is known of a key by a text in which all its flows are parked.
 local function key_reset(q, name, text)
+  regate_all(q)
+  for waiting in pairs(q.later) do share_write(q, waiting) end
   local function counted(k, n)
     for _, f in ipairs(k.flows) do
       if f.shown then redis.call('ZREM', q.heads, f.shown) end
