@@ -118,10 +118,11 @@ func (s *simulation) forgiveParked(theirs []driver.QueueInfo) {
 	}
 	for i := range theirs {
 		byRate := func(l driver.Limit) bool { return l.PerKey && l.Rate > 0 }
-		if i >= len(s.queues) || !theirs[i].Config.Keys.Ordered() && !slices.ContainsFunc(theirs[i].Config.Limits, byRate) {
+		at := slices.IndexFunc(s.queues, func(q driver.QueueInfo) bool { return q.Name == theirs[i].Name })
+		if at < 0 || !theirs[i].Config.Keys.Ordered() && !slices.ContainsFunc(theirs[i].Config.Limits, byRate) {
 			continue
 		}
-		mine := s.queues[i].Parked
+		mine := s.queues[at].Parked
 		if more := theirs[i].Parked - mine; more > 0 && theirs[i].Parked <= theirs[i].Counts[driver.Available] {
 			theirs[i].Parked = mine
 		}
