@@ -139,7 +139,7 @@ func (d *dispatcher) Ended(j *runner.Job, st *driver.Settlement, res driver.Sett
 		attrs = append(attrs, slog.String(logkey.Reason, string(res.Reason)))
 	}
 	if st.Delay > 0 && !res.State.Ended() {
-		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay))
+		attrs = append(attrs, slog.Duration(logkey.Delay, st.Delay.Round(time.Millisecond)))
 	}
 	if st.Unbegun {
 		attrs = append(attrs, slog.Duration(logkey.Pause, j.Rest))

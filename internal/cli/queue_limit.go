@@ -221,7 +221,11 @@ func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *
 			a.say("queue %s has no limits", name)
 		}
 		for _, l := range v.Limits {
-			a.say("queue %s, limit of %s: %s", name, l.scope(), l.bounds())
+			of := l.scope() + " in queue " + name
+			if l.Type == "" && !l.PerKey {
+				of = "queue " + name
+			}
+			a.say("limit of %s: %s", of, l.bounds())
 		}
 		return nil
 	})

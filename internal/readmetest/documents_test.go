@@ -106,3 +106,22 @@ func waggleHelp(t *testing.T) func([]string) (string, error) {
 		return string(out), err
 	}
 }
+
+// TestIndexListsEveryPage holds docs/README.md to its first sentence.
+func TestIndexListsEveryPage(t *testing.T) {
+	t.Parallel()
+	docs := documents(t)
+	listed := make(map[string]bool)
+	for _, d := range docs {
+		if d.Path == "docs/README.md" {
+			for _, l := range d.Links {
+				listed["docs/"+l.Target] = true
+			}
+		}
+	}
+	for _, d := range docs {
+		if filepath.Dir(d.Path) == "docs" && d.Path != "docs/README.md" && !listed[d.Path] {
+			t.Errorf("docs/README.md does not list %s", d.Path)
+		}
+	}
+}
