@@ -124,6 +124,11 @@ func (c *QueueConfig) checkOrder(caps Capabilities) error {
 	return nil
 }
 
+// RatesKeys reports whether a limit bounds how often tasks of a key start.
+func (c *QueueConfig) RatesKeys() bool {
+	return slices.ContainsFunc(c.Limits, func(l Limit) bool { return l.PerKey && l.Rate > 0 })
+}
+
 // Reorders reports whether going from c to n is a change that a queue with available tasks refuses with [ErrState]: their
 // places in line would have to be worked out anew.
 func (c *QueueConfig) Reorders(n *QueueConfig) bool { return c.Order != n.Order }

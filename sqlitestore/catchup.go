@@ -66,6 +66,9 @@ func (st *state) reload(c *conn, name string, tell func(before, now *lane)) erro
 	if err != nil || q == nil {
 		return err
 	}
+	if old := st.queues[name]; old != nil {
+		q.share.sweep = old.share.sweep
+	}
 	st.queues[name] = q
 	st.queueNos = max(st.queueNos, q.no)
 	_, err = c.stmt("share_load_one").ints(q.no).row(func(s *sqlite.Stmt) error {

@@ -16,7 +16,21 @@ type share struct {
 	dirty          bool
 	damaged        bool
 	keys           map[string]*key // those that were asked for
-	swept          int64           // up to which number it was looked which keys are at rest
+	sweep          sweep
+}
+
+// sweep is how far it was looked which keys of a queue are at rest.
+type sweep struct {
+	to      int64 // the number up to which this pass has come; 0: none is under way
+	virtual int64 // the queue's virtual time when the last pass began
+	began   int64 // when that was
+}
+
+// due reports whether a new pass could find a key that the last one has not: one comes to rest when the virtual time reaches its
+// tag, or when its rates are as if nothing had started. A key that comes to rest by a task of its own is forgotten then.
+func (w *sweep) due(q *queue, now int64) bool {
+	rest := now - w.began
+	return w.began == 0 || q.share.virtual != w.virtual || rest >= sweepEvery && q.config.RatesKeys() || rest >= sweepAnyway
 }
 
 // arrivals are the states of rate limits, by driver.Limit.RateKey.
@@ -431,28 +445,39 @@ func (t *tx) reopen(q *queue, lanes []*lane, limit int) error {
 	return t.sweepKeys(q)
 }
 
-// sweepPart is how many numbers of keys a sweep looks at.
-const sweepPart = 200
+// sweepPart is how many numbers of keys a sweep looks at, sweepEvery the milliseconds between two passes that only time is a reason
+// for, and sweepAnyway between two that there is no reason for.
+const (
+	sweepPart   = 200
+	sweepEvery  = 1_000
+	sweepAnyway = 60_000
+)
 
 // sweepKeys forgets those of the next keys that are as good as ones that were never seen, at most so many a transaction.
 func (t *tx) sweepKeys(q *queue) error {
+	w := &q.share.sweep
+	if w.to == 0 && !w.due(q, t.now) {
+		return nil
+	}
 	last, err := t.nextKey()
 	if err != nil {
 		return err
 	}
-	if q.share.swept >= last {
-		q.share.swept = 0
+	if w.to == 0 {
+		w.virtual, w.began = q.share.virtual, t.now
 	}
-	from := q.share.swept + 1
-	q.share.swept += sweepPart
+	from, to := w.to+1, w.to+sweepPart
+	if w.to = to; to >= last {
+		w.to = 0
+	}
 	if err := t.saveKeys(); err != nil {
 		return err
 	}
-	err = t.stmt("key_rest").ints(from, q.share.swept, q.no, q.share.virtual, t.now).exec()
+	err = t.stmt("key_rest").ints(from, to, q.no, q.share.virtual, t.now).exec()
 	if err == nil && t.changes() > 0 {
 		t.touchQueue(q) // so that other processes forget them too
 		for name, k := range q.share.keys {
-			if from <= k.no && k.no <= q.share.swept && k.atRest(t.now) {
+			if from <= k.no && k.no <= to && k.atRest(t.now) {
 				delete(q.share.keys, name) // it is gone
 			}
 		}

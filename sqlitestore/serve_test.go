@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -142,4 +143,49 @@ func TestAHandedSlotOfAFailedTransaction(t *testing.T) {
 		t.Errorf("the fetch that waited got %+v", res)
 	}
 	wantSound(t, s)
+}
+
+// Keys at their limit are looked through once, not by each Fetch, to see which of them are at rest.
+func TestKeysAreSweptOnceForAReason(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), nil)
+	register(t, s, "w")
+	_, err := s.SetQueue(t.Context(), "default", driver.QueuePatch{Limits: &[]driver.Limit{{PerKey: true, Concurrency: 1}}})
+	must(t, err)
+	const keys = 3 * sweepPart
+	add(t, s, 2*keys, func(i int, task *driver.Task) { task.Key = fmt.Sprint("key-", i%keys) })
+	claims := fetch(t, s, "w", 1000)
+	if len(claims) != keys {
+		t.Fatalf("%d tasks were claimed, want one of each of %d keys", len(claims), keys)
+	}
+	for range 5 {
+		fetch(t, s, "w", 10)
+	}
+	swept := func() sweep { return ask(s, func(w *writer) sweep { return w.st.queues["default"].share.sweep }) }
+	before := swept()
+	if before.to != 0 || before.began == 0 {
+		t.Errorf("five fetches later the sweep is %+v, want it over", before)
+	}
+	fetch(t, s, "w", 10)
+	if after := swept(); after.to != 0 || after.began != before.began && after.began-before.began < sweepAnyway {
+		t.Errorf("a fetch has begun a sweep without a reason: %+v, before %+v", after, before)
+	}
+	for len(claims) > 0 { // the second tasks move the virtual time on, which is a reason
+		settle(t, s, "w", driver.Complete, claims...)
+		claims = fetch(t, s, "w", 1000)
+	}
+	for range 10 {
+		add(t, s, 1, func(_ int, task *driver.Task) { task.Key = "last" })
+		settle(t, s, "w", driver.Complete, fetch(t, s, "w", 10)...)
+	}
+	left := ask(s, func(w *writer) int64 {
+		n, err := w.c.number("SELECT count(*) FROM keyed")
+		if err != nil {
+			return -1
+		}
+		return n
+	})
+	if left < 0 || left > 1 {
+		t.Errorf("%d keys are kept, want those that are at rest forgotten", left)
+	}
 }
