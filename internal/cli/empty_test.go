@@ -65,3 +65,18 @@ func words(cmd *cobra.Command) []string {
 	}
 	return args
 }
+
+// TestLongValuesAreNotEchoed gives flags and commands that are refused a hundred thousand bytes: the sentence stays one that can be read.
+func TestLongValuesAreNotEchoed(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 100_000)
+	for _, args := range [][]string{{"enqueue", "t", "--key", long}, {"enqueue", "t", "--queue", long}, {"enqueue", long}, {"queue", "get", long},
+		{"queue", "limit", "q", "--rate", long}, {"queue", "bound", "q", "--max", "1", "--policy", long}, {long}, {"queue", long}, {"task", "get", long}, {"type", "open", long}} {
+		var out, err bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &out, err: &err, env: func(string) string { return "" }}
+		code := a.run(t.Context(), append(args, "--store", "sqlite:"+filepath.Join(t.TempDir(), "q.db")))
+		if code == 0 || out.Len()+err.Len() == 0 || out.Len()+err.Len() > 1000 {
+			t.Errorf("%.20s ends with %d and says %d bytes: %.300s", strings.Join(args, " "), code, out.Len()+err.Len(), err.String())
+		}
+	}
+}

@@ -100,7 +100,7 @@ func usageError(err error) error {
 func flagError(cmd *cobra.Command, err error) error {
 	help := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return driver.Invalidf("--%s %q: %w", bad.GetFlag().Name, bad.GetValue(), bad.Unwrap())
+		return driver.Invalidf("--%s %q: %w", bad.GetFlag().Name, driver.CutText(bad.GetValue(), 64), bad.Unwrap())
 	}
 	if bad, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		return driver.Invalidf("%s needs a value: %s", flagName(bad.GetSpecifiedName()), help)
@@ -174,9 +174,9 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		near = slices.DeleteFunc(near, func(n string) bool { return n[0] != args[0][0] && editDistance(n, args[0]) > 1 })
 	}
 	if len(near) > 0 {
-		return driver.Invalidf("there is no command %q, did you mean `%s %s`?", args[0], cmd.CommandPath(), near[0])
+		return driver.Invalidf("there is no command %q, did you mean `%s %s`?", driver.CutText(args[0], 64), cmd.CommandPath(), near[0])
 	}
-	return driver.Invalidf("there is no command %q: see `%s --help`", args[0], cmd.CommandPath())
+	return driver.Invalidf("there is no command %q: see `%s --help`", driver.CutText(args[0], 64), cmd.CommandPath())
 }
 
 // helpArgs refuses words that name no command.
