@@ -264,6 +264,9 @@ type receipt struct {
 func (a *app) enqueueOne(ctx context.Context, c *waggle.Client, typ string, payload any, f *enqueueFlags) error {
 	got, err := c.Enqueue(ctx, typ, payload, &f.options)
 	if err != nil {
+		if ctx.Err() != nil && got.ID != "" { // the store was not heard out
+			a.say("task %s may have been added: `waggle task get %s` tells, and adding it again with --id %s is safe", got.ID, got.ID, got.ID)
+		}
 		return err
 	}
 	if got.Existing {
