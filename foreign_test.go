@@ -450,3 +450,22 @@ func TestForeignBatches(t *testing.T) {
 		})
 	}
 }
+
+// What is not there is refused in words, wherever a pointer may be handed in.
+func TestNilArguments(t *testing.T) {
+	bubble(t, func(t *testing.T, e *env) {
+		for name, err := range map[string]error{
+			"AddSteps":      e.client.AddSteps(t.Context(), "w", nil),
+			"StartWorkflow": second(e.client.StartWorkflow(t.Context(), nil)),
+			"Result":        second(waggle.Result[int](nil)),
+			"NewWorker":     second(waggle.NewWorker(nil, nil)),
+			"NewClient":     second(waggle.NewClient(nil, nil)),
+		} {
+			if !errors.Is(err, waggle.ErrInvalid) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+func second[T any](_ T, err error) error { return err }

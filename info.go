@@ -78,6 +78,9 @@ func newTaskInfo(r *driver.Record) *TaskInfo {
 // in the store is not returned: the error wraps [ErrCorrupt].
 func Result[T any](t *TaskInfo) (T, error) {
 	var v T
+	if t == nil {
+		return v, failed("result", driver.Invalidf("the task is nil"))
+	}
 	if t.State != Completed {
 		return v, failed("result of "+t.ID, driver.Errorf(ErrState, "%s", endOf(t)))
 	}

@@ -409,6 +409,9 @@ func (c *Client) RetryWorkflow(ctx context.Context, id, from string) error {
 // begun. more's own id and options count for nothing.
 func (c *Client) AddSteps(ctx context.Context, id string, more *Workflow, before ...string) error {
 	op := "add steps to workflow " + id
+	if more == nil {
+		return failed(op, driver.Invalidf("the workflow with the steps is nil"))
+	}
 	if len(more.errs) > 0 {
 		return failed(op, errors.Join(more.errs...))
 	}
