@@ -456,10 +456,10 @@ func TestNilArguments(t *testing.T) {
 	bubble(t, func(t *testing.T, e *env) {
 		for name, err := range map[string]error{
 			"AddSteps":      e.client.AddSteps(t.Context(), "w", nil),
-			"StartWorkflow": second(e.client.StartWorkflow(t.Context(), nil)),
-			"Result":        second(waggle.Result[int](nil)),
-			"NewWorker":     second(waggle.NewWorker(nil, nil)),
-			"NewClient":     second(waggle.NewClient(nil, nil)),
+			"StartWorkflow": errOf(e.client.StartWorkflow(t.Context(), nil)),
+			"Result":        errOf(waggle.Result[int](nil)),
+			"NewWorker":     errOf(waggle.NewWorker(nil, nil)),
+			"NewClient":     errOf(waggle.NewClient(nil, nil)),
 		} {
 			if !errors.Is(err, waggle.ErrInvalid) {
 				t.Errorf("%s: %v", name, err)
@@ -468,4 +468,4 @@ func TestNilArguments(t *testing.T) {
 	})
 }
 
-func second[T any](_ T, err error) error { return err }
+func errOf[T any](_ T, err error) error { return err }

@@ -116,15 +116,10 @@ func (a *app) completeWorkers(cmd *cobra.Command, _ []string, _ string) ([]strin
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
-// workerArgs wants at least one worker, and no empty names.
+// workerArgs wants at least one worker.
 func workerArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return driver.Invalidf("`%s` takes at least one worker: see `%s --help`", cmd.CommandPath(), cmd.CommandPath())
-	}
-	for _, id := range args {
-		if id == "" {
-			return driver.Invalidf("the worker's id is empty")
-		}
 	}
 	return nil
 }
