@@ -211,3 +211,16 @@ func TestInterruptedEnqueueTellsTheTask(t *testing.T) {
 	}
 	mustSay(t, words, "task mine may have been added: `waggle task get mine` tells")
 }
+
+func TestDrainSaysWhyItWaits(t *testing.T) {
+	t.Parallel()
+	store := "sqlite:" + filepath.Join(t.TempDir(), "q.db")
+	if _, err := clientOf(t, store).Enqueue(t.Context(), "t", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, _, words, interrupt, code := atTerminal(t, "queue", "drain", "default", "--store", store)
+	mustSay(t, words, "takes no new tasks; 1 task left")
+	mustSay(t, words, "does not empty now: no worker")
+	interrupt()
+	mustEnd(t, code, exitInterrupted)
+}

@@ -368,6 +368,9 @@ func (a *app) drainQueue(ctx context.Context, c *waggle.Client, name string) err
 		}
 	}
 	a.say("queue %s takes no new tasks; %s left", name, plural(total, "task"))
+	if err := a.sayStuck(ctx, c, q); err != nil {
+		return err
+	}
 	bar := a.newProgress(total, "draining")
 	err = c.Drain(ctx, name, func(left int) { bar.set(max(0, total-left)) })
 	bar.close()
@@ -379,6 +382,26 @@ func (a *app) drainQueue(ctx context.Context, c *waggle.Client, name string) err
 		a.say("queue %s is empty; `waggle queue resume %s` opens it again", name, name)
 		return nil
 	})
+}
+
+// sayStuck says why a queue that is to be emptied does not empty.
+func (a *app) sayStuck(ctx context.Context, c *waggle.Client, q *waggle.QueueInfo) error {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	workers, err := readCrew(ctx, c, info.Now)
+	if err != nil {
+		return err
+	}
+	note := obstacleNote(workers.obstacles(q))
+	if q.Config.Paused {
+		note = "it is paused"
+	}
+	if note != "" {
+		a.say("queue %s does not empty now: %s", q.Name, note)
+	}
+	return nil
 }
 
 // purge holds the flags of queue purge.
