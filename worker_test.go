@@ -192,7 +192,7 @@ func TestTimeout(t *testing.T) {
 		if !errors.Is(cause, waggle.ErrTimeout) || !strings.Contains(info.LastError(), waggle.ErrTimeout.Error()) {
 			t.Errorf("cause %v, error %q", cause, info.LastError())
 		}
-		// The task's own timeout goes before that of its type.
+		// The task's own timeout takes precedence over that of its type.
 		began = time.Now()
 		e.wait(e.enqueue("x", nil, &waggle.EnqueueOptions{MaxAttempts: 1, Timeout: time.Second}))
 		if took := time.Since(began); took != time.Second {
