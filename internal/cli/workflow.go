@@ -99,7 +99,7 @@ func (a *app) readWorkflow(file, id string) (*waggle.Workflow, error) {
 func withID(data []byte, id string) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, driver.Invalidf("this is no workflow: %w", err)
+		return nil, driver.Invalidf("this is not a workflow: %w", err)
 	}
 	text, err := json.Marshal(id)
 	if err != nil {
@@ -410,7 +410,7 @@ func (a *app) workflowSignalCommand() *cobra.Command {
 		Example: "  waggle workflow signal order-17 approved '{\"by\": \"Kim\"}'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 || len(args) > 3 {
-				return driver.Invalidf("`%s` takes a workflow id, a signal and perhaps JSON, got %d arguments: see `%s --help`", cmd.CommandPath(), len(args), cmd.CommandPath())
+				return driver.Invalidf("`%s` takes a workflow id, a signal and optional JSON, got %s: see `%s --help`", cmd.CommandPath(), plural(len(args), "argument"), cmd.CommandPath())
 			}
 			if err := driver.CheckName("workflow id", args[0], driver.MaxPlanName); err != nil {
 				return err

@@ -20,10 +20,10 @@ func Parse(data []byte, g *Graph) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(g); err != nil {
-		return driver.Invalidf("this is no workflow: %w", err)
+		return driver.Invalidf("this is not a workflow: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return driver.Invalidf("this is no workflow: there is more behind its end")
+		return driver.Invalidf("this is not a workflow: there is more behind its end")
 	}
 	return nil
 }
