@@ -66,7 +66,7 @@ const (
 // ScheduleInfo is a schedule as the store has it.
 type ScheduleInfo struct {
 	Name        string          `json:"name"`
-	State       string          `json:"state"` // active, paused, or ended: it has no more ticks
+	State       string          `json:"state"` // active, paused, ended (it has no more ticks), or damaged (it can't be read)
 	Line        string          `json:"line"`
 	Zone        string          `json:"tz"`
 	Type        string          `json:"type"`
@@ -242,7 +242,7 @@ func (c *Client) Schedule(ctx context.Context, name string) (*ScheduleInfo, erro
 	return info, failed("get schedule "+name, err)
 }
 
-// Schedules yields all schedules, sorted by name. It ends with the first error.
+// Schedules yields all schedules, sorted by name. It ends with the first error. One that can't be read is "damaged".
 func (c *Client) Schedules(ctx context.Context) iter.Seq2[*ScheduleInfo, error] {
 	return func(yield func(*ScheduleInfo, error) bool) {
 		for cursor := ""; ; {
@@ -256,7 +256,11 @@ func (c *Client) Schedules(ctx context.Context) iter.Seq2[*ScheduleInfo, error] 
 				if err != nil {
 					b = &schedule.Body{}
 				}
-				if !yield(newScheduleInfo(p, b), nil) {
+				info := newScheduleInfo(p, b)
+				if err != nil {
+					info.State = driver.PlanDamaged
+				}
+				if !yield(info, nil) {
 					return
 				}
 			}

@@ -346,7 +346,8 @@ func (c *Client) workflowPlan(ctx context.Context, id string) (*driver.Plan, err
 	return plans[0], nil
 }
 
-// Workflows walks the workflows in some states (none: all), sorted by id, without their steps. An error is the last pair.
+// Workflows walks the workflows in some states (none: all), sorted by id, without their steps. An error is the last pair. One
+// that can't be read is listed as "damaged", with the reason, whatever states were asked for.
 func (c *Client) Workflows(ctx context.Context, states ...string) iter.Seq2[*WorkflowInfo, error] {
 	return pages(func(cursor string) ([]*WorkflowInfo, string, error) {
 		page, err := c.store.Plans(ctx, driver.PlanQuery{Kind: workflow.Kind, States: states}, driver.Page{Cursor: cursor, Size: 500})
@@ -355,12 +356,21 @@ func (c *Client) Workflows(ctx context.Context, states ...string) iter.Seq2[*Wor
 		}
 		infos := make([]*WorkflowInfo, len(page.Plans))
 		for i, p := range page.Plans {
-			if infos[i], err = workflow.Describe(p); err != nil {
-				return nil, "", failed("list workflows", err)
-			}
+			infos[i] = describeListed(p)
 		}
 		return infos, page.Next, nil
 	})
+}
+
+func describeListed(p *driver.Plan) *WorkflowInfo {
+	info, err := workflow.Describe(p)
+	switch {
+	case err != nil:
+		return &WorkflowInfo{ID: p.Name, State: driver.PlanDamaged, Reason: err.Error(), Started: p.Created}
+	case p.State == driver.PlanDamaged:
+		info.State, info.Reason = p.State, "what is stored of it is damaged"
+	}
+	return info
 }
 
 // SignalWorkflow sends a signal to a workflow: the first step that waits for it has ended, with the payload as its result.
