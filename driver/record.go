@@ -220,6 +220,9 @@ type FetchResult struct {
 	More bool
 	// Undecodable are the ids of tasks that this call has discarded because what is stored of them can't be read.
 	Undecodable []string
+	// Damaged tells of declared queues whose tasks are not given out, because what is stored of the queue is damaged
+	// ([ErrCorrupt], with its name); nil: there is none. Where no other queue was declared, it is the error of the call.
+	Damaged error
 	// Cancels are claims held by this worker whose cancellation was asked for, as in HeartbeatResult.
 	Cancels []Ref
 	// Plans are plans that are due, at most FetchRequest.Plans. Each is reserved for this worker for [PlanReserve]: no other

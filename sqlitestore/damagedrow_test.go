@@ -72,6 +72,9 @@ func TestADamagedRowStopsNothingElse(t *testing.T) {
 			if n := len(res.Claims); n < 2 {
 				t.Errorf("got %d tasks, want at least the two of the good queue", n)
 			}
+			if queue := strings.HasPrefix(c.names, "queue"); queue != (res.Damaged != nil) || queue && !strings.Contains(res.Damaged.Error(), c.names) {
+				t.Errorf("the fetch from both queues tells of %v", res.Damaged)
+			}
 			for _, claim := range res.Claims {
 				settle(t, s, "good", driver.Complete, claim)
 			}

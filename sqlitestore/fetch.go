@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/waggleq/waggle/driver"
@@ -83,14 +84,14 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 	}
 	token := t.newToken()
 	var left *lane
-	sound, damaged := 0, error(nil)
+	sound := 0
 	for _, name := range req.Queues {
 		q := t.st.queues[name]
 		switch {
 		case q == nil || q.fetched == token:
 			continue // named twice
 		case q.damaged != nil:
-			damaged = q.damaged
+			res.Damaged = errors.Join(res.Damaged, q.damaged)
 			continue
 		}
 		sound++
@@ -117,8 +118,8 @@ func (t *tx) fetch(req *driver.FetchRequest) (*driver.FetchResult, error) {
 			return nil, err
 		}
 	}
-	if damaged != nil && sound == 0 {
-		return nil, damaged
+	if res.Damaged != nil && sound == 0 {
+		return nil, res.Damaged
 	}
 	if req.Plans > 0 {
 		var first int64

@@ -48,6 +48,7 @@ type fetcher struct {
 	next    time.Time       // when something becomes due, as the last fetch has told; zero: unknown
 	bare    time.Time       // when the last fetch began that was for plans alone
 	plans   time.Time       // until then plans may be reserved for this worker of which it was not told
+	damaged string          // what was told of damaged queues
 }
 
 func newFetcher(s *session) *fetcher {
@@ -224,6 +225,7 @@ func (f *fetcher) fetch(idle context.Context, order, types []string, n int, wait
 	for _, id := range res.Undecodable {
 		cfg.Logger.Error("a task was discarded: what is stored of it can't be read", logkey.TaskID, id)
 	}
+	f.tellDamaged(res.Damaged)
 	if trial {
 		f.tried(res.Claims)
 	}
@@ -367,4 +369,16 @@ func (f *fetcher) left(q driver.QueueInfo) int { return live(f.countsOf(q)) }
 
 func live(counts map[driver.State]int) int {
 	return counts[driver.Available] + counts[driver.Active] + counts[driver.Scheduled] + counts[driver.Retryable]
+}
+
+// tellDamaged says once what keeps the tasks of some queues from being given out.
+func (f *fetcher) tellDamaged(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != f.damaged {
+		f.s.cfg.Logger.Error("tasks of a queue are not given out: what is stored of it is damaged", logkey.Error, text)
+	}
+	f.damaged = text
 }
