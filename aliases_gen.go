@@ -251,6 +251,7 @@ type (
 	//	func (c *QueueConfig) Admits(t *Task) error
 	//	func (c QueueConfig) Apply(p QueuePatch, caps Capabilities) (QueueConfig, error)
 	//	func (c *QueueConfig) Clone() *QueueConfig
+	//	func (c *QueueConfig) RatesKeys() bool
 	//	func (c *QueueConfig) Reorders(n *QueueConfig) bool
 	QueueConfig = driver.QueueConfig
 
