@@ -62,6 +62,7 @@ func TestNetworkOutages(t *testing.T) {
 				must(t, proxy.Reset())
 				c.probe(fmt.Sprintf("probe-%v", d), recovered)
 			}
+			proxy.Cut() // what is still on its way would come after the end
 			c.end(&history.Options{Recovery: 15 * time.Second})
 		})
 	}
