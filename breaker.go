@@ -3,6 +3,7 @@ package waggle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/breaker"
+	"github.com/waggleq/waggle/internal/logkey"
 )
 
 // Breaker is the circuit breaker of a task type: it opens when too large a share of the attempts fails. While it is open no
@@ -193,5 +195,20 @@ func (w *Worker) gate() (*breaker.Keeper, error) {
 	for i, q := range w.opts.Queues {
 		queues[i] = q.Name
 	}
-	return breaker.NewKeeper(w.store, queues, types, rules, other), nil
+	return breaker.NewKeeper(w.store, queues, types, rules, other, w.breakerMoved), nil
+}
+
+// breakerMoved logs that a type is stopped, or starts again.
+func (w *Worker) breakerMoved(typ string, b *breaker.Breaker) {
+	switch {
+	case b.State == breaker.Closed:
+		w.logger.Info("tasks of a type start again: its breaker is closed", logkey.TaskType, typ)
+	case b.State == breaker.HalfOpen:
+		w.logger.Info("a few tasks of a type are tried: its breaker is half open", logkey.TaskType, typ)
+	case b.Manual:
+		w.logger.Warn("no task of a type starts: its breaker was opened by hand", logkey.TaskType, typ)
+	default:
+		w.logger.Warn("no task of a type starts: its breaker has opened", logkey.TaskType, typ,
+			logkey.Cause, fmt.Sprintf("%d of %d attempts failed", b.Why.Failed, b.Why.OK+b.Why.Failed))
+	}
 }

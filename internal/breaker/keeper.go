@@ -22,6 +22,7 @@ type Keeper struct {
 	types  []string // nil: all
 	rules  map[string]Rule
 	any    *Rule // of the other types
+	moved  func(typ string, b *Breaker)
 
 	urgent chan struct{}
 	active atomic.Bool           // there are breakers or rules
@@ -55,9 +56,10 @@ type trial struct {
 const NoType = "waggle.none"
 
 // NewKeeper returns the view of a worker that serves these types (nil: all) of these queues. rules are what its program says of
-// types; other is what it says of all others, nil if nothing.
-func NewKeeper(store driver.Store, queues, types []string, rules map[string]Rule, other *Rule) *Keeper {
-	k := &Keeper{store: store, queues: queues, types: types, rules: rules, any: other,
+// types; other is what it says of all others, nil if nothing. moved, if it is not nil, is told when a breaker opens, is tried or
+// closes; it must not block.
+func NewKeeper(store driver.Store, queues, types []string, rules map[string]Rule, other *Rule, moved func(typ string, b *Breaker)) *Keeper {
+	k := &Keeper{store: store, queues: queues, types: types, rules: rules, any: other, moved: moved,
 		urgent: make(chan struct{}, 1), doc: &Document{}, counts: map[string]Count{}}
 	k.active.Store(len(rules) > 0 || other != nil)
 	return k
@@ -352,6 +354,7 @@ func (k *Keeper) begin(doc *Document, worker string, now time.Time, lease time.D
 func (k *Keeper) adopt(doc *Document, m merged, known map[string]bool) (news bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.tell(doc)
 	k.doc, k.ruled = doc, true
 	k.uncount(m.counts)
 	if t := k.trial; t != nil {
@@ -367,6 +370,29 @@ func (k *Keeper) adopt(doc *Document, m merged, known map[string]bool) (news boo
 	g := k.gates(doc, known)
 	old := k.shut.Swap(g)
 	return m.begun != nil || (g == nil) != (old == nil) || g != nil && !slices.Equal(g.served, old.served)
+}
+
+// tell says which breakers of this worker's types are in another state than at the last look. mu is held.
+func (k *Keeper) tell(doc *Document) {
+	if k.moved == nil || len(doc.Types) == 0 && len(k.doc.Types) == 0 {
+		return
+	}
+	state := func(d *Document, typ string) State {
+		if b := d.Types[typ]; b != nil {
+			return b.State
+		}
+		return Closed
+	}
+	for typ, b := range doc.Types {
+		if k.serves(typ) && state(k.doc, typ) != b.State {
+			k.moved(typ, b)
+		}
+	}
+	for typ, b := range k.doc.Types {
+		if k.serves(typ) && doc.Types[typ] == nil && b.State != Closed {
+			k.moved(typ, &Breaker{State: Closed})
+		}
+	}
 }
 
 // uncount forgets what was told. mu is held.
