@@ -12,7 +12,7 @@ TOOL  := $(GO) tool -modfile=tools/go.mod
 RACE := -race '-gcflags=modernc.org/...=-race=false'
 
 # A package that hangs is reported with its goroutines after this long.
-TIMEOUT  ?= 15m
+TIMEOUT  ?= 20m
 FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 # How often each benchmark runs; benchstat wants at least six for an interval.
