@@ -15,8 +15,8 @@ import (
 	"github.com/waggleq/waggle/memstore"
 )
 
-// breakerStore is a store with a client, in a bubble.
-func breakerStore(t *testing.T) (*memstore.Store, *waggle.Client) {
+// memoryStore is a store with a client; both end with the test.
+func memoryStore(t *testing.T) (*memstore.Store, *waggle.Client) {
 	t.Helper()
 	store, err := memstore.Open(nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func addTasks(t *testing.T, c *waggle.Client, typ string, n int) {
 func TestBreakerOpensAndCloses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store, c := breakerStore(t)
+		store, c := memoryStore(t)
 		var down atomic.Bool
 		var begun, most, running, others atomic.Int64
 		down.Store(true)
@@ -135,7 +135,7 @@ func TestBreakerByHand(t *testing.T) {
 		t.Run(fmt.Sprint("all types ", all), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				store, c := breakerStore(t)
+				store, c := memoryStore(t)
 				if err := c.OpenType(t.Context(), "call", 0); err != nil {
 					t.Fatal(err)
 				}
@@ -250,7 +250,7 @@ func (s *cutStore) Advance(ctx context.Context, steps []driver.PlanStep) ([]driv
 func TestBreakerOfAWorkerThatDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		mem, c := breakerStore(t)
+		mem, c := memoryStore(t)
 		store := &cutStore{Store: mem}
 		first, err := waggle.NewWorker(store, &waggle.WorkerOptions{Lease: 5 * time.Second, DrainTimeout: waggle.NoDrain, Name: "first"})
 		if err != nil {
@@ -296,7 +296,7 @@ func TestBreakerOfAWorkerThatDies(t *testing.T) {
 
 func TestBreakerOptionsAreChecked(t *testing.T) {
 	t.Parallel()
-	store, c := breakerStore(t)
+	store, c := memoryStore(t)
 	w, err := waggle.NewWorker(store, nil)
 	if err != nil {
 		t.Fatal(err)

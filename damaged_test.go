@@ -9,7 +9,6 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/memstore"
 )
 
 // spoiltQueue is a store in which what is stored of one queue is damaged.
@@ -26,15 +25,7 @@ func (s spoiltQueue) Fetch(ctx context.Context, req driver.FetchRequest) (*drive
 // A worker that serves a damaged queue beside others says so, once, and goes on with the others.
 func TestADamagedQueueIsToldOnce(t *testing.T) {
 	t.Parallel()
-	store, err := memstore.Open(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	client, err := waggle.NewClient(store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, client := memoryStore(t)
 	var log bytes.Buffer
 	w, err := waggle.NewWorker(spoiltQueue{store}, &waggle.WorkerOptions{UntilEmpty: true, Slots: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {

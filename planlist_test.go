@@ -6,21 +6,12 @@ import (
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
-	"github.com/waggleq/waggle/memstore"
 )
 
 // One plan that can't be read does not take the list of the others with it.
 func TestListsNameWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	store, err := memstore.Open(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	client, err := waggle.NewClient(store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, client := memoryStore(t)
 	for _, id := range []string{"a", "c"} {
 		w := waggle.NewWorkflow(id, nil)
 		w.Task("only", "t", nil, nil)

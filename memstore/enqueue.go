@@ -7,10 +7,10 @@ import (
 	"github.com/waggleq/waggle/driver"
 )
 
-// Enqueue implements [driver.Enqueuer].
-// NewID implements driver.Enqueuer.
+// NewID implements [driver.Enqueuer].
 func (s *Store) NewID(t *driver.Task) string { return driver.NewIDWithKey(t.Key) }
 
+// Enqueue implements [driver.Enqueuer].
 func (s *Store) Enqueue(ctx context.Context, tasks []*driver.Task, opts driver.EnqueueOptions) ([]driver.EnqueueResult, error) {
 	level, err := driver.ReachableDurability(s.caps, opts.Durability)
 	if err != nil {
