@@ -5,18 +5,22 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/waggleq/waggle"
 	"github.com/waggleq/waggle/driver"
 )
 
-// spoiltQueue is a store in which what is stored of one queue is damaged.
-type spoiltQueue struct{ driver.Store }
+// spoiltQueue is a store in which what is stored of one queue is damaged. Every other fetch does not look at it.
+type spoiltQueue struct {
+	driver.Store
+	fetches atomic.Int64
+}
 
-func (s spoiltQueue) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
+func (s *spoiltQueue) Fetch(ctx context.Context, req driver.FetchRequest) (*driver.FetchResult, error) {
 	res, err := s.Store.Fetch(ctx, req)
-	if err == nil {
+	if err == nil && s.fetches.Add(1)%2 == 1 {
 		res.Damaged = driver.Errorf(driver.ErrCorrupt, "queue %q is damaged", "bad")
 	}
 	return res, err
@@ -27,7 +31,7 @@ func TestADamagedQueueIsToldOnce(t *testing.T) {
 	t.Parallel()
 	store, client := memoryStore(t)
 	var log bytes.Buffer
-	w, err := waggle.NewWorker(spoiltQueue{store}, &waggle.WorkerOptions{UntilEmpty: true, Slots: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w, err := waggle.NewWorker(&spoiltQueue{Store: store}, &waggle.WorkerOptions{UntilEmpty: true, Slots: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -322,7 +322,10 @@ func (m *mover) cancel(it *item, e *entry, p *pair) *item {
 	token := makeToken(r.token, r.pair)
 	it.do("HSET", m.sh.key("run"), e.id, string(r.append(nil)))
 	it.do("HSET", m.sh.cancelKey(r.worker), e.id, string(appendUint64(nil, uint64(token))))
-	if !m.dry {
+	switch {
+	case m.sh == m.s.hub():
+		it.do("WAKE", m.sh.ctlKey(r.worker))
+	case !m.dry:
 		m.rung = append(m.rung, r.worker)
 	}
 	return it

@@ -215,7 +215,7 @@ type mover struct {
 	dry   bool // the changes are only counted
 	woken []*pair
 	told  bool     // a plan has got news
-	rung  []string // workers for which news lies in this shard
+	rung  []string // workers for which news lies in this shard, which does not hold the tokens
 }
 
 // begin returns an item that is done only if the entry's run is as it was read.

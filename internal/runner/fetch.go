@@ -371,14 +371,12 @@ func live(counts map[driver.State]int) int {
 	return counts[driver.Available] + counts[driver.Active] + counts[driver.Scheduled] + counts[driver.Retryable]
 }
 
-// tellDamaged says once what keeps the tasks of some queues from being given out.
+// tellDamaged says once what keeps the tasks of some queues from being given out. A fetch that says nothing of it may not have
+// looked at those.
 func (f *fetcher) tellDamaged(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+	if err == nil || err.Error() == f.damaged {
+		return
 	}
-	if text != "" && text != f.damaged {
-		f.s.cfg.Logger.Error("tasks of a queue are not given out: what is stored of it is damaged", logkey.Error, text)
-	}
-	f.damaged = text
+	f.damaged = err.Error()
+	f.s.cfg.Logger.Error("tasks of a queue are not given out: what is stored of it is damaged", logkey.Error, f.damaged)
 }
