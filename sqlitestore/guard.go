@@ -16,6 +16,9 @@ import (
 // admission is how long a process that opens or closes the store at this moment may leave the locks in between.
 const admission = 3 * time.Second
 
+// admissionLooks is how often files that nobody seems to use are looked at again before they are called damaged.
+const admissionLooks = 2
+
 // markChecks is how often a writer looks whether its mark is still there.
 const markChecks = time.Second
 
@@ -43,14 +46,25 @@ type guard struct {
 // admit refuses a store that others use by files that this process would not use, and one that has lost what it had.
 // SQLite has opened nothing yet.
 func admit(ctx context.Context, path string, d *descriptors) error {
-	used, err := usedByOthers(ctx, path, d)
-	if err != nil || used {
-		return err
+	for look := 0; ; look++ {
+		used, err := usedByOthers(ctx, path, d)
+		if err != nil || used {
+			return err
+		}
+		if d.shared() { // by this process
+			return nil
+		}
+		err = checkMark(path, d.db)
+		if err == nil || look == admissionLooks {
+			return err
+		}
+		// The files are read one after the other: who opened or ended the store in between makes them look torn.
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if d.shared() { // by this process
-		return nil
-	}
-	return checkMark(path, d.db)
 }
 
 // usedByOthers reports whether other processes have the store open. It returns an error if they do, but by another file of
@@ -91,7 +105,9 @@ func checkMark(path string, db *os.File) error {
 	if m == nil {
 		return nil
 	}
+	betweenLooks()
 	row, found := readStoreRow(db, int64(m.root), int64(m.pageSize), nil)
+	betweenLooks()
 	wal, err := besides(path + "-wal")
 	switch {
 	case err != nil:

@@ -71,6 +71,11 @@ func prepareDatabase(ctx context.Context, c *conn, path string) error {
 func identify(ctx context.Context, c *conn, path string) (version int64, err error) {
 	var id, objects int64
 	err = retryBusy(ctx, func() error {
+		// In one snapshot: another process may be making the store at this moment.
+		if err := c.stmt("begin_read").exec(); err != nil {
+			return err
+		}
+		defer func() { _ = c.stmt("rollback").exec() }() // nothing was written
 		for _, q := range []struct {
 			text string
 			to   *int64
@@ -78,6 +83,7 @@ func identify(ctx context.Context, c *conn, path string) (version int64, err err
 			if *q.to, err = c.number(q.text); err != nil {
 				return err
 			}
+			betweenLooks()
 		}
 		return nil
 	})
@@ -95,6 +101,9 @@ func identify(ctx context.Context, c *conn, path string) (version int64, err err
 	}
 	return version, nil
 }
+
+// betweenLooks is for tests, in which another process makes the store there.
+var betweenLooks = func() {}
 
 // newestFormat is the version of the schema that this program writes.
 var newestFormat = migrations[len(migrations)-1].version

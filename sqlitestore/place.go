@@ -88,6 +88,16 @@ func checkDirectory(dir string) error {
 
 // checkFiles looks at the database and what lies beside it.
 func checkFiles(path string, mustExist bool) error {
+	// The database last: another process may be making it, and it is there before its log and its mark.
+	wal, err := besides(path + "-wal")
+	if err != nil {
+		return err
+	}
+	if _, err := besides(path + "-shm"); err != nil {
+		return err
+	}
+	mark := readMark(path)
+	betweenLooks()
 	info, err := os.Stat(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
@@ -98,19 +108,12 @@ func checkFiles(path string, mustExist bool) error {
 	case !missing && !info.Mode().IsRegular():
 		return driver.Invalidf("%s is not a file: name a file, such as %s", path, filepath.Join(filepath.Dir(path), "waggle.db"))
 	}
-	wal, err := besides(path + "-wal")
-	if err != nil {
-		return err
-	}
-	if _, err := besides(path + "-shm"); err != nil {
-		return err
-	}
 	empty := missing || info.Size() == 0
 	switch {
 	case empty && wal > 0:
 		return emptyBesideLog(path, missing, wal)
-	case empty && readMark(path) != nil:
-		return emptyBesideMark(path, missing, readMark(path).events)
+	case empty && mark != nil:
+		return emptyBesideMark(path, missing, mark.events)
 	case empty && mustExist:
 		return noStore(path)
 	case !missing && links(info) > 1:

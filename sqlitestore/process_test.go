@@ -65,7 +65,7 @@ func killSelf() {
 }
 
 func runChild(role string, args []string) {
-	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie, "crash": childCrash, "serve": childServe}
+	roles := map[string]func([]string){"migrate": childMigrate, "enqueue": childEnqueue, "work": childWork, "await": childAwait, "die": childDie, "crash": childCrash, "serve": childServe, "meet": childMeet}
 	roles[role](args)
 }
 
