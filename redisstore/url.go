@@ -134,11 +134,12 @@ func (t *target) setHosts(hosts string) error {
 				return driver.Invalidf("the store URL's host is neither a name nor an address: put an IPv6 address with a port in brackets, [::1]:6379")
 			}
 		}
+		// No message shows the port: it may be a password whose @ is missing, or a part of one.
+		if host == "" {
+			return driver.Invalidf("the store URL has no host before the colon: write redis://127.0.0.1:PORT, or redis://:PASSWORD@HOST for a password")
+		}
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
-			if strings.Trim(p, "0123456789") != "" { // a password whose @ is missing, or a part of one
-				return driver.Invalidf("the store URL's port is not a number: a password stands before the host, redis://:PASSWORD@HOST:PORT")
-			}
-			return driver.Invalidf("the store URL's port %q is not a number between 1 and 65535", driver.CutText(p, 8))
+			return driver.Invalidf("the store URL's port is not a number between 1 and 65535; a password goes before the host: redis://:PASSWORD@HOST:PORT")
 		}
 		t.addresses = append(t.addresses, net.JoinHostPort(host, p))
 	}

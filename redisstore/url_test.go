@@ -54,12 +54,25 @@ func TestParseURLRefusesWithoutShowingSecrets(t *testing.T) {
 		"redis+cluster://u:" + secret + "@h/1", "redis+cluster://h?shards=0", "redis://u:%zz" + secret + "@h", "redis://h?ca_file=/x",
 		"redis://h?password_file=/nonexistent", "redis://u:a/" + secret + "@h",
 		"redis://u:" + secret + "@h:1:2", "redis+unix://u:" + secret + "@", "redis+unix://u:" + secret + "@h/s", "redis+unix:///s?db=x", "redis+unix:///s?db=-1",
-		"redis://h?db=1", "redis://[::1", "redis://h?replicas=0", "redis://h?replicas=two", "redis://h?replicas=", "redis://h?durability=safe", "redis://h?timeout=3", "redis://h?timeout=-3s",
+		"redis://h?db=1", "redis://[::1", "redis://:12345", "redis://:12345/2", "redis-sentinel://a,:26379/m", "redis+cluster://:7000,b", "redis://h?replicas=0", "redis://h?replicas=two", "redis://h?replicas=", "redis://h?durability=safe", "redis://h?timeout=3", "redis://h?timeout=-3s",
 	} {
 		_, err := parseURL(raw)
 		if !errors.Is(err, driver.ErrInvalid) {
 			t.Errorf("%s: got %v, want ErrInvalid", raw, err)
 		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
+
+// TestAPasswordOfDigitsIsNoPort leaves out the @ and the host behind it.
+func TestAPasswordOfDigitsIsNoPort(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{"redis://:48151623", "redis://:48151/2", "redis://user:48151623"} {
+		_, err := parseURL(raw)
+		if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), ":PASSWORD@HOST") {
+			t.Errorf("%s: got %v, want a hint where a password stands", raw, err)
+		} else if strings.Contains(err.Error(), "4815") {
 			t.Errorf("the error shows the password: %v", err)
 		}
 	}

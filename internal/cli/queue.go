@@ -21,8 +21,8 @@ func (a *app) queueCommand() *cobra.Command {
 	}
 	pause, resume := true, false
 	cmd.AddCommand(a.queueListCommand(), a.queueGetCommand(),
-		a.queueSetCommand("pause", "Stop handing out tasks of a queue; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
-		a.queueSetCommand("resume", "Hand out tasks again after pause, accept them again after drain", "resumed",
+		a.queuePauseCommand("pause", "Stop handing out tasks of a queue; running ones go on", "paused", driver.QueuePatch{Paused: &pause}),
+		a.queuePauseCommand("resume", "Hand out tasks again after pause, accept them again after drain", "resumed",
 			driver.QueuePatch{Paused: &resume, Draining: &resume}),
 		a.queueConfigureCommand(), a.queueLimitCommand(), a.queueBoundCommand(), a.queueOrderCommand(), a.queueDrainCommand(), a.queuePurgeCommand(),
 		a.queueDeleteCommand())
@@ -310,20 +310,20 @@ func keepText(k driver.Keep) string {
 	return text
 }
 
-// queueSetCommand makes a command that changes settings of a queue that is there.
-func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch) *cobra.Command {
-	return &cobra.Command{
+// queuePauseCommand makes the commands that pause a queue, and resume it.
+func (a *app) queuePauseCommand(verb, short, done string, patch driver.QueuePatch) *cobra.Command {
+	var create bool
+	cmd := &cobra.Command{
 		Use: verb + " QUEUE", Short: short, Args: queueArg, ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
-				_, err := c.Queue(cmd.Context(), args[0])
-				isNew := errors.Is(err, driver.ErrNotFound)
-				config, err := c.Store().SetQueue(cmd.Context(), args[0], patch)
+			return a.withSettable(cmd.Context(), create, func(c *waggle.Client) error {
+				q, err := a.settableQueue(cmd.Context(), c, args[0], !*patch.Paused)
 				if err != nil {
 					return err
 				}
-				if isNew {
-					a.say("queue %s is new: check the name if you thought that it holds tasks", args[0])
+				config, err := a.setQueue(cmd.Context(), c, q, args[0], create, patch)
+				if err != nil {
+					return err
 				}
 				return a.printObject(settingOf(args[0], *config), func() error {
 					a.say("queue %s is %s", args[0], done)
@@ -332,6 +332,10 @@ func (a *app) queueSetCommand(verb, short, done string, patch driver.QueuePatch)
 			})
 		},
 	}
+	if *patch.Paused {
+		cmd.Flags().BoolVar(&create, "create", false, createUsage)
+	}
+	return cmd
 }
 
 type queueSetting struct {

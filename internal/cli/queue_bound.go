@@ -43,7 +43,7 @@ func (b *boundRow) note() string {
 var fullWords = map[driver.FullPolicy]string{
 	driver.FullRefuse:     "new tasks are refused when it is full",
 	driver.FullDropOldest: "the oldest available task is dropped when it is full",
-	driver.FullWait:       "who adds a task waits when it is full",
+	driver.FullWait:       "producers wait when it is full",
 }
 
 func (b *boundRow) line() string {
@@ -64,8 +64,8 @@ func (a *app) queueBoundCommand() *cobra.Command {
 		Long: "Bounds how many tasks of a queue wait: available, scheduled, held back and waiting for a retry together. When it is\n" +
 			"full, --policy refuse refuses new tasks (`waggle enqueue` ends with exit code 5), drop-oldest discards the available\n" +
 			"task that has waited longest, and wait makes the producer wait for room.\n" +
-			"It takes effect at once, for new tasks. Retries and everything else that was accepted come back as before. --none removes\n" +
-			"bound away.",
+			"It takes effect at once, for new tasks. Retries and everything else that was accepted come back as before. --none takes\n" +
+			"the bound away.",
 		Example: "  waggle queue bound mail --max 10000 --policy refuse\n" +
 			"  waggle queue bound positions --max 500 --policy drop-oldest\n" +
 			"  waggle queue bound mail --none",
@@ -80,7 +80,7 @@ func (a *app) queueBoundCommand() *cobra.Command {
 	flags.Var(&count{&f.most, 1, driver.MaxBound}, "max", "how many tasks may wait")
 	flags.Var(&choice{&f.policy, []string{string(driver.FullRefuse), string(driver.FullDropOldest), string(driver.FullWait)}}, "policy", "what happens to a new task when it is full (default \"refuse\")")
 	flags.BoolVar(&f.none, "none", false, "take the bound away")
-	flags.BoolVar(&f.create, "create", false, "also for a queue that does not exist yet")
+	flags.BoolVar(&f.create, "create", false, createUsage)
 	flags.Lookup("max").DefValue = ""
 	return cmd
 }
@@ -102,10 +102,11 @@ type queueBounding struct {
 }
 
 func (a *app) boundQueue(ctx context.Context, c *waggle.Client, name string, f *boundFlags) error {
-	if _, err := a.settableQueue(ctx, c, name, f.create); err != nil {
+	q, err := a.settableQueue(ctx, c, name, f.none)
+	if err != nil {
 		return err
 	}
-	config, err := c.Store().SetQueue(ctx, name, driver.QueuePatch{Bound: &driver.Bound{Max: f.most, Full: driver.FullPolicy(f.policy)}})
+	config, err := a.setQueue(ctx, c, q, name, f.create, driver.QueuePatch{Bound: &driver.Bound{Max: f.most, Full: driver.FullPolicy(f.policy)}})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -173,7 +174,7 @@ func (a *app) queueLimitCommand() *cobra.Command {
 	flags.Var(&rate{&f.limit.Rate, &f.limit.Per}, "rate", "how many may start per time, as in 100/s, 5/min or 3/10s")
 	flags.Var(&count{&f.limit.Burst, 1, driver.MaxConcurrency}, "burst", "how many may start at once after a rest (default: as many as start in a tenth of a second)")
 	flags.BoolVar(&f.none, "none", false, "take the limit away")
-	flags.BoolVar(&f.create, "create", false, "also for a queue that does not exist yet")
+	flags.BoolVar(&f.create, "create", false, createUsage)
 	flags.Lookup("concurrency").DefValue, flags.Lookup("burst").DefValue = "", ""
 	return cmd
 }
@@ -193,7 +194,7 @@ func (f *limitFlags) check() error {
 
 func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *limitFlags) error {
 	var limits []driver.Limit
-	q, err := a.settableQueue(ctx, c, name, f.create)
+	q, err := a.settableQueue(ctx, c, name, f.none)
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *
 	if limits == nil {
 		limits = []driver.Limit{}
 	}
-	config, err := c.Store().SetQueue(ctx, name, driver.QueuePatch{Limits: &limits})
+	config, err := a.setQueue(ctx, c, q, name, f.create, driver.QueuePatch{Limits: &limits})
 	if err != nil {
 		return err
 	}
@@ -231,7 +232,7 @@ func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *
 	})
 }
 
-// withSettable is withClient, and makes the store too if what is set may be new.
+// withSettable is withClient, and makes the store too with --create.
 func (a *app) withSettable(ctx context.Context, create bool, use func(*waggle.Client) error) error {
 	if create {
 		return a.withClientOf(ctx, a.openOrMake, use)
@@ -239,22 +240,26 @@ func (a *app) withSettable(ctx context.Context, create bool, use func(*waggle.Cl
 	return a.withClient(ctx, use)
 }
 
-// settableQueue returns a queue; nil if it does not exist yet and is to be made.
-func (a *app) settableQueue(ctx context.Context, c *waggle.Client, name string, create bool) (*driver.QueueInfo, error) {
-	list, err := c.Queues(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		if list[i].Name == name {
-			return &list[i], nil
-		}
-	}
-	if create {
+// settableQueue returns a queue, and nil for one that does not exist: it can have settings before its first task. There
+// is nothing to take away from it, which is an error.
+func (a *app) settableQueue(ctx context.Context, c *waggle.Client, name string, takesAway bool) (*driver.QueueInfo, error) {
+	q, err := c.Queue(ctx, name)
+	if errors.Is(err, driver.ErrNotFound) && !takesAway {
 		return nil, nil
 	}
-	return nil, driver.Errorf(driver.ErrNotFound, "there is no queue %s: the first task makes it, or --create does now", name)
+	return q, err
 }
+
+// setQueue changes a queue, or makes it where q is nil. It says so unless --create did.
+func (a *app) setQueue(ctx context.Context, c *waggle.Client, q *driver.QueueInfo, name string, create bool, patch driver.QueuePatch) (*driver.QueueConfig, error) {
+	config, err := c.Store().SetQueue(ctx, name, patch)
+	if err == nil && q == nil && !create {
+		a.say("queue %s is new: check the name if you thought that it holds tasks", name)
+	}
+	return config, err
+}
+
+const createUsage = "make the queue, and the store, without a word if they do not exist yet"
 
 // queueOrdering is what `queue limit` and `queue order` print as JSON.
 type queueOrdering struct {
@@ -305,15 +310,16 @@ func (a *app) queueOrderCommand() *cobra.Command {
 	}
 	cmd.Flags().Var(&choice{&by, []string{"fair", "deadline"}}, "by", "which waiting task comes first")
 	cmd.Flags().Var(&choice{&keys, []string{"free", "hold", "pass"}}, "keys", "whether the tasks of a key run one after the other")
-	cmd.Flags().BoolVar(&create, "create", false, "also for a queue that does not exist yet")
+	cmd.Flags().BoolVar(&create, "create", false, createUsage)
 	return cmd
 }
 
 func (a *app) orderQueue(ctx context.Context, c *waggle.Client, name string, patch driver.QueuePatch, create bool) error {
-	if _, err := a.settableQueue(ctx, c, name, create); err != nil {
+	q, err := a.settableQueue(ctx, c, name, false)
+	if err != nil {
 		return err
 	}
-	config, err := c.Store().SetQueue(ctx, name, patch)
+	config, err := a.setQueue(ctx, c, q, name, create, patch)
 	if err != nil {
 		return err
 	}

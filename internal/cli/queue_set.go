@@ -67,8 +67,9 @@ func (k *keepCount) Set(s string) error {
 // queueSettings are the flags of queue set.
 type queueSettings struct {
 	care
-	age  map[driver.State]**time.Duration
-	kept map[driver.State]**int
+	create bool
+	age    map[driver.State]**time.Duration
+	kept   map[driver.State]**int
 }
 
 var endedStates = []driver.State{driver.Completed, driver.Cancelled, driver.Discarded}
@@ -82,7 +83,7 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 			"next sweep: the command says how many, and asks at a terminal.",
 		Example: "  waggle queue set mail --retention-completed 1d --keep-completed 50000\n  waggle queue set mail --retention-discarded 90d",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.configureQueue(cmd.Context(), c, args[0], q) })
+			return a.withSettable(cmd.Context(), q.create, func(c *waggle.Client) error { return a.configureQueue(cmd.Context(), c, args[0], q) })
 		},
 	}
 	for _, s := range endedStates {
@@ -91,6 +92,7 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 		cmd.Flags().Var(&keepCount{q.kept[s]}, "keep-"+string(s), "how many "+string(s)+" tasks are kept at most, or all")
 	}
 	q.care.flags(cmd)
+	cmd.Flags().BoolVar(&q.create, "create", false, createUsage)
 	return cmd
 }
 
@@ -121,13 +123,12 @@ func (q *queueSettings) apply(r driver.Retention) (driver.Retention, bool) {
 }
 
 func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string, q *queueSettings) error {
-	info, err := c.Queue(ctx, name)
-	isNew := errors.Is(err, driver.ErrNotFound)
-	if err != nil && !isNew {
+	info, err := a.settableQueue(ctx, c, name, false)
+	if err != nil {
 		return err
 	}
 	before := driver.DefaultRetention()
-	if !isNew {
+	if info != nil {
 		before = info.Config.Retention
 	}
 	after, changed := q.apply(before)
@@ -138,7 +139,7 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 		return err
 	}
 	going := 0
-	if !isNew {
+	if info != nil {
 		gone, err := c.BeyondRetention(ctx, name, after)
 		if err != nil {
 			return err
@@ -156,12 +157,9 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 	if err := q.agree(ctx, a, name, going); err != nil {
 		return err
 	}
-	config, err := c.Store().SetQueue(ctx, name, driver.QueuePatch{Retention: &after})
+	config, err := a.setQueue(ctx, c, info, name, q.create, driver.QueuePatch{Retention: &after})
 	if err != nil {
 		return err
-	}
-	if isNew {
-		a.say("queue %s is new: check the name if you thought that it holds tasks", name)
 	}
 	return a.printObject(settingOf(name, *config), func() error { return a.describeRetention(name, config.Retention) })
 }

@@ -58,7 +58,8 @@ func (a *app) workerCommand() *cobra.Command {
 type workerRow struct {
 	waggle.WorkerStatus
 	Busy int `json:"busy"` // slots with a task; what it holds beyond them waits in the worker
-	// State is alive; quiet or stopping: it was told so; lost: its lease is over and nobody has taken its tasks over yet.
+	// State is alive; quiet or stopping: it was told so; lost: its lease is over and nobody has taken its tasks over yet;
+	// damaged: what is stored of it can't be relied on.
 	State string `json:"state"`
 	// StoppedTypes are those it serves whose breakers let nothing start.
 	StoppedTypes []string `json:"stopped_types,omitzero"`
@@ -85,6 +86,8 @@ func (w *workerRow) typesText() string {
 func workerRowOf(w waggle.WorkerStatus, now time.Time) workerRow {
 	row := workerRow{WorkerStatus: w, Busy: min(w.Held, w.Slots), State: "alive"}
 	switch {
+	case w.Damaged:
+		row.State = "damaged"
 	case !w.LeaseEnd.After(now):
 		row.State = "lost"
 	case w.Directive == waggle.DirectStop:
