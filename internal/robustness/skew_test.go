@@ -290,7 +290,7 @@ func (s *skewSite) atOnce(a, b *version) {
 func (s *skewSite) takeOver(victim, heir *version) {
 	ready, hold := s.pipe("ready"), s.pipe("hold")
 	want := s.lines(heir, "stuck", 3)
-	cmd := s.command(victim, "work", "-q", "--lease", "1s", "--type", "stuck", "--", "sh", "-c", `echo >"$0"; read -r line <"$1"`, ready.Name(), hold.Name())
+	cmd := s.command(victim, "work", "-q", "--lease", "4s", "--type", "stuck", "--", "sh", "-c", `echo >"$0"; read -r line <"$1"`, ready.Name(), hold.Name())
 	must(s, cmd.Start())
 	begun := bufio.NewReader(ready)
 	for range want {
