@@ -486,7 +486,8 @@ func (a *snapshot) belongs(id string, r *runRecord, p place) bool {
 	case placeExpiring:
 		return r.state == letterAvailable && r.flags&flagExpires != 0 && r.pair == p.pair
 	case letterAvailable:
-		return r.state == letterAvailable && r.pair == p.pair && a.inFlow(id, r) == strings.HasPrefix(p.key, a.sh.prefix+"flow/")
+		inFlow := strings.HasPrefix(p.key, a.sh.prefix+"flow/") || strings.HasPrefix(p.key, a.sh.prefix+"heads/")
+		return r.state == letterAvailable && r.pair == p.pair && a.inFlow(id, r) == inFlow
 	case letterScheduled:
 		return (r.state == letterScheduled || r.state == letterRetryable) && r.pair == p.pair
 	case letterActive:

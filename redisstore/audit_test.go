@@ -17,6 +17,7 @@ import (
 type spoilt struct {
 	*testing.T
 	server *redisserver.Server
+	url    string
 	prefix string
 	store  *redisstore.Store
 }
@@ -31,7 +32,7 @@ func newSpoilt(t *testing.T) *spoilt {
 	}
 	store := open(t, url, nil)
 	_, ns, _ := strings.Cut(url, "ns=")
-	s := &spoilt{t, server, "waggle:{" + ns + ".0}:", store}
+	s := &spoilt{t, server, url, "waggle:{" + ns + ".0}:", store}
 	s.fill()
 	s.wantSound()
 	return s
@@ -103,8 +104,13 @@ func (s *spoilt) apply(op driver.Op, id string) {
 
 func (s *spoilt) end(c driver.Claim, with driver.Settlement) {
 	s.Helper()
+	s.endAs("worker", c, with)
+}
+
+func (s *spoilt) endAs(worker string, c driver.Claim, with driver.Settlement) {
+	s.Helper()
 	with.ID, with.Token = c.ID, c.Token
-	errs, err := driver.SettleErrors(s.store.Settle(s.Context(), "worker", []driver.Settlement{with}))
+	errs, err := driver.SettleErrors(s.store.Settle(s.Context(), worker, []driver.Settlement{with}))
 	s.must(err)
 	s.must(errs[0])
 }
@@ -210,6 +216,63 @@ func TestAuditRepairsWhatWasDeleted(t *testing.T) {
 			s.do("DEL", s.prefix+name)
 			s.repair()
 		})
+	}
+}
+
+// addKeys adds tasks with keys: alone, with others, active, and waiting for another attempt; then to a queue that limits keys.
+func (s *spoilt) addKeys() {
+	s.Helper()
+	in := func(key string) func(*driver.Task) { return func(t *driver.Task) { t.Key = key } }
+	s.must(s.store.Register(s.Context(), driver.WorkerInfo{ID: "keeper"}, time.Minute))
+	s.add("busy", in("busy"))
+	s.add("failing", in("failing"))
+	for _, c := range fetch(s.T, s.store, "keeper", 100) {
+		if c.ID == "failing" {
+			s.endAs("keeper", c, driver.Settlement{Outcome: driver.Retry, Delay: time.Hour, Error: "not yet"})
+		}
+	}
+	for _, id := range []string{"lone", "only", "single"} {
+		s.add(id, in(id))
+	}
+	s.add("twin", in("twins"))
+	s.add("other", in("twins"))
+	s.add("busy-too", in("busy"))
+	s.wantSound()
+}
+
+// TestAuditRepairsKeys spoils what is kept of keys.
+func TestAuditRepairsKeys(t *testing.T) {
+	t.Parallel()
+	for _, limited := range []bool{false, true} {
+		for what, script := range map[string]string{
+			"a key lost":            "redis.call('HDEL', P .. 'keyed/default', redis.call('HRANDFIELD', P .. 'keyed/default'))",
+			"a lone key lost":       "redis.call('HDEL', P .. 'keyed/default', 'lone')",
+			"all keys lost":         "redis.call('DEL', P .. 'keyed/default')",
+			"a head lost":           "redis.call('ZPOPMIN', P .. 'heads/default')",
+			"all heads lost":        "redis.call('DEL', P .. 'heads/default')",
+			"all flows lost":        "redis.call('DEL', P .. 'flow/default')",
+			"a key is unreadable":   "redis.call('HSET', P .. 'keyed/default', 'lone', 'L')",
+			"a lone key is strange": "redis.call('HSET', P .. 'keyed/default', 'lone', 'L' .. string.rep('x', 40))",
+			"keys exchanged":        "redis.call('HSET', P .. 'keyed/default', 'lone', redis.call('HGET', P .. 'keyed/default', 'only'))",
+			"a lone key is twins":   "redis.call('HSET', P .. 'keyed/default', 'lone', redis.call('HGET', P .. 'keyed/default', 'twins'))",
+			"a key of nothing":      "redis.call('HSET', P .. 'keyed/default', 'new', redis.call('HGET', P .. 'keyed/default', 'twins'))",
+		} {
+			t.Run(fmt.Sprintf("%s, limited: %v", what, limited), func(t *testing.T) {
+				t.Parallel()
+				s := newSpoilt(t)
+				s.addKeys()
+				if limited {
+					_, err := s.store.SetQueue(t.Context(), driver.DefaultQueue, driver.QueuePatch{Limits: &[]driver.Limit{{PerKey: true, Concurrency: 1}}})
+					s.must(err)
+					s.wantSound()
+				}
+				s.script("local P = ARGV[1] " + script)
+				if findings, err := s.store.Audit(t.Context(), false); err != nil || len(findings) == 0 {
+					t.Errorf("an audit found nothing: %v", err)
+				}
+				s.repair()
+			})
+		}
 	}
 }
 

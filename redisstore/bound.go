@@ -323,15 +323,19 @@ func (s *Store) oldestIn(ctx context.Context, sh *shard, queue string, n int) ([
 // than the queue's bound.
 func (s *Store) oldestOfFlows(ctx context.Context, sh *shard, queue string, n int) ([]oldTask, error) {
 	var flows []flowEntry
-	err := s.sorted(ctx, sh.shareKeys(queue)[4], func(list []string) {
-		for _, member := range list {
-			if f, ok := parseFlow(member); ok {
-				flows = append(flows, f)
+	oldest := func(parse func(string) (flowEntry, bool)) func([]string) {
+		return func(list []string) {
+			for _, member := range list {
+				if f, ok := parse(member); ok {
+					flows = append(flows, f)
+				}
 			}
+			slices.SortFunc(flows, func(a, b flowEntry) int { return cmp.Compare(a.order, b.order) })
+			flows = flows[:min(n, len(flows))]
 		}
-		slices.SortFunc(flows, func(a, b flowEntry) int { return cmp.Compare(a.order, b.order) })
-		flows = flows[:min(n, len(flows))]
-	})
+	}
+	keys := sh.shareKeys(queue)
+	err := cmp.Or(s.sorted(ctx, keys[4], oldest(parseFlow)), s.sorted(ctx, keys[5], oldest(parseLone)))
 	if err != nil || len(flows) == 0 {
 		return nil, err
 	}

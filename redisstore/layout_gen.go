@@ -88,6 +88,25 @@ const (
 	ownerHead  = 7
 )
 
+// head: an entry of heads/QUEUE
+const (
+	headPair     = 0
+	headPriority = 3
+	headValue    = 4
+	headOrder    = 11
+	headHead     = 17
+)
+
+// lone: what is known of a key that has one available task and nothing else; field KEY of keyed/QUEUE
+const (
+	loneForm     = 0
+	lonePair     = 1
+	lonePriority = 4
+	loneValue    = 5
+	loneOrder    = 12
+	loneHead     = 18
+)
+
 // flowing: what follows a key and NUL in an entry of flow/QUEUE
 const (
 	flowingPair     = 0

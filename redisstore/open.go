@@ -22,10 +22,10 @@ import (
 )
 
 // schema is the version of the stored format, and oldestSchema the oldest that is read too. Version 2 has the short form of
-// runs. A store is brought to the newest version when it is opened, and gets another incarnation in the same step, so that
+// runs, version 3 lone keys, and active tasks of keys are counted only where something depends on it. A store is brought to the newest version when it is opened, and gets another incarnation in the same step, so that
 // the scripts refuse programs that have it open; see lua/open.lua.
 const (
-	schema       = 2
+	schema       = 3
 	oldestSchema = 1
 )
 

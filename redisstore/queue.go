@@ -334,6 +334,16 @@ func (s *Store) lineIDs(ctx context.Context, sh *shard, p *pair, n int64) ([]str
 				ids = append(ids, f.id)
 			}
 		}
+		lone, err := s.control.Do(ctx, s.control.B().Zrange().Key(sh.shareKeys(p.queue)[5]).Min("["+pairBytes(p.number)).Max("("+pairBytes(p.number+1)).
+			Bylex().Limit(0, n).Build()).AsStrSlice()
+		if err != nil {
+			return nil, s.ended(ctx, err)
+		}
+		for _, head := range lone {
+			if f, ok := parseLone(head); ok {
+				ids = append(ids, f.id)
+			}
+		}
 	}
 	window := int64(50)
 	for from := int64(0); ; from, window = from+window, min(2*window, 1000) {
@@ -498,7 +508,17 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		if err != nil {
 			return driver.Invalidf("the configuration of queue %s can't be stored: %v", queue, err)
 		}
+		var workers []string
+		counts := countsHeld(&c) && !countsHeld(&old) && sh.known.isShared(queue)
+		if counts {
+			if workers, err = s.workersOf(ctx, sh); err != nil {
+				return err
+			}
+		}
 		keys := append(sh.keysOf(setQueueScript, ""), sh.shareKeys(queue)...)
+		for _, w := range workers {
+			keys = append(keys, sh.heldKey(w))
+		}
 		if old.Paused && !c.Paused && sh.number == 0 {
 			for _, p := range sh.ofQueue(queue, nil) {
 				keys = append(keys, p.wake)
@@ -510,6 +530,13 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		if shared {
 			args[4], args[5] = sharedMark, s.shareConf(sh, queue, &c)
 		}
+		if counts {
+			numbers := sh.numbersOf(queue)
+			args = append(append(args, strconv.Itoa(len(numbers))), numbers...)
+		} else {
+			args = append(args, "")
+		}
+		args = append(append(args, strconv.Itoa(len(workers))), workers...)
 		if old.Reorders(&c) {
 			args = append(args, sh.numbersOf(queue)...)
 		}
@@ -531,6 +558,14 @@ func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patc
 		return s.sweep(ctx, sh, queue)
 	})
 	return c, err
+}
+
+// workersOf returns the workers of a shard, those that have left or are lost included as long as they hold tasks.
+func (s *Store) workersOf(ctx context.Context, sh *shard) ([]string, error) {
+	ctx, cancel := s.bounded(ctx, s.timeout)
+	defer cancel()
+	list, err := s.control.Do(ctx, s.control.B().Zrange().Key(sh.key("workers")).Min("0").Max("-1").Build()).AsStrSlice()
+	return list, s.ended(ctx, err)
 }
 
 // internLimits gives numbers to the pairs that limits of types name.

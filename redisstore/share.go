@@ -341,3 +341,28 @@ func parseFlow(member string) (flowEntry, bool) {
 	}
 	return flowEntry{key: key, pair: uint24(rest[flowingPair:]), prio: int(rest[flowingPriority]), order: uint48(rest[flowingOrder:]), id: rest[flowingHead:]}, true
 }
+
+// parseLone reads an entry of heads that is the only task of its key.
+func parseLone(head string) (flowEntry, bool) {
+	if len(head) <= headHead {
+		return flowEntry{}, false
+	}
+	key, id, ok := strings.Cut(head[headHead:], "\x00")
+	if !ok || id == "" {
+		return flowEntry{}, false
+	}
+	return flowEntry{key: key, pair: uint24(head[headPair:]), prio: int(head[headPriority]), order: uint48(head[headOrder:]), id: id}, true
+}
+
+// member is the entry of flow for it, in a queue whose order is fair.
+func (f *flowEntry) member() string {
+	b := append([]byte(f.key+"\x00"+pairBytes(f.pair)), byte(f.prio), 0, 0, 0, 0, 0, 0)
+	return string(appendUint48(b, f.order)) + f.id
+}
+
+func pairBytes(pair int) string { return string([]byte{byte(pair >> 16), byte(pair >> 8), byte(pair)}) }
+
+// countsHeld reports whether the active tasks of each key of a queue are counted: only where something depends on it.
+func countsHeld(c *driver.QueueConfig) bool {
+	return c.Keys.Ordered() || slices.ContainsFunc(c.Limits, func(l driver.Limit) bool { return l.PerKey })
+}

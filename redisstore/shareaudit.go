@@ -22,6 +22,14 @@ type sharePart struct {
 	flows  map[string][]flowEntry // by key
 	heads  map[string]bool
 	opens  map[string]bool
+	lone   map[string][]string // entries of heads that are the only tasks of their keys, by key
+}
+
+// held reports whether what the text of a key says of its active tasks counts.
+func (q *sharePart) held(gen string) bool {
+	since, _ := strconv.Atoi(q.state["counted"])
+	n, err := strconv.Atoi(gen)
+	return countsHeld(&q.config) && err == nil && n >= since
 }
 
 // keyState is what is stored of a key, see key_text in lua/include/share.lua.
@@ -34,6 +42,7 @@ type keyState struct {
 	flows   []flowState
 	rates   map[string]driver.Arrival
 	rest    string // the rates as they are stored
+	lone    bool   // it has one available task and nothing else
 }
 
 type flowState struct {
@@ -42,6 +51,12 @@ type flowState struct {
 }
 
 func parseKeyState(name, text string) (*keyState, bool) {
+	if len(text) > loneHead && text[loneForm] == 'L' {
+		head := text[lonePair:loneHead]
+		tag := uint64(uint24(head[headValue:]))<<32 | uint64(binary.BigEndian.Uint32([]byte(head[headValue+3:])))
+		return &keyState{tag: strconv.FormatUint(tag, 10), gen: "0", held: map[int]int{}, lone: true, flows: []flowState{{pair: uint24(head[headPair:]),
+			prio: int(head[headPriority]), n: 1, shown: head + name + "\x00" + text[loneHead:]}}}, true
+	}
 	v := strings.Split(text, " ")
 	if len(v) != 7 {
 		return nil, false
@@ -91,7 +106,7 @@ func headEntry(pair, prio int, value, order string) string {
 func (s *Store) readShares(ctx context.Context, a *snapshot) error {
 	for _, queue := range a.sh.known.sharedQueues() {
 		q := &sharePart{queue: queue, config: a.sh.known.config(queue), keys: a.sh.shareKeys(queue), texts: map[string]string{},
-			flows: map[string][]flowEntry{}, heads: map[string]bool{}, opens: map[string]bool{}}
+			flows: map[string][]flowEntry{}, heads: map[string]bool{}, opens: map[string]bool{}, lone: map[string][]string{}}
 		a.shares = append(a.shares, q)
 		if err := s.scan(ctx, q.keys[0], func(key, text string) { q.texts[key] = text }); err != nil {
 			return err
@@ -103,7 +118,17 @@ func (s *Store) readShares(ctx context.Context, a *snapshot) error {
 		if err := s.sorted(ctx, q.keys[2], func(list []string) { note(q.opens, list) }); err != nil {
 			return err
 		}
-		if err := s.sorted(ctx, q.keys[5], func(list []string) { note(q.heads, list) }); err != nil {
+		err = s.sorted(ctx, q.keys[5], func(list []string) {
+			note(q.heads, list)
+			for _, head := range list {
+				if f, ok := parseLone(head); ok {
+					q.lone[f.key] = append(q.lone[f.key], head)
+					q.flows[f.key] = append(q.flows[f.key], f)
+					a.at(f.id, place{letterAvailable, f.pair, q.keys[5], []string{"ZREM", q.keys[5], head}})
+				}
+			}
+		})
+		if err != nil {
 			return err
 		}
 		err = s.sorted(ctx, q.keys[4], func(list []string) {
@@ -199,7 +224,9 @@ func (a *snapshot) keysWanted(q *sharePart) map[string]*keyCounts {
 			of(t.key).flows[[2]int{r.pair, r.priority + storedPlain}]++
 		case t.key == "":
 		case r.state == letterActive:
-			of(t.key).held[r.pair]++
+			if countsHeld(&q.config) {
+				of(t.key).held[r.pair]++
+			}
 		case (r.state == letterScheduled || r.state == letterRetryable) && r.token != 0:
 			of(t.key).waiting++
 		}
@@ -213,6 +240,9 @@ func (a *snapshot) checkKey(q *sharePart, name string, want *keyCounts, counters
 	k, ok := parseKeyState(name, text)
 	if !ok {
 		k = &keyState{tag: "0", gen: "0", held: map[int]int{}}
+	}
+	if !q.held(k.gen) {
+		k.held = map[int]int{}
 	}
 	flows := map[[2]int]int{}
 	for _, f := range k.flows {
@@ -235,6 +265,8 @@ func (a *snapshot) checkKey(q *sharePart, name string, want *keyCounts, counters
 		problem = fmt.Sprintf("%d tasks wait for their next attempt, %d are counted", want.waiting, k.waiting)
 	case !maps.Equal(flows, want.flows):
 		problem = fmt.Sprintf("available tasks %v, counted %v", want.flows, flows)
+	case !k.lone && len(q.lone[name]) > 0:
+		problem = "a task stands where claims look as if the key had no other"
 	default:
 		problem = a.checkFlows(q, name, k)
 	}
@@ -243,12 +275,20 @@ func (a *snapshot) checkKey(q *sharePart, name string, want *keyCounts, counters
 	}
 	it := a.report("wrong-key", "", "queue "+q.queue+", key "+strconv.Quote(name)+": "+problem)
 	it.expect(q.keys[0], name, text, there)
+	for _, head := range q.lone[name] { // all wait in flows until they are looked at
+		f, _ := parseLone(head)
+		it.do("ZADD", q.keys[4], "0", f.member())
+		it.do("ZREM", q.keys[5], head)
+	}
 	it.do("FLOW", q.keys[0], append(slices.Clone(q.keys[1:]), "R", name, rekeyed(k, want))...)
 }
 
 // checkFlows looks that flows are parked exactly if they may not start, and where claims look else. A rate that has just
 // opened is dealt with by the next who comes by.
 func (a *snapshot) checkFlows(q *sharePart, name string, k *keyState) string {
+	if k.lone && !q.heads[k.flows[0].shown] {
+		return "its only task is not where claims look"
+	}
 	if q.state["sweep"] != "" || k.gen != q.state["gen"] && !(k.gen == "0" && q.state["gen"] == "") {
 		return "" // it is looked at before anything of it starts
 	}
@@ -335,8 +375,12 @@ func rekeyed(k *keyState, want *keyCounts) string {
 }
 
 func (a *snapshot) checkShareCounters(q *sharePart, want map[string]int) {
+	counted := "fk"
+	if countsHeld(&q.config) {
+		counted += "h"
+	}
 	for field, text := range q.state {
-		if field != "flowing" && (len(field) < 2 || !strings.Contains("fkh", field[:1]) || strings.Trim(field[1:], "0123456789") != "") {
+		if field != "flowing" && (len(field) < 2 || !strings.Contains(counted, field[:1]) || strings.Trim(field[1:], "0123456789") != "") {
 			continue
 		}
 		if n, _ := strconv.Atoi(text); n != want[field] {

@@ -22,6 +22,7 @@ var limitCases = offered([]testCase{
 	{"several limits hold together", limitSeveral},
 	{"what is parked is shown and not reported as left behind", limitShown},
 	{"a limit that is lowered holds at once", limitLowered},
+	{"a limit for each key counts what was active before it came", limitComes},
 	{"a limit that is raised or taken away lets more start at once", limitRaised},
 	{"a rate lets a burst start, then one at a time", limitRate},
 	{"a rate does not save up while nothing waits", limitRateIdle},
@@ -177,6 +178,53 @@ func limitLowered(h *harness) {
 	for i, c := range claims[:3] {
 		h.end("w", c, driver.Complete)
 		h.wantGot(fmt.Sprint("with ", 3-i, " of the four left"), "w", max(0, i-1))
+	}
+}
+
+// limitComes sets and takes away what holds for each key while tasks of keys are active and wait, alone and with others.
+func limitComes(h *harness) {
+	h.register("gone", "v", "w")
+	h.add(h.keyed("a", "a", 6)...)
+	h.add(h.keyed("b", "b", 1)...)
+	h.add(h.keyed("c", "c", 1)...)
+	of := map[string][]driver.Claim{}
+	for _, worker := range []string{"v", "w"} {
+		of[worker] = h.claim(worker, 2)
+	}
+	h.add(h.keyed("more-a", "a", 1)...)
+	h.add(h.keyed("d", "d", 2)...)
+	h.limit1(driver.Limit{PerKey: true, Concurrency: 1})
+	h.wantTurns("each key has one active, but for d", "d", h.claim("gone", 10))
+	h.wantGot("at the limit", "v", 0)
+	h.limit1()
+	q := h.queue(driver.DefaultQueue)
+	if q.Counts[driver.Active] != 5 || q.Parked != 0 {
+		h.Errorf("%d tasks are active and %d parked, want 5 and none", q.Counts[driver.Active], q.Parked)
+	}
+	for worker, claims := range of {
+		h.end(worker, claims[0], driver.Complete)
+	}
+	rest := h.claim("v", 2)
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{Keys: new(driver.KeysHold)})
+	h.wantGot("in order, with one of each key active", "w", 0)
+	h.lose()
+	h.register("x")
+	h.setQueue(driver.DefaultQueue, driver.QueuePatch{Keys: new(driver.KeysFree), Limits: &[]driver.Limit{{PerKey: true, Concurrency: 2}}})
+	held := map[string]int{}
+	for range 12 {
+		claims := h.claim("x", 100)
+		for _, c := range claims {
+			if held[c.Key]++; held[c.Key] > 2 {
+				h.Fatalf("%d tasks of key %s are active, want two at most", held[c.Key], c.Key)
+			}
+		}
+		for _, c := range claims {
+			held[c.Key]--
+			h.end("x", c, driver.Complete)
+		}
+	}
+	if n := h.queue(driver.DefaultQueue).Counts[driver.Completed]; n != 11 || len(rest) != 2 {
+		h.Errorf("%d tasks are completed, want 11; two at last of %d claims", n, len(rest))
 	}
 }
 

@@ -123,7 +123,7 @@ for _, g in ipairs(groups) do
         if HAS(flags, cancel) then cancelled[#cancelled + 1] = id end
         if HAS(flags, keyed) then
           if not p.share then return redis.error_reply('WAGGLESTALE a queue is shared out') end
-          p.keyed[#p.keyed + 1] = id
+          if p.share.counts_held then p.keyed[#p.keyed + 1] = id end
         end
       end
       k = #own_ids + 1

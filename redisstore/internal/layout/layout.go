@@ -114,10 +114,16 @@ var Layouts = []*Layout{
 		{"until", 6, "that time, " + millis}}},
 	{Name: "OWNED", Doc: "What key a task owns; field ID of own.", Rest: "unique key", inLua: true, Fields: []Field{
 		{"mode", 1, "until when, as in OWNER"}}},
-	{Name: "HEAD", Doc: "An entry of heads/QUEUE.", Rest: "key", inLua: true, Fields: []Field{
+	{Name: "HEAD", Doc: "An entry of heads/QUEUE.", Rest: "key; then NUL and packed id if it is the only task of the key", Fields: []Field{
 		{"pair", 3, "number of its queue and type"},
 		{"priority", 1, "plus 100"},
 		{"value", 7, "the tag of its key, or its deadline"},
+		{"order", 6, "its place in line"}}},
+	{Name: "LONE", Doc: "What is known of a key that has one available task and nothing else; field KEY of keyed/QUEUE.", Rest: "packed id", Fields: []Field{
+		{"form", 1, "L; else it is a text"},
+		{"pair", 3, "number of its queue and type"},
+		{"priority", 1, "plus 100"},
+		{"value", 7, "the tag of the key"},
 		{"order", 6, "its place in line"}}},
 	{Name: "FLOWING", Doc: "What follows a key and NUL in an entry of flow/QUEUE.", Rest: "packed id", Fields: []Field{
 		{"pair", 3, "number of its queue and type"},

@@ -159,6 +159,7 @@ local function share_do(w)
   elseif what == 'W' then
     key_wait(q, name, tonumber(w[11]))
   elseif what == 'R' then
+    send_all()
     key_reset(q, name, w[10])
   else
     q.numbers, q.freed = {unpack(w, 9)}, true

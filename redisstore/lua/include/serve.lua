@@ -44,19 +44,33 @@ local function flow_of(k, pair, prio)
   end
 end
 
+-- key_at returns the key that an entry of heads names, and the id of its task if that is the only one.
+local function key_at(top)
+  local nul = string.find(top, '\0', HEAD_LEN + 1, true)
+  if nul then return sub(top, HEAD_LEN + 1, nul - 1), sub(top, nul + 1) end
+  return HEAD_REST(top), nil
+end
+
 -- read_ahead reads what it takes to claim the tasks that entries of heads stand for, all at once.
 local function read_ahead(s, p, list)
-  local names, ids = {}, {}
-  for i, top in ipairs(list) do names[i] = HEAD_REST(top) end
+  local names, ids, tops = {}, {}, {}
+  for _, top in ipairs(list) do
+    local name, id = key_at(top)
+    if id then
+      ids[#ids + 1] = id
+    else
+      names[#names + 1], tops[#tops + 1] = name, top
+    end
+  end
   keys_read(s, names)
-  for i, top in ipairs(list) do
-    local f = flow_of(s.keys[names[i]], p.numeric, HEAD_NUM(top, priority))
+  for i, top in ipairs(tops) do
+    local f = flow_of(key_of(s, names[i]), p.numeric, HEAD_NUM(top, priority))
     local entry = f and first_of(s, names[i], f)
     if entry then ids[#ids + 1] = FLOWING_REST(entry) end
   end
   if #ids == 0 then return end
   local tasks, runs = redis.call('HMGET', TASK, unpack(ids)), redis.call('HMGET', RUN, unpack(ids))
-  for i, id in ipairs(ids) do s.ahead[id] = {tasks[i], runs[i]} end
+  for i, id in ipairs(ids) do s.ahead_task[id], s.ahead_run[id] = tasks[i], runs[i] end
 end
 
 -- next_top returns the first entry of heads of a pair. They are read many at a time; those that come meanwhile are in s.fresh.
@@ -77,9 +91,25 @@ local function next_top(s, p)
   return fresh[1]
 end
 
+-- take_lone claims the task of a lone key, if that is as simple as it mostly is.
+local function take_lone(s, p, top, name, id)
+  local task, run = s.ahead_task[id], s.ahead_run[id]
+  if not s.lone or s.keys[name] or not task or broken(task, run) or run and RUN_BYTES(run, state) ~= 'A' then return false end
+  local flags = TASK_NUM(task, flags)
+  if HAS(flags, expires) and LATER_NUM(task, expires) <= NOW then return false end
+  s.later.heads[top], s.later.keyed[name] = false, false
+  s.texts[name], s.absent[name] = nil, HEAD_NUM(top, value)
+  s.flowing, s.changed[p.numeric] = s.flowing - 1, true
+  count_pair(s, 'f', p.numeric, -1)
+  claim(p, claims_of(p), id, task, run, flags)
+  return true
+end
+
 -- take_keyed claims the first task of the flow that an entry of heads stands for.
 local function take_keyed(s, p, top)
-  local name, prio = HEAD_REST(top), HEAD_NUM(top, priority)
+  local prio = HEAD_NUM(top, priority)
+  local name, lone = key_at(top)
+  if lone and take_lone(s, p, top, name, lone) then return end
   local k, f = key_of(s, name), nil
   if k.gen ~= s.gen then
     regate(s, name) -- the configuration has changed since
@@ -95,9 +125,8 @@ local function take_keyed(s, p, top)
     return
   end
   local id = FLOWING_REST(entry)
-  local known = s.ahead[id]
-  local task, run
-  if known then task, run = known[1], known[2] else task, run = redis.call('HGET', TASK, id), redis.call('HGET', RUN, id) end
+  local task, run = s.ahead_task[id], s.ahead_run[id]
+  if task == nil then task, run = redis.call('HGET', TASK, id), redis.call('HGET', RUN, id) end
   local moved_on = run and RUN_BYTES(run, state) ~= 'A' and not broken(nil, run)
   flow_pop(s, name, f, member)
   if not task or moved_on then

@@ -2,15 +2,19 @@
 --
 -- A queue has five keys once one of its tasks has a key, or its configuration says more than that it is paused:
 --
---   keyed  hash: what is known of a key, KEYED of LAYOUT.md as text
+--   keyed  hash: what is known of a key: LONE of LAYOUT.md if one available task is all that it has, else the text of key_text
 --   share  hash: conf (order and mode of keys; whole, or where there are several shards home or part; then a line a limit), gen (of conf), sweep (where the look at all keys for a
 --          new conf goes on), virtual, plain (the tag of tasks without a key), flowing (tasks in flows), fPAIR (those of a
---          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key), a:RATE (the arrival of a rate limit of the queue or a type);
+--          pair), kPAIR (those of them that are parked), hPAIR (active tasks with a key, where they are counted), counted (the gen from which on
+--          they are), a:RATE (the arrival of a rate limit of the queue or a type);
 --          where there are several shards, q:SCOPE, p:SCOPE, g:SCOPE and w:SCOPE, see include/lend.lua
 --   opens  zset: key -> when its rate opens, in ms
 --   rest   zset: key without tasks -> its tag, which is ahead of virtual; it is all that is known of it
---   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key
---   heads  zset, lexicographic: pair priority value order key, of each flow that is not parked; value is the tag or the rank
+--   flow   zset, lexicographic: key NUL pair priority rank order id, of each available task that has a key and is not the only one
+--   heads  zset, lexicographic: pair priority value order key, of each flow that is not parked; value is the tag or the rank. Behind the key
+--          of a lone task are NUL and its id: it stands nowhere else
+--
+-- Active tasks of a key are counted only where something depends on it: an order of keys, or a limit for each.
 
 local SHARE_KEYS = 6
 local no_deadline = 281474976710655
@@ -31,6 +35,8 @@ local function share_conf(q, text)
     end
   end
   q.ordered = q.mode == 'hold' or q.mode == 'pass'
+  q.counts_held = q.ordered or #q.key_limits > 0
+  q.lone = not q.counts_held and q.order == 'fair'
 end
 
 local shares = {}
@@ -41,11 +47,12 @@ local function share_open(keyed, share, opens, rest, flow, heads)
   if q then return q end
   q = {keyed = keyed, share = share, opens = opens, rest = rest, flow = flow, heads = heads,
     keys = {}, touched = {}, news = {}, changed = {}, counts = {}, numbers = {}, active = {}, arrivals = {},
-    later = {keyed = {}, rest = {}, heads = {}, flow = {}}, fresh = {}, ahead = {}}
+    later = {keyed = {}, rest = {}, heads = {}, flow = {}}, fresh = {}, ahead_task = {}, ahead_run = {}, absent = {}, texts = {}}
   shares[keyed] = q
-  local v = redis.call('HMGET', q.share, 'conf', 'virtual', 'plain', 'flowing', 'gen', 'sweep')
+  local v = redis.call('HMGET', q.share, 'conf', 'virtual', 'plain', 'flowing', 'gen', 'sweep', 'counted')
   share_conf(q, v[1])
   q.virtual, q.plain, q.flowing, q.gen, q.sweep = tonumber(v[2] or 0), tonumber(v[3] or 0), tonumber(v[4] or 0), v[5] or '0', v[6]
+  q.counted, q.was_virtual, q.was_plain = tonumber(v[7] or 0), q.virtual, q.plain
   return q
 end
 
@@ -126,12 +133,28 @@ local function share_limits(q, STAT, numbers)
   end
 end
 
--- share_count adds to a counter of the queue.
+-- share_count adds to a counter of the queue, count_pair to one that it has for each pair.
 local function share_count(q, field, n) q.counts[field] = (q.counts[field] or 0) + n end
+
+local fields_of_pairs = {f = {}, k = {}, h = {}}
+
+local function count_pair(q, letter, pair, n)
+  local field = fields_of_pairs[letter][pair]
+  if not field then
+    field = letter .. pair
+    fields_of_pairs[letter][pair] = field
+  end
+  q.counts[field] = (q.counts[field] or 0) + n
+end
 
 local function head_entry(f, value, order, name)
   return HEAD_MAKE(pair = pack('>I3', f.pair), priority = string.char(f.prio), value = pack('>I7', value), order = pack('>I6', order)) .. name
 end
+
+-- holds_count reports whether a key's text of that gen tells how many of its tasks are active.
+local function holds_count(q, gen) return q.counts_held and tonumber(gen) >= q.counted end
+
+local lone_form, no_rank = byte('L'), pack('>I6', 0)
 
 -- key_read makes of a key's text what is known of it. Without a text, its tag is that of a key that rests, if it is one.
 local function key_read(q, name, text, tag)
@@ -139,6 +162,14 @@ local function key_read(q, name, text, tag)
   q.keys[name] = k
   if not text then
     if tag then k.tag, k.rests = tonumber(tag), true end
+    return k
+  end
+  if byte(text) == lone_form and #text > LONE_LEN then
+    local f = {pair = LONE_NUM(text, pair), prio = LONE_NUM(text, priority), n = 1, value = LONE_NUM(text, value), order = LONE_NUM(text, order), lone = true}
+    f.shown = LONE_BYTES(text, pair, order) .. name .. '\0' .. LONE_REST(text)
+    local entry = FLOWING_MAKE(pair__priority = LONE_BYTES(text, pair, priority), rank = no_rank, order = LONE_BYTES(text, order)) .. LONE_REST(text)
+    f.first, f.alone = {entry, name .. '\0' .. entry}, true
+    k.there, k.tag, k.gen, k.flows[1] = true, f.value, '0', f
     return k
   end
   -- Most keys have one flow and nothing else, or tasks of one type that are active.
@@ -151,14 +182,15 @@ local function key_read(q, name, text, tag)
   end
   tag, gen, pair, n = string.match(text, '^(%d+) 0 0 (%d+) (%d+)=(%d+),  $')
   if tag then
-    k.there, k.tag, k.gen, k.held[tonumber(pair)] = true, tonumber(tag), gen, tonumber(n)
+    k.there, k.tag, k.gen = true, tonumber(tag), gen
+    if holds_count(q, gen) then k.held[tonumber(pair)] = tonumber(n) end
     return k
   end
   local waiting, opens, held, flows, rates
   tag, waiting, opens, gen, held, flows, rates = string.match(text, '^(%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*) ([^ ]*)$')
   if not tag then return k end
   k.there, k.tag, k.waiting, k.opens, k.gen = true, tonumber(tag), tonumber(waiting), tonumber(opens), gen
-  if held ~= '' then
+  if held ~= '' and holds_count(q, k.gen) then
     for pair, n in string.gmatch(held, '(%d+)=(%d+),') do k.held[tonumber(pair)] = tonumber(n) end
   end
   for pair, prio, n, shown in string.gmatch(flows, '(%d+)/(%d+)/(%d+)/([%d:]*),') do
@@ -181,15 +213,20 @@ end
 -- key_of returns what is known of a key; it is written back by share_flush if it was touched.
 local function key_of(q, name)
   if q.keys[name] then return q.keys[name] end
-  local text = redis.call('HGET', q.keyed, name)
-  return key_read(q, name, text, not text and redis.call('ZSCORE', q.rest, name))
+  local text, tag = q.texts[name], q.absent[name]
+  if not text and not tag then
+    text = redis.call('HGET', q.keyed, name)
+    tag = not text and redis.call('ZSCORE', q.rest, name)
+  end
+  return key_read(q, name, text, tag ~= 0 and tag)
 end
 
--- keys_read does that for many keys at once.
+-- keys_read does that for many keys at once. Where keys may be lone it makes nothing of them yet: q.texts has their texts, and q.absent
+-- the tags of those that have none.
 local function keys_read(q, names)
   local list, seen = {}, {}
   for _, name in ipairs(names) do
-    if not q.keys[name] and not seen[name] then
+    if not q.keys[name] and not q.texts[name] and not q.absent[name] and not seen[name] then
       seen[name] = true
       list[#list + 1] = name
     end
@@ -197,10 +234,12 @@ local function keys_read(q, names)
   for from = 1, #list, 1000 do
     local some, idle = {unpack(list, from, math.min(from + 999, #list))}, {}
     for i, text in ipairs(redis.call('HMGET', q.keyed, unpack(some))) do
-      if text then key_read(q, some[i], text) else idle[#idle + 1] = some[i] end
+      if not text then idle[#idle + 1] = some[i] elseif q.lone then q.texts[some[i]] = text else key_read(q, some[i], text) end
     end
     if #idle > 0 then
-      for i, tag in ipairs(redis.call('ZMSCORE', q.rest, unpack(idle))) do key_read(q, idle[i], false, tag) end
+      for i, tag in ipairs(redis.call('ZMSCORE', q.rest, unpack(idle))) do
+        if q.lone then q.absent[idle[i]] = tonumber(tag or 0) else key_read(q, idle[i], false, tag) end
+      end
     end
   end
 end
@@ -210,6 +249,8 @@ local function flow_text(f)
 end
 
 local function key_text(k)
+  local f = k.flows[1]
+  if f and f.lone then return LONE_MAKE(form = 'L', pair__order = HEAD_BYTES(f.shown, pair, order)) .. FLOWING_REST(f.first[1]) end
   local pair, n = next(k.held)
   if k.waiting == 0 and k.opens == 0 and not next(k.rates) and #k.flows < 2 and (not pair or not next(k.held, pair)) then
     return digits(k.tag) .. ' 0 0 ' .. k.gen .. ' ' .. (pair and pair .. '=' .. n .. ',' or '') .. ' ' .. (k.flows[1] and flow_text(k.flows[1]) or '') .. ' '
@@ -246,12 +287,66 @@ local function first_of(q, name, f)
   return f.first[1], m
 end
 
+-- tag_bytes returns a tag as records have it. Many tasks in a row have the same.
+local packed_tag, packed_tag7
+
+local function tag_bytes(tag)
+  if tag ~= packed_tag then packed_tag, packed_tag7 = tag, pack('>I7', tag) end
+  return packed_tag7
+end
+
+-- tag_digits returns a tag as a score.
+local written_tag, written_digits
+
+local function tag_digits(tag)
+  if tag ~= written_tag then written_tag, written_digits = tag, digits(tag) end
+  return written_digits
+end
+
+-- insert_sorted puts a text into a sorted list.
+local function insert_sorted(list, text)
+  local low, high = 1, #list + 1
+  while low < high do
+    local mid = math.floor((low + high) / 2)
+    if list[mid] < text then low = mid + 1 else high = mid end
+  end
+  table.insert(list, low, text)
+end
+
+-- enter_lone puts a new task of a key that keys_read found nothing of where claims look, as the only one of its key.
+local function enter_lone(q, name, pair, prio, order6, id)
+  local rests = q.absent[name]
+  local head = HEAD_MAKE(pair = pack('>I3', pair), priority = string.char(prio), value = tag_bytes(math.max(rests, q.virtual)), order = order6)
+  local shown, text = head .. name .. '\0' .. id, LONE_MAKE(form = 'L', pair__order = head) .. id
+  if rests > 0 then q.later.rest[name] = false end
+  q.absent[name], q.texts[name] = nil, text
+  q.later.keyed[name], q.later.heads[shown] = text, 0
+  if q.fresh[pair] then insert_sorted(q.fresh[pair], shown) end
+  q.flowing, q.changed[pair], q.news[pair] = q.flowing + 1, true, true
+  count_pair(q, 'f', pair, 1)
+end
+
+-- unlone puts the task of a lone key into its flow: it is not to be the only one any more.
+local function unlone(q, f)
+  if not f.lone then return end
+  q.later.flow[f.first[2]] = 0
+  f.lone = nil
+end
+
 -- flow_enter puts an available task into its flow. returned says that it was given back, new that no flow can have it.
 local function flow_enter(q, name, pair, prio, expires, order6, id, returned, new)
+  if new and q.lone and q.absent[name] and not q.keys[name] then
+    enter_lone(q, name, pair, prio, order6, id)
+    return
+  end
   local k, found = key_of(q, name), nil
   local rank = 0
   if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
   local member = flow_member(name, pair, prio, rank, order6, id)
+  for _, f in ipairs(k.flows) do
+    if f.lone and f.first[2] == member then return end
+    unlone(q, f)
+  end
   if new then
     q.later.flow[member] = 0
   else
@@ -268,10 +363,10 @@ local function flow_enter(q, name, pair, prio, expires, order6, id, returned, ne
   end
   found.n, found.first, found.popped = found.n + 1, nil, nil
   found.only = found.n == 1 and member or nil
-  if found.parked then share_count(q, 'k' .. pair, 1) else q.news[pair] = true end
+  if found.parked then count_pair(q, 'k', pair, 1) else q.news[pair] = true end
   if returned then k.tag = math.min(k.tag, q.virtual) end
   q.flowing = q.flowing + 1
-  share_count(q, 'f' .. pair, 1)
+  count_pair(q, 'f', pair, 1)
   q.touched[name] = true
 end
 
@@ -279,26 +374,32 @@ end
 local function flow_leave(q, name, pair, prio, expires, order6, id)
   local rank = 0
   if q.order == 'deadline' then rank = expires > 0 and expires or no_deadline end
-  share_write(q, 'flow')
-  if redis.call('ZREM', q.flow, flow_member(name, pair, prio, rank, order6, id)) == 0 then return end
-  for _, f in ipairs(key_of(q, name).flows) do
+  local k, member = key_of(q, name), flow_member(name, pair, prio, rank, order6, id)
+  local f = k.flows[1]
+  if f and f.lone and f.first[2] == member then
+    f.lone = nil
+  else
+    share_write(q, 'flow')
+    if redis.call('ZREM', q.flow, member) == 0 then return end
+  end
+  for _, f in ipairs(k.flows) do
     if f.pair == pair and f.prio == prio then
       f.n, f.only, f.first, f.popped = f.n - 1, nil, nil, nil
-      if f.parked then share_count(q, 'k' .. pair, -1) end
+      if f.parked then count_pair(q, 'k', pair, -1) end
     end
   end
   q.flowing = q.flowing - 1
-  share_count(q, 'f' .. pair, -1)
+  count_pair(q, 'f', pair, -1)
   q.touched[name] = true
 end
 
 -- key_hold counts active tasks of a key, key_wait those that wait after they were claimed.
 local function key_hold(q, name, pair, n)
-  if name == '' then return end
+  if name == '' or not q.counts_held then return end
   local held = key_of(q, name).held
   held[pair] = (held[pair] or 0) + n
   if held[pair] <= 0 then held[pair] = nil end
-  share_count(q, 'h' .. pair, n)
+  count_pair(q, 'h', pair, n)
   q.touched[name] = true
 end
 
@@ -340,16 +441,6 @@ local function key_blocks(q, k, f, firsts)
   return true, opens
 end
 
--- insert_sorted puts a text into a sorted list.
-local function insert_sorted(list, text)
-  local low, high = 1, #list + 1
-  while low < high do
-    local mid = math.floor((low + high) / 2)
-    if list[mid] < text then low = mid + 1 else high = mid end
-  end
-  table.insert(list, low, text)
-end
-
 -- regate shows or parks the flows of a key, after anything has changed for it. q.news are the pairs of which something may
 -- start now and could not before, q.changed those with other heads.
 local function regate(q, name)
@@ -374,16 +465,18 @@ local function regate(q, name)
     end
   end
   k.flows = left
+  if left[1] and left[1].lone and (not q.lone or k.waiting > 0 or next(k.rates)) then unlone(q, left[1]) end
   for _, f in ipairs(left) do
     local blocked, opens = key_blocks(q, k, f, firsts)
     local shown
     if not blocked then
       local value = q.order == 'deadline' and ranks[f] or k.tag
-      if f.shown and f.value == value and f.order == firsts[f] then
+      if f.shown and f.value == value and f.order == firsts[f] and f.lone == f.alone then
         shown = f.shown
       else
-        f.value, f.order = value, firsts[f]
+        f.value, f.order, f.alone = value, firsts[f], f.lone
         shown = head_entry(f, value, f.order, name)
+        if f.lone then shown = shown .. '\0' .. FLOWING_REST(f.first[1]) end
       end
     end
     if shown ~= f.shown then
@@ -396,9 +489,9 @@ local function regate(q, name)
     end
     if f.parked and shown then
       q.news[f.pair] = true
-      share_count(q, 'k' .. f.pair, -f.n)
+      count_pair(q, 'k', f.pair, -f.n)
     elseif not f.parked and not shown then
-      share_count(q, 'k' .. f.pair, f.n)
+      count_pair(q, 'k', f.pair, f.n)
     end
     f.shown, f.parked = shown, not shown
     if opens > 0 and (k.opens == 0 or opens < k.opens) then k.opens = opens end
@@ -436,7 +529,7 @@ local function share_tend(q, limit)
     regate(q, name)
   end
   local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 10 * limit)
-  if #over > 0 then redis.call('ZREM', q.rest, unpack(over)) end
+  if #over > 0 then redis.call('ZREMRANGEBYRANK', q.rest, 0, #over - 1) end
   if not q.sweep then return false end
   share_write(q, 'keyed')
   local page = redis.call('HSCAN', q.keyed, q.sweep, 'COUNT', limit)
@@ -505,7 +598,8 @@ local function share_freed(q, STAT)
   if q.part and others and q.numbers[1] then q.news[-q.numbers[1]] = true end -- what is free may be of use in another shard
 end
 
--- charge counts a start for what shares the queue out and for its rates.
+-- charge counts a start for what shares the queue out and for its rates. What is known of a key with one task, which is claimed, is
+-- that it rests.
 local function charge(q, name, pair, weight)
   q.active[pair] = (q.active[pair] or 0) + 1
   for _, l in ipairs(q.limits) do
@@ -523,6 +617,12 @@ local function charge(q, name, pair, weight)
     end
     return
   end
+  if q.lone and q.absent[name] and not q.keys[name] then
+    local start = math.max(q.absent[name], q.virtual)
+    local tag = start + math.floor(CONST(tag) / math.max(weight, 1))
+    q.absent[name], q.virtual, q.served, q.later.rest[name] = tag, start, true, tag_digits(tag)
+    return
+  end
   local k = key_of(q, name)
   if q.order ~= 'deadline' then
     local start = math.max(k.tag, q.virtual)
@@ -536,11 +636,11 @@ end
 
 -- flow_pop takes the first task out of a flow that is to be claimed.
 local function flow_pop(q, name, f, member)
-  q.later.flow[member] = false
+  if f.lone then f.lone = nil else q.later.flow[member] = false end
   f.n, f.first, f.popped = f.n - 1, nil, member
-  if f.parked then share_count(q, 'k' .. f.pair, -1) end
+  if f.parked then count_pair(q, 'k', f.pair, -1) end
   q.flowing = q.flowing - 1
-  share_count(q, 'f' .. f.pair, -1)
+  count_pair(q, 'f', f.pair, -1)
   q.touched[name] = true
 end
 
@@ -557,7 +657,10 @@ local function share_flush(q)
   end
   q.counts = {}
   if n ~= 0 then redis.call('HINCRBY', q.share, 'flowing', n) end
-  redis.call('HSET', q.share, 'virtual', digits(q.virtual), 'plain', digits(q.plain))
+  if q.virtual ~= q.was_virtual or q.plain ~= q.was_plain then
+    redis.call('HSET', q.share, 'virtual', digits(q.virtual), 'plain', digits(q.plain))
+    q.was_virtual, q.was_plain = q.virtual, q.plain
+  end
   for _, l in ipairs(q.limits) do
     if l.spent then redis.call('HSET', q.share, 'p:' .. l.scope, digits(l.permitted) .. ' ' .. digits(math.max(l.permits, 0)) .. ' ' .. digits(l.till)) end
   end
@@ -569,18 +672,19 @@ end
 -- key_reset replaces what is known of a key by a text in which all its flows are parked.
 local function key_reset(q, name, text)
   regate_all(q)
+  for _, f in ipairs(key_of(q, name).flows) do unlone(q, f) end
   for waiting in pairs(q.later) do share_write(q, waiting) end
   local function counted(k, n)
     for _, f in ipairs(k.flows) do
       if f.shown then redis.call('ZREM', q.heads, f.shown) end
-      share_count(q, 'f' .. f.pair, n * f.n)
-      if f.parked then share_count(q, 'k' .. f.pair, n * f.n) end
+      count_pair(q, 'f', f.pair, n * f.n)
+      if f.parked then count_pair(q, 'k', f.pair, n * f.n) end
       q.flowing = q.flowing + n * f.n
     end
-    for pair, held in pairs(k.held) do share_count(q, 'h' .. pair, n * held) end
+    for pair, held in pairs(k.held) do count_pair(q, 'h', pair, n * held) end
   end
   counted(key_of(q, name), -1)
-  q.keys[name] = nil
+  q.keys[name], q.texts[name], q.absent[name] = nil, nil, nil
   redis.call('HSET', q.keyed, name, text)
   counted(key_of(q, name), 1)
   q.touched[name] = true
