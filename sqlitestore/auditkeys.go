@@ -50,13 +50,13 @@ func (a *auditor) keys() error {
 	return a.checkKeys(want)
 }
 
-// tallies counts what is active and what waits after a claim, by key.
+// tallies counts what is active and what waits after a claim, by key, in the queues that count it.
 func (c *conn) tallies(st *state) (map[keyName]*tally, error) {
 	want := map[keyName]*tally{}
 	err := c.stmt("audit_lives").rows(func(s *sqlite.Stmt) error {
 		var t driver.Task
 		l := st.lanes[s.ColumnInt64(0)]
-		if l == nil || driver.DecodeEnvelope(columnBytes(s, 1), &t) != nil || t.Key == "" {
+		if l == nil || !l.queue.counts() || driver.DecodeEnvelope(columnBytes(s, 1), &t) != nil || t.Key == "" {
 			return nil // found by another check
 		}
 		name := keyName{l.queue.no, t.Key}
@@ -185,19 +185,54 @@ func (t *tx) recount() error {
 		return err
 	}
 	for _, q := range t.st.queues {
-		for name, w := range want {
-			if name.queue != q.no {
-				continue
-			}
-			k, err := t.key(q, name.key)
-			if err != nil {
-				return err
-			}
-			k.held, k.waiting = w.held, w.waiting
+		if err := t.adoptTallies(q, want); err != nil {
+			return err
 		}
 		for _, k := range slices.Collect(maps.Values(q.share.keys)) {
 			t.regate(k)
 		}
 	}
 	return nil
+}
+
+func (t *tx) adoptTallies(q *queue, want map[keyName]*tally) error {
+	for name, w := range want {
+		if name.queue != q.no {
+			continue
+		}
+		k, err := t.key(q, name.key)
+		if err != nil {
+			return err
+		}
+		k.held, k.waiting = w.held, w.waiting
+		t.regate(k)
+	}
+	return nil
+}
+
+// recountKeys counts for the keys of a queue what is active and what waits after a claim, after a change of whether that is counted.
+func (t *tx) recountKeys(q *queue) error {
+	if err := t.saveKeys(); err != nil {
+		return err
+	}
+	names, err := t.names(t.stmt("key_busy").ints(q.no))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		k, err := t.key(q, name)
+		if err != nil {
+			return err
+		}
+		k.held, k.waiting = map[int64]int64{}, 0
+		t.regate(k)
+	}
+	if !q.counts() {
+		return nil
+	}
+	want, err := t.tallies(t.st)
+	if err != nil {
+		return err
+	}
+	return t.adoptTallies(q, want)
 }

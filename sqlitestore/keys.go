@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 
@@ -21,13 +22,14 @@ type share struct {
 
 // sweep is how far it was looked which keys of a queue are at rest.
 type sweep struct {
-	to      int64 // the number up to which this pass has come; 0: none is under way
+	to      int64 // the number of the key up to which this pass has come; 0: none is under way
 	virtual int64 // the queue's virtual time when the last pass began
 	began   int64 // when that was
+	started int64 // tasks of keys since the last part: that many keys may have come and gone
 }
 
 // due reports whether a new pass could find a key that the last one has not: one comes to rest when the virtual time reaches its
-// tag, or when its rates are as if nothing had started. A key that comes to rest by a task of its own is forgotten then.
+// tag, or when its rates are as if nothing had started. A key that comes to rest as its row is written is forgotten then.
 func (w *sweep) due(q *queue, now int64) bool {
 	rest := now - w.began
 	return w.began == 0 || q.share.virtual != w.virtual || rest >= sweepEvery && q.config.RatesKeys() || rest >= sweepAnyway
@@ -83,6 +85,12 @@ func (k *key) queued() (n int64) {
 		n += f.n
 	}
 	return n
+}
+
+// counts reports whether it is counted what is active and what waits of each key. Only limits of keys and their order ask for it;
+// without them the end of a task changes nothing of its key, and writes nothing. See recountKeys.
+func (q *queue) counts() bool {
+	return q.config.Keys.Ordered() || slices.ContainsFunc(q.config.Limits, func(l driver.Limit) bool { return l.PerKey })
 }
 
 // noDeadline is the rank of a task that does not expire, in a queue that goes by deadlines.
@@ -323,7 +331,7 @@ func (t *tx) hold(r *row, n int64) error {
 		return nil
 	}
 	name := r.task().Key
-	if name == "" {
+	if name == "" || !r.lane.queue.counts() {
 		return nil
 	}
 	k, err := t.key(r.lane.queue, name)
@@ -445,10 +453,11 @@ func (t *tx) reopen(q *queue, lanes []*lane, limit int) error {
 	return t.sweepKeys(q)
 }
 
-// sweepPart is how many numbers of keys a sweep looks at, sweepEvery the milliseconds between two passes that only time is a reason
+// sweepPart is how many keys a sweep looks at, and for each that was served since two more up to mostSwept, sweepEvery the milliseconds between two passes that only time is a reason
 // for, and sweepAnyway between two that there is no reason for.
 const (
 	sweepPart   = 200
+	mostSwept   = 2_000
 	sweepEvery  = 1_000
 	sweepAnyway = 60_000
 )
@@ -459,28 +468,30 @@ func (t *tx) sweepKeys(q *queue) error {
 	if w.to == 0 && !w.due(q, t.now) {
 		return nil
 	}
-	last, err := t.nextKey()
-	if err != nil {
-		return err
-	}
 	if w.to == 0 {
 		w.virtual, w.began = q.share.virtual, t.now
-	}
-	from, to := w.to+1, w.to+sweepPart
-	if w.to = to; to >= last {
-		w.to = 0
 	}
 	if err := t.saveKeys(); err != nil {
 		return err
 	}
-	err = t.stmt("key_rest").ints(from, to, q.no, q.share.virtual, t.now).exec()
-	if err == nil && t.changes() > 0 {
+	from, part := w.to, min(sweepPart+2*w.started, mostSwept)
+	w.started = 0
+	var err error
+	if w.to, err = t.stmt("key_part").ints(from, part-1).one(); err != nil {
+		return err
+	}
+	to := w.to
+	if to == 0 { // the rest is less than a part
+		to = math.MaxInt64
+	}
+	forgotten := false
+	err = t.stmt("key_rest").ints(from, to, q.no, q.share.virtual, t.now).rows(func(s *sqlite.Stmt) error {
+		delete(q.share.keys, s.ColumnText(0))
+		forgotten = true
+		return nil
+	})
+	if forgotten {
 		t.touchQueue(q) // so that other processes forget them too
-		for name, k := range q.share.keys {
-			if from <= k.no && k.no <= to && k.atRest(t.now) {
-				delete(q.share.keys, name) // it is gone
-			}
-		}
 	}
 	return err
 }

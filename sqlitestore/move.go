@@ -42,7 +42,7 @@ func (t *tx) move(r *row, to standing, reason driver.Reason) error {
 func (t *tx) rekey(r *row, from standing) error {
 	q := r.lane.queue
 	name := r.task().Key
-	if !q.flows(name) {
+	if !q.flows(name) || r.standing != available && from != available && !q.counts() {
 		return nil
 	}
 	k, err := t.key(q, name)

@@ -92,7 +92,7 @@ func (t *tx) complete(worker string, item *driver.Settlement) (done bool, err er
 	l.queue.kept[0] += size
 	t.count(l, active, completed, 1)
 	t.freed(l.queue)
-	if h.key != "" {
+	if h.key != "" && l.queue.counts() {
 		k, err := t.key(l.queue, h.key)
 		if err != nil {
 			return false, err

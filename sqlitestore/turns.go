@@ -93,7 +93,9 @@ func (s *sharing) collect(want int) error {
 			continue
 		}
 		err := s.stmt("flow_heads").ints(l.no, int64(want)).rows(func(row *sqlite.Stmt) error {
-			s.flows = append(s.flows, turn{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), l, row.ColumnText(3)})
+			name := row.ColumnText(flowColumns + 1 + 2)
+			s.flows = append(s.flows, turn{row.ColumnInt64(2), row.ColumnInt64(4), row.ColumnInt64(6), l, name})
+			s.meet(row, name)
 			return nil
 		})
 		if err != nil {
@@ -102,6 +104,20 @@ func (s *sharing) collect(want int) error {
 	}
 	heap.Init(&s.flows)
 	return nil
+}
+
+// meet makes known the key of a row of flow_heads, if it has this flow alone: most keys have, and need not be looked up then.
+// What is damaged is left to who looks.
+func (s *sharing) meet(row *sqlite.Stmt, name string) {
+	const keyed = flowColumns + 1
+	if s.q.share.keys[name] != nil || row.ColumnInt64(keyed+6) != row.ColumnInt64(3) || row.ColumnInt64(keyed+1) != s.q.no ||
+		!intact(row, 0, flowColumns) || !intact(row, keyed, keyedColumns) {
+		return
+	}
+	if k := newKey(s.q, name); k.scan(row, keyed) == nil {
+		k.flows = append(k.flows, s.flowOf(k, row))
+		s.q.know(k)
+	}
 }
 
 // next takes the first task that may start; more is false if there is none.
@@ -244,9 +260,10 @@ func (s *sharing) start(f *flow, p *picked) error {
 		return err
 	}
 	s.count(f.lane, available, active, 1)
-	if p.claim.Key != "" {
+	if p.claim.Key != "" && s.q.counts() {
 		k.count(f.lane, 1)
 	}
+	s.q.share.sweep.started++
 	s.regate(k)
 	if p.holding != nil {
 		p.holding.key = p.claim.Key

@@ -29,10 +29,14 @@ INSERT INTO keyed (no, queue, key, tag, waiting, active, queued, until, held, ar
 -- name: key_delete
 DELETE FROM keyed WHERE no = ?
 
+-- name: key_part
+-- The last of some keys after a number.
+SELECT no FROM keyed WHERE no > ? ORDER BY no LIMIT 1 OFFSET ?
+
 -- name: key_rest
 -- Keys that are as good as ones that were never seen.
-DELETE FROM keyed WHERE no BETWEEN ?1 AND ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
-	AND sum IS rowsum(no, queue, key, tag, waiting, active, queued, until, held, arrivals)
+DELETE FROM keyed WHERE no > ?1 AND no <= ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
+	AND sum IS rowsum(no, queue, key, tag, waiting, active, queued, until, held, arrivals) RETURNING key
 
 -- name: key_list
 SELECT key FROM keyed WHERE queue = ?
@@ -56,7 +60,7 @@ INSERT INTO flow (key, lane, prio, n, tag, rank, head, parked, opens, sum) VALUE
 DELETE FROM flow WHERE key = ? AND lane = ? AND prio = ?
 
 -- name: flow_heads
-SELECT f.prio, f.tag, f.head, k.key FROM flow f JOIN keyed k ON k.no = f.key
+SELECT f.*, k.* FROM flow f JOIN keyed k ON k.no = f.key
 WHERE f.lane = ? AND f.parked = 0 ORDER BY f.prio, f.tag, f.head LIMIT ?
 
 -- name: flow_shut

@@ -263,7 +263,7 @@ CREATE TABLE keyed (
 	queue     INTEGER NOT NULL,
 	key       TEXT NOT NULL,
 	tag       INTEGER NOT NULL,
-	waiting   INTEGER NOT NULL, -- its scheduled and retryable tasks that were claimed before
+	waiting   INTEGER NOT NULL, -- its scheduled and retryable tasks that were claimed before; as held 0 where nothing asks for it
 	active    INTEGER NOT NULL,
 	queued    INTEGER NOT NULL,
 	until     INTEGER NOT NULL, -- when its rates are as if it had never started a task
