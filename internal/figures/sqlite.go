@@ -155,7 +155,8 @@ run, or ran twice, makes the measurement fail.
   tasks are enqueued among them one by one, as for the pick-up.
 - **Keys and limits**: as many tasks as for the rates, without a key and each with a key of its own; 10 000 tasks of four keys
   that always have more; single tasks of a key beside a backlog of another, one at a time, in a worker with 10 slots; a worker
-  that serves two queues, in one of which every task waits for the limit of its key. The limits of concurrency and rate are
+  that serves two queues, in one of which every task waits for the limit of its key, in turn with one that serves an empty queue
+  instead, once the ended tasks have come to the number that is kept. The limits of concurrency and rate are
   shared by 8 workers, each with the file opened for itself.
 ` + flowMethod + `
 - **In memory**: %s tasks a round through memstore's calls one after another, in batches of 500, and as many enqueued by
