@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"strconv"
 
 	"github.com/waggleq/waggle/driver"
 )
@@ -68,6 +69,9 @@ func decodeTasks(b []byte) ([]*driver.Task, error) {
 
 var errDamagedOutbox = driver.Errorf(driver.ErrCorrupt, "the tasks of a plan's step are damaged")
 
+// sentArgs is after how many arguments a script is called that takes entries out of the outbox, so that none takes long.
+const sentArgs = 1000
+
 // send stores the tasks of steps and takes their entries out of the outbox.
 func (s *Store) send(ctx context.Context, sh *shard, list []sending) error {
 	if len(list) == 0 {
@@ -85,18 +89,26 @@ func (s *Store) send(ctx context.Context, sh *shard, list []sending) error {
 		}
 		results = append(results, r...)
 	}
+	var args []string
 	told := false
-	for _, e := range list {
+	for i, e := range list {
 		news, err := s.sentNews(ctx, sh, e.tasks, results[:len(e.tasks)])
 		if err != nil {
 			return err
 		}
 		results = results[len(e.tasks):]
-		args := append(s.head(sh, "", ""), e.entry, e.ref.String())
-		if _, err := s.call(ctx, s.data, sh, planSentScript, sh.keysOf(planSentScript, ""), append(args, news...)); err != nil {
+		if args == nil {
+			args = s.head(sh, "", "")
+		}
+		args = append(append(args, e.entry, e.ref.String(), strconv.Itoa(len(news))), news...)
+		told = told || len(news) > 0
+		if len(args) < sentArgs && i < len(list)-1 {
+			continue
+		}
+		if _, err := s.call(ctx, s.data, sh, planSentScript, sh.keysOf(planSentScript, ""), args); err != nil {
 			return err
 		}
-		told = told || len(news) > 0
+		args = nil
 	}
 	if told {
 		s.signalPlanners(ctx, sh)
