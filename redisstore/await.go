@@ -300,14 +300,20 @@ func (sh *shard) token() string {
 	return "s" + strconv.Itoa(sh.number)
 }
 
-// shardOfToken returns the shard that a token names, or nil.
-func (s *Store) shardOfToken(token string) *shard {
-	digits, ok := strings.CutPrefix(token, "s")
-	n, err := strconv.Atoi(digits)
-	if !ok || err != nil || n < 0 || n >= len(s.shards) {
-		return nil
+// shardsOfToken returns the shards that a token names, or nil.
+func (s *Store) shardsOfToken(token string) []*shard {
+	var named []*shard
+	for name := range strings.SplitSeq(token, ",") {
+		digits, ok := strings.CutPrefix(name, "s")
+		n, err := strconv.Atoi(digits)
+		if !ok || err != nil || n < 0 || n >= len(s.shards) {
+			return nil
+		}
+		if !slices.Contains(named, s.shards[n]) {
+			named = append(named, s.shards[n])
+		}
 	}
-	return s.shards[n]
+	return named
 }
 
 // ring wakes the waits of workers for control. It is a hint: a heartbeat delivers what nobody was rung for.

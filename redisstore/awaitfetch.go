@@ -94,8 +94,8 @@ func (s *Store) fetchAwaited(ctx context.Context, req driver.FetchRequest, left 
 		}
 		named := req
 		named.Max = min(named.Max, maxClaims)
-		if sh := r.takeNamed(&named, s.offset.Load()); sh != nil {
-			result, err := s.fetchNamed(ctx, named, r, sh)
+		if shards := r.takeNamed(&named, s.offset.Load()); shards != nil {
+			result, err := s.fetchNamed(ctx, named, r, shards)
 			if err != nil || !goesOn(result, left) {
 				if err == nil {
 					s.noteDue(req.Worker, result)

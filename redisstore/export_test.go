@@ -76,6 +76,23 @@ func SetFormat(ctx context.Context, s *Store, version int) error {
 // ShardOf returns the number of the shard in which a task with that id lives.
 func ShardOf(s *Store, id string) int { return s.shardOf(id).number }
 
+// WakeToken returns the wake token that waits for work of a type in a queue, empty if there is none.
+func WakeToken(ctx context.Context, s *Store, queue, typ string) (string, error) {
+	token, err := s.control.Do(ctx, s.control.B().Lindex().Key(s.hub().wakeKey(queue, typ)).Index(0).Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return "", nil
+	}
+	return token, err
+}
+
+// ShardsOfToken returns the numbers of the shards that a wake token names.
+func ShardsOfToken(s *Store, token string) (numbers []int) {
+	for _, sh := range s.shardsOfToken(token) {
+		numbers = append(numbers, sh.number)
+	}
+	return numbers
+}
+
 // ShardOfTaskKey returns the number of the shard in which tasks with that key live.
 func ShardOfTaskKey(s *Store, key string) int { return s.shardOfTaskKey(key).number }
 

@@ -37,6 +37,7 @@ type lending struct {
 	until  map[string]time.Time // by queue: when it is worth asking again
 	opens  map[string]int64     // by queue: when its rate opens, in ms of the store's clock
 	lacks  map[string]int       // by queue: a number that goes up when a shard is found to lack something; 0: none does
+	lacked map[string]time.Time // by queue: when one was found last
 }
 
 // lack notes that something waits in a shard for a part of the queue's limits that others have.
@@ -44,10 +45,25 @@ func (l *lending) lack(queue string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lacks == nil {
-		l.lacks = map[string]int{}
+		l.lacks, l.lacked = map[string]int{}, map[string]time.Time{}
 	}
 	l.count++
 	l.lacks[queue] = l.count
+	l.lacked[queue] = time.Now()
+}
+
+// bindsFor is for how long a limit is thought to be what keeps a queue's tasks from starting after a shard was found to lack it.
+const bindsFor = time.Second
+
+// binds reports whether the limits of the queues, and not their order, say what starts next: each shard has a part of its own,
+// and starts of its tasks as many as that allows, whatever others have.
+func (l *lending) binds(queues []string) bool {
+	if len(queues) != 1 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.lacked[queues[0]]) < bindsFor
 }
 
 func (l *lending) lacking(queue string) int {

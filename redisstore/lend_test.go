@@ -114,6 +114,64 @@ func crew(t *testing.T, url string, workers int, fails bool, do func(ctx context
 	wg.Wait()
 }
 
+// TestFetchAtALimitAsksOnce has one worker hold all slots of a limit in sixteen shards, and end and start a task in each, again
+// and again. A shard has to be asked once for each start, and not first whether there is one.
+func TestFetchAtALimitAsksOnce(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		const shards, each = 16, 2
+		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}, NoReplicas: true})
+		url := c.URL() + "?shards=16&ns=once"
+		spread(t, url, 960, driver.Limit{Concurrency: shards * each}, func(int) bool { return true })
+		s := open(t, url, nil)
+		sent := redisstore.CountScripts(s)
+		register(t, s, "w")
+		held := map[int][]driver.Claim{} // by shard
+		active := 0
+		fetch := func() int64 {
+			before := sent()
+			res, err := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Lease: time.Minute, Queues: []string{driver.DefaultQueue}, Types: []string{"t"}, Max: 64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range res.Claims {
+				sh := redisstore.ShardOf(s, c.ID)
+				held[sh] = append(held[sh], c)
+			}
+			if active += len(res.Claims); active > shards*each {
+				t.Fatalf("%d tasks are active, the limit is %d", active, shards*each)
+			}
+			return sent() - before
+		}
+		least := int64(1000)
+		for range 20 {
+			for deadline := time.Now().Add(time.Minute); active < shards*each; {
+				if fetch(); time.Now().After(deadline) {
+					t.Fatalf("only %d tasks of %d have started", active, shards*each)
+				}
+			}
+			var ends []driver.Settlement
+			for sh, claims := range held {
+				ends = append(ends, driver.Settlement{ID: claims[0].ID, Token: claims[0].Token, Outcome: driver.Complete})
+				held[sh] = claims[1:]
+				if len(claims) == 1 {
+					delete(held, sh)
+				}
+			}
+			if _, err := s.Settle(t.Context(), "w", ends); err != nil {
+				t.Fatal(err)
+			}
+			active -= len(ends)
+			if n := fetch(); active == shards*each {
+				least = min(least, n)
+			}
+		}
+		if least > shards+4 {
+			t.Errorf("a fetch that starts a task in each shard took %d commands at best, of %d shards", least, shards)
+		}
+	})
+}
+
 func limitedConcurrency(t *testing.T, url string, own func(int) bool) {
 	const bound, n = 3, 300
 	s := spread(t, url, n, driver.Limit{Concurrency: bound}, own)

@@ -3,12 +3,13 @@ package redisstore
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
 )
 
-// A worker that has found nothing in any shard need not ask them all again when a wake token names the one in which there is
+// A worker that has found nothing in any shard need not ask them all again when a wake token names those in which there is
 // something: what came into others since has left tokens too. So a task on its own costs about as much with many shards as
 // with one.
 
@@ -27,7 +28,7 @@ type quiet struct {
 	offset  int64     // of the clock then: tests move it
 	served  uint64    // the queues and types that it asked for
 	dues    []time.Time
-	named   *shard // by the token that ended its last wait
+	named   []*shard // by the token that ended its last wait
 }
 
 var servedSeed = maphash.MakeSeed()
@@ -44,7 +45,7 @@ func servedBy(req *driver.FetchRequest) uint64 {
 	return sum
 }
 
-// noteToken keeps the shard that a token names for the worker's next fetch.
+// noteToken keeps the shards that a token names for the worker's next fetch.
 func (s *Store) noteToken(worker, token string) {
 	if len(s.shards) == 1 {
 		return
@@ -52,7 +53,7 @@ func (s *Store) noteToken(worker, token string) {
 	r := s.roundsOf(worker)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quiet.named = s.shardOfToken(token)
+	r.quiet.named = s.shardsOfToken(token)
 }
 
 // noteTime keeps for the worker's next fetch the shard in which something is due, now that its wait is over: nil if that may
@@ -66,7 +67,7 @@ func (s *Store) noteTime(worker string) {
 	defer r.mu.Unlock()
 	r.quiet.named = nil
 	if sh := soleDue(r.quiet.dues); sh >= 0 {
-		r.quiet.named = s.shards[sh]
+		r.quiet.named = s.shards[sh : sh+1]
 	}
 }
 
@@ -86,16 +87,19 @@ func soleDue(dues []time.Time) int {
 	return sole
 }
 
-// takeNamed returns the shard to which a fetch may keep, if there is one.
-func (r *rounds) takeNamed(req *driver.FetchRequest, offset int64) *shard {
+// takeNamed returns the shards to which a fetch may keep, if there are any.
+func (r *rounds) takeNamed(req *driver.FetchRequest, offset int64) []*shard {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sh := r.quiet.named
+	named := r.quiet.named
 	r.quiet.named = nil
-	if sh == nil || req.Max == 0 || !r.quiet.holds(req, offset) {
+	if len(named) > 1 && len(distinctNames(req.Queues)) > 1 {
+		return nil // their order goes over all shards
+	}
+	if named == nil || req.Max == 0 || !r.quiet.holds(req, offset) {
 		return nil
 	}
-	return sh
+	return named
 }
 
 func (q *quiet) holds(req *driver.FetchRequest, offset int64) bool {
@@ -148,14 +152,16 @@ func (r *rounds) nextDue(sh *shard, at time.Time) time.Time {
 	return next
 }
 
-// fetchNamed fetches from the one shard that has something.
-func (s *Store) fetchNamed(ctx context.Context, req driver.FetchRequest, r *rounds, sh *shard) (*driver.FetchResult, error) {
+// fetchNamed fetches from the shards that have something.
+func (s *Store) fetchNamed(ctx context.Context, req driver.FetchRequest, r *rounds, named []*shard) (*driver.FetchResult, error) {
 	req.Queues = distinctNames(req.Queues)
 	began, offset := time.Now(), s.offset.Load()
 	result := &driver.FetchResult{}
-	left, err := s.fetchShard(ctx, sh, req, req.Max, result)
+	err := s.takeNamed(ctx, req, r, named, result)
 	if err != nil || result.More {
 		r.setQuiet(&req, began, offset, false)
+	} else {
+		r.stayQuiet()
 	}
 	if err != nil {
 		if len(result.Claims) == 0 {
@@ -163,18 +169,65 @@ func (s *Store) fetchNamed(ctx context.Context, req driver.FetchRequest, r *roun
 		}
 		r.setLost(err)
 		result.More = true
-	} else if result.More {
-		r.leave(sh, left)
-	}
-	if !result.More {
-		r.stayQuiet()
-	}
-	result.NextDue = r.nextDue(sh, result.NextDue)
-	if err == nil && len(result.Claims) < req.Max {
+	} else if len(result.Claims) < req.Max {
 		if lent := s.borrow(ctx, req, result); lent != nil { // the next fetch tries again
 			r.setLost(lent)
 		}
 	}
 	result.LeaseEnd = time.Time{} // the others did not renew it
 	return result, nil
+}
+
+// takeNamed claims from some shards. From several it claims as far as limits bind what each of them may start, and else in
+// the order of what they have.
+func (s *Store) takeNamed(ctx context.Context, req driver.FetchRequest, r *rounds, named []*shard, result *driver.FetchResult) error {
+	if len(named) == 1 {
+		left, err := s.fetchShard(ctx, named[0], req, req.Max, result)
+		if err == nil && result.More {
+			r.leave(named[0], left)
+		}
+		result.NextDue = r.nextDue(named[0], result.NextDue)
+		return err
+	}
+	if err := s.askNamed(ctx, req, r, named, result); err != nil {
+		return err
+	}
+	_, err := s.takeFromBusy(ctx, req, r, result)
+	rest := r.rest(s.shards)
+	if err == nil && len(rest) > 0 && !result.More {
+		s.wakeForRest(ctx, req, rest)
+	}
+	result.More = len(rest) > 0
+	return err
+}
+
+// askNamed does what look does, in some shards.
+func (s *Store) askNamed(ctx context.Context, req driver.FetchRequest, r *rounds, named []*shard, result *driver.FetchResult) error {
+	parts, left, most := make([]driver.FetchResult, len(named)), make([]leftover, len(named)), make([]int, len(named))
+	if s.lending.binds(req.Queues) {
+		most = shareClaims(req.Max, len(named), int(s.next.Add(1)))
+	}
+	if plans := driver.PlanOffers(&req); plans > 0 {
+		req.Plans = max(plans/len(named), 1)
+	}
+	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) (err error) {
+		i, one := slices.Index(named, sh), req
+		one.Max = most[i]
+		left[i], err = s.fetchShard(ctx, sh, one, one.Max, &parts[i])
+		return err
+	}, func(sh *shard) bool { return slices.Contains(named, sh) })
+	next := result.NextDue
+	for i, sh := range named {
+		if parts[i].Now.IsZero() { // it did not answer
+			result.Claims = append(result.Claims, parts[i].Claims...)
+			continue
+		}
+		merge(result, &parts[i])
+		if parts[i].More {
+			r.leave(sh, left[i])
+		}
+		next = r.nextDue(sh, parts[i].NextDue)
+	}
+	result.NextDue = next
+	return err
 }

@@ -114,8 +114,8 @@ func (s *Store) fetchFromShards(ctx context.Context, req driver.FetchRequest) (*
 	if err := r.takeLost(); err != nil {
 		return nil, err
 	}
-	if sh := r.takeNamed(&req, s.offset.Load()); sh != nil {
-		result, err := s.fetchNamed(ctx, req, r, sh)
+	if named := r.takeNamed(&req, s.offset.Load()); named != nil {
+		result, err := s.fetchNamed(ctx, req, r, named)
 		if err != nil || result.More || len(result.Claims)+len(result.Plans) > 0 {
 			return result, err
 		}
@@ -180,14 +180,31 @@ func distinctNames(names []string) []string {
 	return list
 }
 
-// look does all that a fetch does but claim, in all shards at once, and notes which have tasks. One that does not answer
+// shareClaims returns how many tasks each of n shards is asked for at once when limits bind, see lending.binds: together no
+// more than most, so that none is claimed that nobody wants. The first ones from first on get the rest.
+func shareClaims(most, n, first int) []int {
+	shares := make([]int, n)
+	for i := range n {
+		shares[(first+i)%n] = most / n
+		if i < most%n {
+			shares[(first+i)%n]++
+		}
+	}
+	return shares
+}
+
+// look does all that a fetch does but claim, in all shards at once, and notes which have tasks. Where limits bind it claims as
+// well: most shards have few tasks then that may start, or none, and each would be asked twice. One that does not answer
 // does not keep it from the others.
 func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, result *driver.FetchResult) error {
-	req.Max = 0
 	began, offset := time.Now(), s.offset.Load()
 	parts, errs, left := make([]driver.FetchResult, len(s.shards)), make([]error, len(s.shards)), make([]leftover, len(s.shards))
 	first := int(s.next.Add(1))
 	shares := s.sharePlans(driver.PlanOffers(&req), first)
+	most := make([]int, len(s.shards))
+	if s.lending.binds(req.Queues) {
+		most = shareClaims(req.Max-len(result.Claims), len(s.shards), first)
+	}
 	err := s.eachShard(ctx, func(ctx context.Context, sh *shard) error {
 		req := req
 		if req.Plans > 0 && shares[sh.number] == 0 {
@@ -195,13 +212,15 @@ func (s *Store) look(ctx context.Context, req driver.FetchRequest, r *rounds, re
 		} else {
 			req.Plans = shares[sh.number]
 		}
-		left[sh.number], errs[sh.number] = s.fetchShard(ctx, sh, req, 0, &parts[sh.number])
+		req.Max = most[sh.number]
+		left[sh.number], errs[sh.number] = s.fetchShard(ctx, sh, req, req.Max, &parts[sh.number])
 		return errs[sh.number]
 	}, nil)
 	var busy []*shard
 	for i := range s.shards {
 		sh := s.shards[(first+i)%len(s.shards)]
 		if errs[sh.number] != nil {
+			result.Claims = append(result.Claims, parts[sh.number].Claims...) // of the scripts before the one that failed
 			continue
 		}
 		merge(result, &parts[sh.number])

@@ -2,12 +2,14 @@ package redisstore_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
 )
 
 // TestResumeWakesOnACluster resumes a queue whose tasks are in shards other than that of the wake tokens, and wants a
@@ -52,6 +54,39 @@ func TestResumeWakesOnACluster(t *testing.T) {
 				}
 			case <-time.After(30 * time.Second):
 				t.Fatal("the worker was not woken")
+			}
+		}
+	})
+}
+
+// TestTokensNameShards has tasks come into several shards while nobody waits: who waits next is told in which, up to a number.
+func TestTokensNameShards(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		c := redistest.StartCluster(t, &redisserver.ClusterOptions{Node: redisserver.Options{Flavour: f}, NoReplicas: true})
+		s := open(t, c.URL()+"?shards=64&ns=tokens", nil)
+		var want []int
+		for i := 0; len(want) < 30; i++ {
+			id := fmt.Sprint("t-", i)
+			sh := redisstore.ShardOf(s, id)
+			if !slices.Contains(want, sh) {
+				want = append(want, sh)
+			}
+			if _, err := s.Enqueue(t.Context(), []*driver.Task{{ID: id, Type: "t"}}, driver.EnqueueOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			token, err := redisstore.WakeToken(t.Context(), s, driver.DefaultQueue, "t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := redisstore.ShardsOfToken(s, token)
+			if slices.Sort(got); len(want) <= 5 && !slices.Equal(got, slices.Sorted(slices.Values(want))) || len(want) > 16 && got != nil {
+				t.Errorf("after tasks in shards %v the token is %q", want, token)
+			}
+		}
+		for _, token := range []string{"", "*", "+", "s", "s64", "s1,", "s1,*", "s-1"} {
+			if got := redisstore.ShardsOfToken(s, token); got != nil {
+				t.Errorf("token %q names %v", token, got)
 			}
 		}
 	})
