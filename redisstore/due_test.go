@@ -9,6 +9,7 @@ import (
 	"github.com/waggleq/waggle/driver"
 	"github.com/waggleq/waggle/internal/redisserver"
 	"github.com/waggleq/waggle/internal/redisserver/redistest"
+	"github.com/waggleq/waggle/redisstore"
 )
 
 // waitForClaims fetches as a worker does, waiting until the next task is due, until there are claims.
@@ -123,4 +124,70 @@ func TestRetriesOfAnIdleWorkerStartOnTime(t *testing.T) {
 	if middle := gaps[len(gaps)/2]; middle > time.Second {
 		t.Errorf("the middle one of %d retries after 50ms came after %v, want it long before the wait of 10s is over", len(gaps), middle)
 	}
+}
+
+// TestPromotingIsBounded has thousands of tasks be due in several queues and types at once. No script moves more than a page of
+// them, and in a queue they run in the order in which they were due, whatever their types.
+func TestPromotingIsBounded(t *testing.T) {
+	t.Parallel()
+	redistest.EachFlavour(t, func(t *testing.T, f redisserver.Flavour) {
+		const page, queues, types, each = 500, 4, 3, 400
+		s := open(t, redistest.Start(t, &redisserver.Options{Flavour: f}).URL(), nil)
+		register(t, s, "w")
+		var names []string
+		at := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+		for q := range queues {
+			names = append(names, fmt.Sprint("q", q))
+			var tasks []*driver.Task
+			for i := range types * each {
+				// All of the last type are due between two of the others.
+				due := at.Add(time.Duration(i) * time.Millisecond)
+				if i%types == types-1 {
+					due = at.Add(time.Second / 2)
+				}
+				tasks = append(tasks, &driver.Task{ID: fmt.Sprint(names[q], "-", i), Queue: names[q], Type: fmt.Sprint("t", i%types), At: due})
+			}
+			for some := range slices.Chunk(tasks, 1000) {
+				if _, err := s.Enqueue(t.Context(), some, driver.EnqueueOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		redisstore.SetOffset(s, 2*time.Hour)
+		register(t, s, "w")
+		fetch := func(most int, queues ...string) []driver.Claim {
+			res, err := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Lease: time.Hour, Queues: queues, Max: most})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res.Claims
+		}
+		for n := 0; n < queues*types*each; {
+			fetch(0, names...)
+			after, err := redisstore.InLine(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after-n > page || after == n {
+				t.Fatalf("one fetch moved %d of %d tasks that were due, after %d", after-n, queues*types*each, n)
+			}
+			n = after
+		}
+		for _, q := range names {
+			last := time.Time{}
+			for n := 0; n < types*each; {
+				claims := fetch(1000, q)
+				if len(claims) == 0 {
+					t.Fatalf("%d tasks of %s were given out", n, q)
+				}
+				n += len(claims)
+				for _, c := range claims {
+					if c.At.Before(last) {
+						t.Fatalf("%s was due %v before the task that came before it", c.ID, last.Sub(c.At))
+					}
+					last = c.At
+				}
+			}
+		}
+	})
 }

@@ -76,6 +76,15 @@ func SetFormat(ctx context.Context, s *Store, version int) error {
 // ShardOf returns the number of the shard in which a task with that id lives.
 func ShardOf(s *Store, id string) int { return s.shardOf(id).number }
 
+// InLine returns how many tasks of a store on one server are in line: due ones that nobody has moved there yet are not.
+func InLine(ctx context.Context, s *Store) (n int, err error) {
+	stat, err := s.stats(ctx, s.hub())
+	for _, p := range s.hub().allPairs() {
+		n += stat[string(letterAvailable)+p.digits]
+	}
+	return n, err
+}
+
 // WakeToken returns the wake token that waits for work of a type in a queue, empty if there is none.
 func WakeToken(ctx context.Context, s *Store, queue, typ string) (string, error) {
 	token, err := s.control.Do(ctx, s.control.B().Lindex().Key(s.hub().wakeKey(queue, typ)).Index(0).Build()).ToString()

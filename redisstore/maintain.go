@@ -15,6 +15,8 @@ const (
 	defaultMaintain = 1000
 	// maintainPairs is how many pairs one script looks at.
 	maintainPairs = 200
+	// promoteMost is how many due tasks one script moves.
+	promoteMost = 500
 )
 
 // Maintain implements driver.Maintainer.
@@ -78,11 +80,13 @@ func (s *Store) maintainPairs(ctx context.Context, sh *shard, max int, result *d
 		if promoted >= max && expired >= max {
 			break
 		}
-		n, ids, err := s.promote(ctx, sh, chunk, max-promoted)
+		n, ids, err := s.promote(ctx, sh, chunk, min(max-promoted, promoteMost))
+		for promoted += n; err == nil && n == promoteMost && promoted < max; promoted += n {
+			n, ids, err = s.promote(ctx, sh, chunk, min(max-promoted, promoteMost))
+		}
 		if err != nil {
 			return err
 		}
-		promoted += n
 		got, err := s.expire(ctx, sh, ids[:min(len(ids), max-expired)])
 		if err != nil {
 			return err

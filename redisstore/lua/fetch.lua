@@ -82,13 +82,15 @@ for from = 1, #fields, 4000 do
   end
 end
 
+-- However many queues have due tasks, so many are moved for all of them: the others are when this is called again, at once.
+local promotable = 500
 for _, q in ipairs(queues) do
   local due = {}
   for _, p in ipairs(q) do
     if p.waiting > 0 then due[#due + 1] = p end
   end
   if #due > 0 then
-    promote(TASK, RUN, due, 500)
+    promotable = promotable - promote(TASK, RUN, due, promotable)
     for _, p in ipairs(due) do
       local moved = deltas['A' .. p.number] or 0
       p.available, p.waiting = p.available + moved, p.waiting - moved

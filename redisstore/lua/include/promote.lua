@@ -13,25 +13,51 @@ local function broken(task, run)
   return #run <= RUN_LEN or not string.find('ASPRTCXD', letter, 1, true)
 end
 
--- promote moves due tasks of pairs into their lines. Needs head, events, stat, record, share.
+-- due_now returns the due tasks that come first, as a list of pair, id and time by turns, at most limit of them and no more read from
+-- the indexes: of each pair an even part, and of those with more what the others leave. till is up to when all that is due has been read.
+local function due_now(pairs_due, limit)
+  local list, open, room, at, last = {}, pairs_due, limit, {}, {}
+  while #open > 0 and room > 0 do
+    local most, more = math.max(math.floor(room / #open), 1), {}
+    for _, p in ipairs(open) do
+      local n = math.min(most, room)
+      local ids = n > 0 and redis.call('ZRANGEBYSCORE', p.due, '-inf', NOW, 'WITHSCORES', 'LIMIT', at[p] or 0, n) or {}
+      for i = 1, #ids, 2 do
+        list[#list + 1] = p
+        list[#list + 1] = ids[i]
+        last[p] = tonumber(ids[i + 1])
+        list[#list + 1] = last[p]
+      end
+      room, at[p] = room - #ids / 2, (at[p] or 0) + #ids / 2
+      if #ids / 2 == n then more[#more + 1] = p end
+    end
+    open = more
+  end
+  local till = math.huge
+  for _, p in ipairs(open) do
+    local upto = last[p] or tonumber(redis.call('ZRANGE', p.due, 0, 0, 'WITHSCORES')[2]) -- of the last pairs none may have been read
+    till = math.min(till, upto or math.huge)
+  end
+  return list, till
+end
+
+-- promote moves due tasks of pairs into their lines, in the order in which they are due. Needs head, events, stat, record, share.
 --
 -- pairs is a list of {number =, due = key, line = key, back = key, exp = key, subject =, share =}; at most limit tasks are moved.
 -- RETURNS how many.
 local function promote(TASK, RUN, pairs_due, limit)
-  local found = {}
-  for _, p in ipairs(pairs_due) do
-    local ids = redis.call('ZRANGEBYSCORE', p.due, '-inf', NOW, 'LIMIT', 0, limit)
-    if #ids > 0 then
-      local runs = redis.call('HMGET', RUN, unpack(ids))
-      for i = 1, #ids do
-        local run = runs[i]
-        if not run or broken(nil, run) then
-          redis.call('ZREM', p.due, ids[i])
-          damaged[#damaged + 1] = ids[i]
-        else
-          found[#found + 1] = {id = ids[i], run = run, order = RUN_NUM(run, order), due = RUN_NUM(run, due), p = p}
-        end
-      end
+  if limit <= 0 then return 0 end
+  local found, ids = {}, {}
+  local list, till = due_now(pairs_due, limit)
+  for i = 2, #list, 3 do ids[#ids + 1] = list[i] end
+  if #ids == 0 then return 0 end
+  for i, run in ipairs(redis.call('HMGET', RUN, unpack(ids))) do
+    local p, id = list[3 * i - 2], ids[i]
+    if not run or broken(nil, run) then
+      redis.call('ZREM', p.due, id)
+      damaged[#damaged + 1] = id
+    elseif list[3 * i] <= till then
+      found[#found + 1] = {id = id, run = run, order = RUN_NUM(run, order), due = RUN_NUM(run, due), p = p}
     end
   end
   if #found == 0 then return 0 end
