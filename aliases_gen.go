@@ -265,7 +265,15 @@ type (
 	//		Keys      *KeyMode
 	//		Limits    *[]Limit // replaces all of them
 	//		Bound     *Bound   // the zero Bound takes it away
+	//
+	//		// DropLimits takes away the limits that are for the same tasks as one of these, and PutLimits adds limits, each in the
+	//		// place of the one for the same tasks; the others stay, also those that somebody else sets at the same time. They come
+	//		// after Limits, in this order.
+	//		DropLimits []Limit
+	//		PutLimits  []Limit
 	//	}
+	//
+	//	func (p *QueuePatch) ChangesLimits() bool
 	QueuePatch = driver.QueuePatch
 
 	// TypeInfo counts the tasks of one type in a queue.

@@ -244,7 +244,9 @@ type Maintainer interface {
 	// not defined is [ErrState]. With a filter such tasks are not matched.
 	Apply(ctx context.Context, c Change) (*ChangeResult, error)
 
-	// SetQueue changes the configuration of a queue, creating the queue if needed. Nil fields stay as they are.
+	// SetQueue changes the configuration of a queue, creating the queue if needed. Nil fields stay as they are. Of two calls
+	// at the same time one comes after the other and changes what the first has made, in every shard alike; a call that did
+	// not get to all shards is made good by Maintain.
 	// Resuming wakes idle workers. Limits hold from then on for every claim, also where more is active than they allow.
 	// Returns the configuration after the change, [ErrInvalid], [ErrUnsupported], or [ErrState] for a new Order while
 	// tasks are available.

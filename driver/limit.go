@@ -44,6 +44,8 @@ func (l Limit) Scope() string {
 	return "the queue"
 }
 
+func (l Limit) sameScope(other Limit) bool { return l.Type == other.Type && l.PerKey == other.PerKey }
+
 // Concerns reports whether the limit holds for tasks of a type, with or without a key.
 func (l Limit) Concerns(typ, key string) bool {
 	return (l.Type == "" || l.Type == typ) && (!l.PerKey || key != "")

@@ -26,6 +26,36 @@ type QueuePatch struct {
 	Keys      *KeyMode
 	Limits    *[]Limit // replaces all of them
 	Bound     *Bound   // the zero Bound takes it away
+
+	// DropLimits takes away the limits that are for the same tasks as one of these, and PutLimits adds limits, each in the
+	// place of the one for the same tasks; the others stay, also those that somebody else sets at the same time. They come
+	// after Limits, in this order.
+	DropLimits []Limit
+	PutLimits  []Limit
+}
+
+// ChangesLimits reports whether the patch may change the limits.
+func (p *QueuePatch) ChangesLimits() bool {
+	return p.Limits != nil || len(p.DropLimits) > 0 || len(p.PutLimits) > 0
+}
+
+// limitsOver returns the limits that the patch changes now to, unchecked.
+func (p *QueuePatch) limitsOver(now []Limit) []Limit {
+	if p.Limits != nil {
+		now = *p.Limits
+	}
+	limits := slices.Clone(now)
+	for _, l := range p.DropLimits {
+		limits = slices.DeleteFunc(limits, l.sameScope)
+	}
+	for _, l := range p.PutLimits {
+		if i := slices.IndexFunc(limits, l.sameScope); i >= 0 {
+			limits[i] = l
+		} else {
+			limits = append(limits, l)
+		}
+	}
+	return limits
 }
 
 // Order says which of a queue's waiting tasks of one priority comes first.
@@ -81,13 +111,17 @@ func (c QueueConfig) Apply(p QueuePatch, caps Capabilities) (QueueConfig, error)
 		}
 		n.Bound = bound
 	}
-	if p.Limits == nil {
+	if !p.ChangesLimits() {
 		return n, nil
 	}
-	if len(*p.Limits) > 0 && !caps.Limits {
+	wanted := p.limitsOver(c.Limits)
+	if len(wanted) > 0 && !caps.Limits {
 		return c, Errorf(ErrUnsupported, "the %s store does not offer limits", caps.Engine)
 	}
-	limits, err := CheckLimits(*p.Limits)
+	if _, err := CheckLimits(p.PutLimits); err != nil { // two of them may be for the same
+		return c, err
+	}
+	limits, err := CheckLimits(wanted)
 	if err != nil {
 		return c, err
 	}

@@ -23,7 +23,7 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		return nil, err
 	}
 	q := s.queue(name)
-	roused := q.config.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
+	roused := q.config.Paused && !config.Paused || patch.ChangesLimits() || patch.Keys != nil
 	q.config, q.ages = *config, ages{}
 	for name := range q.keys {
 		s.regate(q, name, false)

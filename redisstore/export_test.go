@@ -189,3 +189,34 @@ func Infos(ctx context.Context, s *Store, section string) ([]string, error) {
 	}
 	return infos, nil
 }
+
+// SetQueueInHub is SetQueue by a program that stops when the hub has the new configuration. goOn does the rest.
+func SetQueueInHub(ctx context.Context, s *Store, queue string, patch driver.QueuePatch) (goOn func() error, err error) {
+	made, _, err := s.setQueueShard(ctx, s.hub(), queue, s.patched(patch))
+	return func() error { return s.spread(ctx, queue, made) }, err
+}
+
+// SetQueueUnlooked is SetQueue without the look for tasks before.
+func SetQueueUnlooked(ctx context.Context, s *Store, queue string, patch driver.QueuePatch) error {
+	_, err := s.setQueue(ctx, queue, patch)
+	return err
+}
+
+// DeleteQueueInHub is DeleteQueue by a program that dies when the hub has done it.
+func DeleteQueueInHub(ctx context.Context, s *Store, queue string) error {
+	return s.deleteQueueShard(ctx, s.hub(), queue)
+}
+
+// ConfigsOf returns the configurations that the shards have of a queue, of those that have one.
+func ConfigsOf(ctx context.Context, s *Store, queue string) ([]driver.QueueConfig, error) {
+	var list []driver.QueueConfig
+	for _, sh := range s.shards {
+		if err := s.refresh(ctx, sh); err != nil {
+			return nil, err
+		}
+		if c, there := sh.known.setting(queue); there {
+			list = append(list, c.QueueConfig)
+		}
+	}
+	return list, nil
+}

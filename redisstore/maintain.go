@@ -35,6 +35,9 @@ func (s *Store) Maintain(ctx context.Context, max int) (*driver.MaintainResult, 
 		if err := s.refresh(ctx, sh); err != nil {
 			return nil, err
 		}
+		if err := s.agree(ctx, sh); err != nil {
+			return nil, err
+		}
 		n, more, err := s.recoverLost(ctx, sh, max-result.Recovered)
 		result.Recovered += n
 		result.More = result.More || more

@@ -3,7 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -383,20 +383,24 @@ func (s *Store) SetQueue(ctx context.Context, queue string, patch driver.QueuePa
 	if err := s.canReorder(ctx, queue, patch); err != nil {
 		return nil, err
 	}
-	var result driver.QueueConfig
-	for _, sh := range s.shards {
-		c, err := s.setQueueShard(ctx, sh, queue, patch)
-		if err != nil {
-			return nil, err
+	return s.setQueue(ctx, queue, patch)
+}
+
+func (s *Store) setQueue(ctx context.Context, queue string, patch driver.QueuePatch) (*driver.QueueConfig, error) {
+	made, old, err := s.setQueueShard(ctx, s.hub(), queue, s.patched(patch))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.spread(ctx, queue, made); err != nil {
+		if errors.Is(err, driver.ErrState) { // a task came into a shard meanwhile: nothing is to have changed
+			s.undoOrder(ctx, queue, old.Order)
 		}
-		if sh.number == 0 {
-			result = c
-		}
+		return nil, err
 	}
 	if len(s.shards) > 1 && patch.Paused != nil && !*patch.Paused {
 		s.wakeResumed(ctx, queue)
 	}
-	return result.Clone(), nil
+	return made.Clone(), nil
 }
 
 // canReorder refuses to change the order of a queue in which tasks are available, in whatever shard. Each shard looks once
@@ -490,98 +494,4 @@ func (s *Store) wakeResumed(ctx context.Context, queue string) {
 		}
 	}
 	s.signal(ctx, nil, pairs)
-}
-
-func (s *Store) setQueueShard(ctx context.Context, sh *shard, queue string, patch driver.QueuePatch) (driver.QueueConfig, error) {
-	var c driver.QueueConfig
-	err := s.refreshed(ctx, sh, func() error {
-		if err := s.internLimits(ctx, sh, queue, patch.Limits); err != nil {
-			return err
-		}
-		_, pairs, conf := sh.known.versions()
-		old := sh.known.config(queue)
-		var err error
-		if c, err = old.Apply(patch, s.Capabilities()); err != nil {
-			return err
-		}
-		b, err := json.Marshal(c)
-		if err != nil {
-			return driver.Invalidf("the configuration of queue %s can't be stored: %v", queue, err)
-		}
-		var workers []string
-		counts := countsHeld(&c) && !countsHeld(&old) && sh.known.isShared(queue)
-		if counts {
-			if workers, err = s.workersOf(ctx, sh); err != nil {
-				return err
-			}
-		}
-		keys := append(sh.keysOf(setQueueScript, ""), sh.shareKeys(queue)...)
-		for _, w := range workers {
-			keys = append(keys, sh.heldKey(w))
-		}
-		if old.Paused && !c.Paused && sh.number == 0 {
-			for _, p := range sh.ofQueue(queue, nil) {
-				keys = append(keys, p.wake)
-			}
-			keys = append(keys, sh.wakeKey(queue, ""))
-		}
-		args := []string{queue, string(b), subject(queue, ""), s.isHub(sh), "", ""}
-		shared := c.Order != "" || c.Keys != "" || len(c.Limits) > 0 || sh.known.isShared(queue)
-		if shared {
-			args[4], args[5] = sharedMark, s.shareConf(sh, queue, &c)
-		}
-		if counts {
-			numbers := sh.numbersOf(queue)
-			args = append(append(args, strconv.Itoa(len(numbers))), numbers...)
-		} else {
-			args = append(args, "")
-		}
-		args = append(append(args, strconv.Itoa(len(workers))), workers...)
-		if old.Reorders(&c) {
-			args = append(args, sh.numbersOf(queue)...)
-		}
-		reply, err := s.script(ctx, s.control, sh, setQueueScript, keys, s.head(sh, pairs, conf), args)
-		if err != nil {
-			return err
-		}
-		v, err := reply.AsIntSlice()
-		if err != nil || len(v) != 2 {
-			return driver.Errorf(driver.ErrUnavailable, "%s gave an unexpected reply", s.where)
-		}
-		if v[1] > 0 {
-			return driver.ReordersError(queue, v[1])
-		}
-		sh.tended.setOver(queue)
-		if err := s.refresh(ctx, sh); err != nil || !shared {
-			return err
-		}
-		return s.sweep(ctx, sh, queue)
-	})
-	return c, err
-}
-
-// workersOf returns the workers of a shard, those that have left or are lost included as long as they hold tasks.
-func (s *Store) workersOf(ctx context.Context, sh *shard) ([]string, error) {
-	ctx, cancel := s.bounded(ctx, s.timeout)
-	defer cancel()
-	list, err := s.control.Do(ctx, s.control.B().Zrange().Key(sh.key("workers")).Min("0").Max("-1").Build()).AsStrSlice()
-	return list, s.ended(ctx, err)
-}
-
-// internLimits gives numbers to the pairs that limits of types name.
-func (s *Store) internLimits(ctx context.Context, sh *shard, queue string, limits *[]driver.Limit) error {
-	if limits == nil {
-		return nil
-	}
-	checked, err := driver.CheckLimits(*limits)
-	if err != nil {
-		return err
-	}
-	var named []*newTask
-	for _, l := range checked {
-		if l.Type != "" {
-			named = append(named, &newTask{task: &driver.Task{Queue: queue, Type: l.Type}})
-		}
-	}
-	return s.intern(ctx, sh, named)
 }

@@ -40,9 +40,11 @@ type registry struct {
 	byName      map[string]*pair
 	byQueue     map[string][]*pair
 	configs     map[string]driver.QueueConfig
-	shared      map[string]bool // queues that are shared out, see share.go
+	revisions   map[string]int64 // of configs, see settings.go
+	shared      map[string]bool  // queues that are shared out, see share.go
 	pairVersion string
 	confVersion string
+	agreement   [2]string // versions of the hub's configurations and of these that were found to be the same
 }
 
 // fewSearches is how often names are gone through before they get an index.
@@ -351,19 +353,22 @@ func (sh *shard) learn(have int, conf string, versions, names []string, confs ma
 	if confVersion == conf || confVersion == r.confVersion {
 		return nil
 	}
-	configs, shared := make(map[string]driver.QueueConfig, len(confs)), map[string]bool{} // those of deleted queues are gone
+	configs, revisions, shared := make(map[string]driver.QueueConfig, len(confs)), map[string]int64{}, map[string]bool{} // those of deleted queues are gone
 	for queue, text := range confs {
 		if queue, ok := strings.CutSuffix(queue, sharedMark); ok {
 			shared[queue] = true
 			continue
 		}
-		var c driver.QueueConfig
+		var c setting
 		if err := json.Unmarshal([]byte(text), &c); err != nil {
 			return driver.Errorf(driver.ErrCorrupt, "the configuration of queue %s is damaged: set it again", queue)
 		}
-		configs[queue] = c
+		configs[queue] = c.QueueConfig
+		if c.Revision > 0 {
+			revisions[queue] = c.Revision
+		}
 	}
-	r.configs, r.shared, r.confVersion = configs, shared, confVersion
+	r.configs, r.revisions, r.shared, r.confVersion = configs, revisions, shared, confVersion
 	return nil
 }
 

@@ -28,13 +28,13 @@ func (s *Store) SetQueue(ctx context.Context, name string, patch driver.QueuePat
 		counted := q.counts()
 		q.config, q.text, q.oldest, q.gone = config, encodeJSON(config), [3]int64{}, false
 		t.touchQueue(q)
-		roused := old.Paused && !config.Paused || patch.Limits != nil || patch.Keys != nil
+		roused := old.Paused && !config.Paused || patch.ChangesLimits() || patch.Keys != nil
 		if q.counts() != counted {
 			if err := t.recountKeys(q); err != nil {
 				return err
 			}
 		}
-		if patch.Limits != nil || patch.Keys != nil {
+		if patch.ChangesLimits() || patch.Keys != nil {
 			if err := t.regateAll(q, patch.Keys != nil); err != nil {
 				return err
 			}

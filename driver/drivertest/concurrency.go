@@ -151,6 +151,57 @@ func concurrentHandles(h *harness) {
 	c.check()
 }
 
+// concurrentSettings sets a queue from several sides at once. Each changes what it names and nothing else, and in the end all
+// tasks of the queue are paused or none, wherever they are.
+func concurrentSettings(h *harness) {
+	const n = 24
+	stores := []driver.Store{h.store, h.store}
+	if h.caps.Shared {
+		stores[1] = h.reopen().store
+	}
+	h.register("w")
+	for round := range 8 {
+		queue := fmt.Sprint("q-", round)
+		keeps := []driver.Retention{{Completed: driver.Keep{Count: 7}}, {Completed: driver.Keep{Age: time.Minute}}, {Cancelled: driver.Keep{Count: 8}}, {Discarded: driver.KeepNone}}
+		var wg sync.WaitGroup
+		for i, keep := range keeps {
+			wg.Go(func() {
+				patch := driver.QueuePatch{Paused: new(i%2 == 0), Retention: &keep}
+				if h.caps.Limits {
+					patch.PutLimits = []driver.Limit{{Type: fmt.Sprint("type-", i), Concurrency: i + 1}}
+				}
+				if _, err := stores[i%2].SetQueue(h.limit, queue, patch); err != nil {
+					h.Errorf("set queue: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		config := h.queue(queue).Config
+		want := driver.DefaultRetention()
+		for _, keep := range keeps {
+			want = keep.Over(want)
+		}
+		if config.Retention != want {
+			h.Errorf("round %d: the retention is %+v, want %+v", round, config.Retention, want)
+		}
+		if h.caps.Limits && len(config.Limits) != len(keeps) {
+			h.Errorf("round %d: of %d limits set are there %v", round, len(keeps), config.Limits)
+		}
+		list := h.line(queue, n)
+		for _, t := range list {
+			t.Queue = queue
+		}
+		h.add(list...)
+		got := 0
+		for claims := h.claim("w", n, queue); len(claims) > 0; claims = h.claim("w", n, queue) {
+			got += len(claims)
+		}
+		if config.Paused && got > 0 || !config.Paused && got < n {
+			h.Errorf("round %d: the queue is paused: %v, and %d of %d tasks start", round, config.Paused, got, n)
+		}
+	}
+}
+
 // clockUnderCalls moves the clock while tasks are enqueued: what came later into the line must not be stamped earlier. All
 // that is concluded from the times of records, as by the checker of histories, relies on that.
 func clockUnderCalls(h *harness) {

@@ -26,6 +26,8 @@ var queueCases = []testCase{
 	{"a paused queue accepts tasks and settlements", queuePausedWorks},
 	{"a draining queue is worked off", queueDrainingWorks},
 	{"limits need the capability", queueLimits},
+	{"settings made at the same time: none is lost, and all of the queue goes by the same", concurrentSettings},
+	{"single limits are put and dropped, and the others stay", queueSingleLimits},
 	{"a queue that holds nothing can be deleted, and comes anew", queueDelete},
 	{"a queue that holds tasks stays", queueDeleteHolds},
 }
@@ -42,6 +44,48 @@ func queueCounts(h *harness) {
 	if diff := cmp.Diff(want, h.queue("q").Counts); diff != "" {
 		h.Errorf("counts (-want +got):\n%s", diff)
 	}
+}
+
+func queueSingleLimits(h *harness) {
+	if !h.caps.Limits {
+		h.Skipf("the %s store has no limits", h.caps.Engine)
+	}
+	all, a, keys := driver.Limit{Concurrency: 3}, driver.Limit{Type: "a", Concurrency: 2}, driver.Limit{Type: "a", PerKey: true, Concurrency: 1}
+	more := a
+	more.Concurrency = 5
+	for _, step := range []struct {
+		patch driver.QueuePatch
+		want  []driver.Limit
+	}{
+		{driver.QueuePatch{DropLimits: []driver.Limit{a}}, nil},
+		{driver.QueuePatch{PutLimits: []driver.Limit{all, a}}, []driver.Limit{all, a}},
+		{driver.QueuePatch{PutLimits: []driver.Limit{keys}}, []driver.Limit{all, a, keys}},
+		{driver.QueuePatch{PutLimits: []driver.Limit{more}}, []driver.Limit{all, more, keys}},
+		{driver.QueuePatch{DropLimits: []driver.Limit{{}}, PutLimits: []driver.Limit{a}}, []driver.Limit{a, keys}},
+		{driver.QueuePatch{Limits: &[]driver.Limit{all}, PutLimits: []driver.Limit{keys}}, []driver.Limit{all, keys}},
+		{driver.QueuePatch{DropLimits: []driver.Limit{keys, all}}, nil},
+	} {
+		if diff := cmp.Diff(step.want, h.setQueue("q", step.patch).Limits); diff != "" {
+			h.Errorf("limits after %+v (-want +got):\n%s", step.patch, diff)
+		}
+	}
+	h.setQueue("q", driver.QueuePatch{PutLimits: []driver.Limit{all}})
+	full := make([]driver.Limit, driver.MaxLimits)
+	for i := range full {
+		full[i] = driver.Limit{Type: fmt.Sprint("t-", i), Concurrency: 1}
+	}
+	for _, bad := range [][]driver.Limit{{{}}, {a, more}, full} {
+		if _, err := h.store.SetQueue(h.ctx(), "q", driver.QueuePatch{Paused: new(true), PutLimits: bad}); !errors.Is(err, driver.ErrInvalid) {
+			h.Errorf("%d limits that can't be: %v", len(bad), err)
+		}
+	}
+	if c := h.queue("q").Config; c.Paused || !slices.Equal(c.Limits, []driver.Limit{all}) {
+		h.Errorf("what was refused has changed the queue: %+v", c)
+	}
+	h.register("w")
+	h.add(task("a-1", func(t *driver.Task) { t.Queue, t.Type = "q", "a" }))
+	h.setQueue("q", driver.QueuePatch{Limits: &[]driver.Limit{}, PutLimits: []driver.Limit{a}})
+	h.claimOne("w", "a-1", "q")
 }
 
 func queueDelete(h *harness) {

@@ -27,7 +27,14 @@ func (s *simulation) setQueue() {
 			s.drops = s.drops || patch.Bound.Full == driver.FullDropOldest
 		}
 	case "limits":
-		patch.Limits = new(s.limits())
+		switch draw(s, "limit patch", "all", "put", "drop") {
+		case "all":
+			patch.Limits = new(s.limits())
+		case "put":
+			patch.PutLimits = s.limits()
+		case "drop":
+			patch.DropLimits = s.limits()
+		}
 	case "keys":
 		patch.Keys = new(draw(s, "keys", driver.KeysFree, driver.KeysHold, driver.KeysPass))
 	case "order":

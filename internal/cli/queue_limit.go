@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -192,27 +191,23 @@ func (f *limitFlags) check() error {
 	return err
 }
 
+// patch names what is to change alone: others may be setting other limits at this moment.
+func (f *limitFlags) patch() driver.QueuePatch {
+	switch {
+	case !f.none:
+		return driver.QueuePatch{PutLimits: []driver.Limit{f.limit}}
+	case f.limit.Type == "" && !f.limit.PerKey:
+		return driver.QueuePatch{Limits: &[]driver.Limit{}}
+	}
+	return driver.QueuePatch{DropLimits: []driver.Limit{f.limit}}
+}
+
 func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *limitFlags) error {
-	var limits []driver.Limit
 	q, err := a.settableQueue(ctx, c, name, f.none)
 	if err != nil {
 		return err
 	}
-	if q != nil {
-		limits = slices.Clone(q.Config.Limits)
-	}
-	scope := f.limit.Scope()
-	same := func(l driver.Limit) bool {
-		return l.Scope() == scope || f.none && f.limit.Type == "" && !f.limit.PerKey
-	}
-	limits = slices.DeleteFunc(limits, same)
-	if !f.none {
-		limits = append(limits, f.limit)
-	}
-	if limits == nil {
-		limits = []driver.Limit{}
-	}
-	config, err := a.setQueue(ctx, c, q, name, f.create, driver.QueuePatch{Limits: &limits})
+	config, err := a.setQueue(ctx, c, q, name, f.create, f.patch())
 	if err != nil {
 		return err
 	}

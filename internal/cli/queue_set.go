@@ -96,30 +96,23 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 	return cmd
 }
 
-// apply returns the retention with what the flags change.
-func (q *queueSettings) apply(r driver.Retention) (driver.Retention, bool) {
-	changed := false
-	for s, keep := range map[driver.State]*driver.Keep{driver.Completed: &r.Completed, driver.Cancelled: &r.Cancelled, driver.Discarded: &r.Discarded} {
+// patch returns what the flags change, and nothing of what others may be setting at this moment.
+func (q *queueSettings) patch() driver.Retention {
+	of := func(s driver.State) driver.Keep {
 		age, n := *q.age[s], *q.kept[s]
-		if age == nil && n == nil {
-			continue
-		}
-		changed = true
-		if keep.None { // what it would be otherwise
-			*keep = driver.DefaultRetention().Of(s)
-		}
 		switch {
 		case age != nil && *age == 0:
-			*keep = driver.KeepNone
-			continue
+			return driver.KeepNone
+		case age != nil && n != nil:
+			return driver.Keep{Age: *age, Count: *n}
 		case age != nil:
-			keep.Age = *age
+			return driver.Keep{Age: *age}
+		case n != nil:
+			return driver.Keep{Count: *n}
 		}
-		if n != nil {
-			keep.Count = *n
-		}
+		return driver.Keep{}
 	}
-	return r, changed
+	return driver.Retention{Completed: of(driver.Completed), Cancelled: of(driver.Cancelled), Discarded: of(driver.Discarded)}
 }
 
 func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string, q *queueSettings) error {
@@ -127,20 +120,16 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 	if err != nil {
 		return err
 	}
-	before := driver.DefaultRetention()
-	if info != nil {
-		before = info.Config.Retention
-	}
-	after, changed := q.apply(before)
-	if !changed {
+	patch := q.patch()
+	if patch == (driver.Retention{}) {
 		return driver.Invalidf("what is to be changed? Set --retention-STATE or --keep-STATE")
 	}
-	if err := after.Validate(); err != nil {
+	if err := patch.Validate(); err != nil {
 		return err
 	}
 	going := 0
 	if info != nil {
-		gone, err := c.BeyondRetention(ctx, name, after)
+		gone, err := c.BeyondRetention(ctx, name, patch)
 		if err != nil {
 			return err
 		}
@@ -157,7 +146,7 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 	if err := q.agree(ctx, a, name, going); err != nil {
 		return err
 	}
-	config, err := a.setQueue(ctx, c, info, name, q.create, driver.QueuePatch{Retention: &after})
+	config, err := a.setQueue(ctx, c, info, name, q.create, driver.QueuePatch{Retention: &patch})
 	if err != nil {
 		return err
 	}
