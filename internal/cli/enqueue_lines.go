@@ -207,11 +207,11 @@ func (s *lineStream) end() error {
 	var err error
 	switch {
 	case s.refused > 0 && s.accepted > 0:
-		err = partlyf("%d tasks were added, %d lines were left out: mend those and add them alone", s.accepted, s.refused)
+		err = partlyf("%s added, %s left out: mend those and add them alone", plural(s.accepted, "task"), plural(s.refused, "line"))
 	case s.refused > 0 && s.full == s.refused:
 		err = driver.Errorf(driver.ErrQueueFull, "no task was added, there was no room for any of the %d lines", s.refused)
 	case s.refused > 0:
-		err = driver.Invalidf("no task was added, all %d lines were left out", s.refused)
+		err = driver.Invalidf("no task was added, %s left out", plural(s.refused, "line"))
 	default:
 		s.app.say("%s added", plural(s.accepted, "task"))
 	}

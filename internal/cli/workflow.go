@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -79,8 +81,8 @@ func (a *app) readWorkflow(file, id string) (*waggle.Workflow, error) {
 		return nil, driver.Invalidf("%s is larger than %s", name, size(maxWorkflowFile))
 	}
 	if !json.Valid(data) {
-		if data, err = yaml.YAMLToJSONStrict(data); err != nil {
-			return nil, driver.Invalidf("%s is neither JSON nor YAML: %w", name, err)
+		if data, err = onlyYAML(data); err != nil {
+			return nil, driver.Invalidf("%s is neither JSON nor YAML of a workflow: %w", name, err)
 		}
 	}
 	if id != "" {
@@ -94,6 +96,37 @@ func (a *app) readWorkflow(file, id string) (*waggle.Workflow, error) {
 	}
 	return w, nil
 }
+
+// onlyYAML returns the YAML in data as JSON. What stands behind its end, such as a second workflow, is an error: it would be
+// left out without a word.
+func onlyYAML(data []byte) ([]byte, error) {
+	if json.NewDecoder(bytes.NewReader(data)).Decode(new(json.RawMessage)) == nil {
+		if trimmed := bytes.TrimSpace(data); bytes.HasPrefix(trimmed, []byte("{")) || bytes.HasPrefix(trimmed, []byte("[")) {
+			return nil, errMoreBehind
+		}
+	}
+	begun, ended := false, false
+	for line := range strings.Lines(string(data)) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0 || strings.HasPrefix(words[0], "#") || !begun && strings.HasPrefix(line, "%"):
+		case strings.HasPrefix(line, "---") && words[0] == "---":
+			if ended = ended || begun; ended && len(words) > 1 {
+				return nil, errMoreBehind
+			}
+			begun = begun || len(words) > 1
+		case strings.HasPrefix(line, "...") && words[0] == "...":
+			ended = begun
+		case ended:
+			return nil, errMoreBehind
+		default:
+			begun = true
+		}
+	}
+	return yaml.YAMLToJSONStrict(data)
+}
+
+var errMoreBehind = errors.New("something stands behind its end, and a file holds one workflow")
 
 // withID sets the id of a workflow in JSON.
 func withID(data []byte, id string) ([]byte, error) {
