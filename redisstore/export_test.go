@@ -220,3 +220,8 @@ func ConfigsOf(ctx context.Context, s *Store, queue string) ([]driver.QueueConfi
 	}
 	return list, nil
 }
+
+// ForgetShards has a store look as one that was made by a version that did not note its number of shards.
+func ForgetShards(ctx context.Context, s *Store) error {
+	return s.control.Do(ctx, s.control.B().Hdel().Key(s.hub().key("meta")).Field("shards").Build()).Error()
+}

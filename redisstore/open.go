@@ -138,7 +138,7 @@ var _ driver.Store = (*Store)(nil)
 //	durability=LEVEL  the level where a caller asks for none: memory, disk or replicated
 //	timeout=DURATION  bounds each call to the server, as 3s
 //
-// What opts sets takes precedence over the URL. It returns [driver.ErrInvalid] for an invalid URL or invalid options, [driver.ErrUnsupported] for a server that is too old
+// What opts sets takes precedence over the URL. It returns [driver.ErrInvalid] for an invalid URL, invalid options or another number of shards than the store has, [driver.ErrUnsupported] for a server that is too old
 // or configured so that tasks could vanish, and [driver.ErrUnavailable] for one that can't be reached. Errors say what to
 // do and show no credentials.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
@@ -237,16 +237,31 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 func (s *Store) openShard(ctx context.Context, sh *shard) error {
-	reply, err := s.call(ctx, s.control, sh, openScript, sh.keysOf(openScript, ""), []string{rand.Text(), strconv.Itoa(schema), strconv.Itoa(oldestSchema)})
+	shards := ""
+	if sh == s.hub() && (len(s.shards) > 1 || s.target.mode == cluster) {
+		shards = strconv.Itoa(len(s.shards))
+	}
+	v, err := s.openMeta(ctx, sh, shards, "")
 	if err != nil {
 		return err
 	}
-	v, err := reply.AsStrSlice()
-	if err != nil || len(v) != 2 {
-		return driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
+	if shards != "" && v[2] == "" { // an earlier version made it
+		found, err := s.countShards(ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case found > len(s.shards):
+			return s.otherShards("more than " + strconv.Itoa(len(s.shards)))
+		case found < len(s.shards):
+			return s.otherShards(strconv.Itoa(found))
+		}
+		if v, err = s.openMeta(ctx, sh, shards, "1"); err != nil {
+			return err
+		}
 	}
-	if err := s.checkFormat(v[1]); err != nil {
-		return err
+	if sh == s.hub() && v[2] != "" && v[2] != strconv.Itoa(len(s.shards)) {
+		return s.otherShards(v[2])
 	}
 	r := &sh.known
 	r.mu.Lock()
@@ -254,6 +269,38 @@ func (s *Store) openShard(ctx context.Context, sh *shard) error {
 	r.configs = map[string]driver.QueueConfig{}
 	r.mu.Unlock()
 	return s.refresh(ctx, sh)
+}
+
+// openMeta runs the script that opens a shard.
+func (s *Store) openMeta(ctx context.Context, sh *shard, shards, found string) ([]string, error) {
+	args := []string{rand.Text(), strconv.Itoa(schema), strconv.Itoa(oldestSchema), shards, found}
+	reply, err := s.call(ctx, s.control, sh, openScript, sh.keysOf(openScript, ""), args)
+	if err != nil {
+		return nil, err
+	}
+	v, err := reply.AsStrSlice()
+	if err != nil || len(v) != 3 {
+		return nil, driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
+	}
+	return v, s.checkFormat(v[1])
+}
+
+// countShards returns how many shards a store has. It looks no further than behind the last that this program wants.
+func (s *Store) countShards(ctx context.Context) (int, error) {
+	for n := range len(s.shards) + 1 {
+		v, err := s.hashFields(ctx, newShard(s.target.namespace, n), "meta", []string{"inc"})
+		if err != nil || v[0] == "" {
+			return n, err
+		}
+	}
+	return len(s.shards) + 1, nil
+}
+
+// otherShards refuses to open a store of which this program would see another part than others: tasks would be lost from sight,
+// and unique keys taken twice.
+func (s *Store) otherShards(has string) error {
+	return driver.Invalidf("%s, namespace %q, was made with shards=%s, and this URL says %d: write the same number of shards into the URL for every program "+
+		"(?shards=…), or name a new namespace (?ns=NAME)", s.where, s.target.namespace, has, len(s.shards))
 }
 
 // checkFormat refuses a store whose format this program does not know.
