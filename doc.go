@@ -38,6 +38,9 @@
 // what comes beside these. NewClient, NewWorker and all that takes names, options or filters return [ErrInvalid] for
 // those that break a rule, and have changed nothing then.
 //
+// The receiver of a method must not be nil. NewClient and NewWorker return nil with an error; as elsewhere in Go, a call on it panics, in
+// the caller's goroutine and with nothing done.
+//
 // # Further reading
 //
 // In the folder docs of the repository: guarantees.md has each promise with its fine print and its tests; enqueueing.md,

@@ -22,7 +22,7 @@ func wrapEnqueue(m EnqueueMiddleware, next EnqueueFunc) (f EnqueueFunc, err erro
 		return nil, driver.Invalidf("an enqueue middleware does not wrap: %w", fault)
 	}
 	if f == nil {
-		return nil, driver.Invalidf("an enqueue middleware wraps in nil")
+		return nil, driver.Invalidf("an enqueue middleware returned nil")
 	}
 	return f, nil
 }

@@ -185,7 +185,7 @@ func wrap[H any, M ~func(H) H](middleware []M, h H, missing func(H) bool) (H, er
 			return next, driver.Invalidf("middleware %d does not wrap a handler: %w", i+1, fault)
 		}
 		if missing(h) {
-			return next, driver.Invalidf("middleware %d wraps a handler in nil", i+1)
+			return next, driver.Invalidf("middleware %d returned a nil handler", i+1)
 		}
 	}
 	return h, nil

@@ -69,7 +69,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return driver.Invalidf("%q is no duration: write it like 1m30s", driver.CutText(string(b), 64))
+		return driver.Invalidf("%q is not a duration: write it like 1m30s", driver.CutText(string(b), 64))
 	}
 	*d = duration(v)
 	return nil

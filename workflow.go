@@ -374,7 +374,7 @@ func describeListed(p *driver.Plan) *WorkflowInfo {
 }
 
 // SignalWorkflow sends a signal to a workflow: the first step that waits for it has ended, with the payload as its result.
-// A signal that comes before a step waits for it is kept. The signal's id makes it harmless to send it again; empty: a
+// A signal that arrives before a step waits for it is kept. The signal's id makes it harmless to send it again; empty: a
 // new one. Errors: [ErrNotFound], [ErrState] (the workflow has ended), [ErrInvalid].
 func (c *Client) SignalWorkflow(ctx context.Context, id, signal, signalID string, payload any) error {
 	op := "signal workflow " + id
@@ -480,7 +480,7 @@ func StepResult[T any](ctx context.Context, t *Task, step string) (T, error) {
 func (t *Task) stepResult(ctx context.Context, step string) (json.RawMessage, error) {
 	id, _ := t.Workflow()
 	if id == "" {
-		return nil, driver.Errorf(ErrState, "task %s is no step of a workflow", t.ID)
+		return nil, driver.Errorf(ErrState, "task %s is not a step of a workflow", t.ID)
 	}
 	part := workflow.ResultPart(step)
 	plans, err := t.w.client.store.GetPlans(ctx, []driver.PlanRef{workflow.Ref(id)}, driver.PlanRead{Parts: []string{part}})
@@ -498,7 +498,7 @@ func (t *Task) stepResult(ctx context.Context, step string) (json.RawMessage, er
 func (t *Task) AddSteps(ctx context.Context, more *Workflow, before ...string) error {
 	id, _ := t.Workflow()
 	if id == "" {
-		return failed("add steps", driver.Errorf(ErrState, "task %s is no step of a workflow", t.ID))
+		return failed("add steps", driver.Errorf(ErrState, "task %s is not a step of a workflow", t.ID))
 	}
 	return t.w.client.AddSteps(ctx, id, more, before...)
 }

@@ -228,7 +228,7 @@ func (p *page) ratios() {
 	}
 	p.line("## How many times better")
 	p.line("")
-	p.line("Ratios of the medians, turned so that more than 1 is in favour of Waggle: twice as many tasks a second and half as")
+	p.line("Ratios of the medians, turned so that more than 1 is in favor of Waggle: twice as many tasks a second and half as")
 	p.line("many bytes are both 2 ×. Where the other one's recovery reached the cap, the ratio is a lower bound.")
 	p.line("")
 	p.table(true, head, rows)

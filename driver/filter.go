@@ -80,7 +80,7 @@ func (f *Filter) checkSelection() error {
 	}
 	switch {
 	case f.All && f.Selects():
-		return Invalidf("all tasks are asked for, and a selection of them")
+		return Invalidf("All selects every task: leave out the rest of the filter")
 	case !f.All && !f.Selects():
 		return Invalidf("the operation names no tasks and selects none: to take every task, set All")
 	}

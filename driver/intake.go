@@ -52,7 +52,7 @@ func (in Intake) Validate() error {
 	case len(in.List) > MaxListLen:
 		return Invalidf("the name of the intake list is %d bytes long, %d are allowed", len(in.List), MaxListLen)
 	case !utf8.ValidString(in.List) || strings.ContainsFunc(in.List, isControl):
-		return Invalidf("the name of the intake list %q is no UTF-8 or has a control character", in.List)
+		return Invalidf("the name of the intake list %q is not valid UTF-8 or has a control character", in.List)
 	}
 	if err := CheckName("intake list's task type", in.Type, MaxNameLen); err != nil {
 		return err

@@ -41,7 +41,7 @@ type Task struct {
 
 	// MaxAttempts is how many times it may fail before it is discarded. 0: [DefaultMaxAttempts].
 	MaxAttempts int
-	// CrashLimit is how many workers may die with it before it is discarded. 0: [DefaultCrashLimit].
+	// CrashLimit is how many workers may die running it before it is discarded. 0: [DefaultCrashLimit].
 	CrashLimit int
 	// Timeout is how long one attempt may run; workers enforce it. 0: no limit.
 	Timeout time.Duration

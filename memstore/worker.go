@@ -37,7 +37,7 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 		s.workers[info.ID] = w
 		s.emit(driver.Event{Kind: driver.EventWorkerJoined, Worker: info.ID})
 	case w == nil || w.lost:
-		return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register under a new one", info.ID)
+		return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register with a new one", info.ID)
 	}
 	w.WorkerInfo = copyInfo(info)
 	w.leaseEnd = s.now.Add(lease.Truncate(time.Millisecond))

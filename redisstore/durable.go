@@ -106,7 +106,7 @@ func (s *Store) waitFor(ctx context.Context, c rueidis.DedicatedClient, sh *shar
 			return unknownLevel(level, s.ended(wait, err))
 		}
 		if len(got) != 2 || got[0] < local {
-			return driver.Errorf(driver.ErrNotDurable, "%s did not write to disk within %v: whether the tasks are stored is unknown, enqueue the same ids again", s.where, s.timeout)
+			return driver.Errorf(driver.ErrNotDurable, "%s did not write to disk within %v: enqueue the same ids again, since it is unknown whether the tasks are stored", s.where, s.timeout)
 		}
 	}
 	if replicas == 0 {
@@ -117,7 +117,7 @@ func (s *Store) waitFor(ctx context.Context, c rueidis.DedicatedClient, sh *shar
 		return unknownLevel(level, s.ended(wait, err))
 	}
 	if got < replicas {
-		return driver.Errorf(driver.ErrNotDurable, "%s: %d of %d replicas have the tasks after %v: whether they are safe is unknown, enqueue the same ids again",
+		return driver.Errorf(driver.ErrNotDurable, "%s: %d of %d replicas have the tasks after %v: enqueue the same ids again, since it is unknown whether they are safe",
 			s.where, got, replicas, s.timeout)
 	}
 	return nil

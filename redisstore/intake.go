@@ -107,7 +107,7 @@ func (s *Store) MoveIntake(ctx context.Context, in driver.Intake, most int) (*dr
 			return r, err
 		}
 	}
-	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the intake list %q is moved by others all the time: gave up after %d tries", s.where, in.List, intakeTries)
+	return nil, driver.Errorf(driver.ErrUnavailable, "%s: the intake list %q is constantly moved by other programs: gave up after %d tries", s.where, in.List, intakeTries)
 }
 
 // takeIntake returns the list's batch, a new one if there is none; one without elements if there is nothing to take, and
@@ -136,7 +136,7 @@ func (s *Store) takeIntake(ctx context.Context, list string, k intakeKeys, most 
 }
 
 func notAList(list string) error {
-	return driver.Invalidf("the key %q is no list: an intake list is what RPUSH makes", list)
+	return driver.Invalidf("the key %q is not a list: an intake list is what RPUSH makes", list)
 }
 
 // newBatchID returns a batch's id: that of its first task, a UUIDv7 whose last two bytes name the shard.

@@ -280,7 +280,7 @@ func (s *Store) openMeta(ctx context.Context, sh *shard, shards, found string) (
 	}
 	v, err := reply.AsStrSlice()
 	if err != nil || len(v) != 3 {
-		return nil, driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
+		return nil, driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is not a Waggle store", s.where, s.target.namespace)
 	}
 	return v, s.checkFormat(v[1])
 }
@@ -308,7 +308,7 @@ func (s *Store) checkFormat(text string) error {
 	stored, err := strconv.Atoi(text)
 	switch {
 	case err != nil || stored < 1:
-		return driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is no Waggle store", s.where, s.target.namespace)
+		return driver.Errorf(driver.ErrCorrupt, "%s: the namespace %q holds something that is not a Waggle store", s.where, s.target.namespace)
 	case stored > schema:
 		return driver.Errorf(driver.ErrUnsupported, "%s, namespace %q, was made by a newer version of this program (format %d, this one reads %d): update this program",
 			s.where, s.target.namespace, stored, schema)

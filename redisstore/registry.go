@@ -386,7 +386,7 @@ func (s *Store) intern(ctx context.Context, sh *shard, tasks []*newTask) error {
 		return nil
 	}
 	if n := sh.known.size() + len(missing); n > maxPairs {
-		return driver.Errorf(driver.ErrStoreFull, "the store knows %d pairs of queue and type, more are not possible", maxPairs)
+		return driver.Errorf(driver.ErrStoreFull, "the store knows %d pairs of queue and type, which is the most possible", maxPairs)
 	}
 	if _, err := s.script(ctx, s.control, sh, internScript, sh.keysOf(internScript, ""), s.head(sh, "", ""), missing); err != nil {
 		return err

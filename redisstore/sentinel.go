@@ -78,9 +78,9 @@ func (w *watchers) check(ctx context.Context, address string) error {
 	views = slices.DeleteFunc(views, func(v view) bool { return v.epoch < newest })
 	switch {
 	case !slices.ContainsFunc(views, func(v view) bool { return v.address == address }):
-		return driver.Errorf(driver.ErrUnavailable, "%s is the master no more, Sentinel says that %s is", address, views[0].address)
+		return driver.Errorf(driver.ErrUnavailable, "%s is no longer the master: Sentinel says that %s is", address, views[0].address)
 	case slices.ContainsFunc(views, func(v view) bool { return v.down }):
-		return driver.Errorf(driver.ErrUnavailable, "Sentinel holds the master %s for down", address)
+		return driver.Errorf(driver.ErrUnavailable, "Sentinel considers the master %s down", address)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (w *watchers) ask(ctx context.Context) ([]view, error) {
 		}
 	}
 	if len(views) == 0 {
-		return nil, driver.Errorf(driver.ErrUnavailable, "no sentinel tells the master: %v", err)
+		return nil, driver.Errorf(driver.ErrUnavailable, "no sentinel knows the master: %v", err)
 	}
 	return views, nil
 }

@@ -83,7 +83,7 @@ func parseURL(raw string) (*target, error) {
 		userinfo, hosts = authority[:i+1], authority[i+1:]
 	}
 	if path, _, _ := strings.Cut(tail, "?"); strings.Contains(tail, "@") && (!kind.socket || authority != "" || !strings.Contains(path, "@")) {
-		return nil, driver.Invalidf("the store URL has an @ behind its host: in a password / is written %%2F, ? is %%3F and # is %%23")
+		return nil, driver.Invalidf("the store URL has an @ after its host: in a password / is written %%2F, ? is %%3F and # is %%23")
 	}
 	u, err := url.Parse("redis://" + userinfo + "host" + tail)
 	if err != nil {
@@ -173,7 +173,7 @@ func (t *target) setPath(path string) error {
 func (t *target) setDatabase(text string) error {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return driver.Invalidf("the store URL's database, what follows the slash behind the host, is not a number")
+		return driver.Invalidf("the store URL's database, what follows the slash after the host, is not a number")
 	}
 	if t.mode == cluster && n != 0 {
 		return driver.Invalidf("a cluster has only database 0, got %d", n)

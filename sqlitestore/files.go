@@ -25,7 +25,7 @@ var networkFS = map[int64]string{
 func refuseNetwork(dir string, statfs func(string) (fsInfo, error)) error {
 	info, err := statfs(dir)
 	if err != nil {
-		return driver.Errorf(driver.ErrUnavailable, "the file system of %s can't be looked at: %w", dir, err)
+		return driver.Errorf(driver.ErrUnavailable, "the file system of %s can't be examined: %w", dir, err)
 	}
 	if name, bad := networkFS[info.magic]; bad {
 		return driver.Invalidf("%s is on a network file system (%s), where SQLite can lose data: use a local disk, or the Redis store for several machines", dir, name)
@@ -61,14 +61,14 @@ func (s *Store) refuseGrowth(c *conn, batch []*op) error {
 		info, err := s.opts.statfs(s.path)
 		if err == nil && int64(min(info.free, 1<<62)) < s.opts.MinFree+2*need {
 			if reuse, err := freeBytes(c, 0); err != nil || reuse < s.opts.MinFree/2+2*need {
-				return driver.Errorf(driver.ErrStoreFull, "the disk has %d bytes left, which are kept for working off what is stored: free some space", info.free)
+				return driver.Errorf(driver.ErrStoreFull, "the disk has %d bytes left, which are reserved for running the stored tasks: free some space", info.free)
 			}
 		}
 	}
 	if s.opts.MaxBytes > 0 {
 		free, err := freeBytes(c, s.opts.MaxBytes)
 		if err == nil && free < s.opts.MaxBytes/16+2*need {
-			return driver.Errorf(driver.ErrStoreFull, "the database has reached its limit of %d bytes: work off or delete tasks, or raise the limit", s.opts.MaxBytes)
+			return driver.Errorf(driver.ErrStoreFull, "the database has reached its limit of %d bytes: let workers run tasks, delete some, or raise the limit", s.opts.MaxBytes)
 		}
 	}
 	return nil

@@ -57,7 +57,7 @@ func preparePath(path string, o *settings) (string, error) {
 	case errors.Is(err, fs.ErrExist):
 		return path, nil
 	}
-	return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be made: %w", err)
+	return "", driver.Errorf(driver.ErrUnavailable, "the database file can't be created: %w", err)
 }
 
 // refuseURL returns an error for the URL of a store, which would become the name of a file.
@@ -77,9 +77,9 @@ func refuseURL(path string) error {
 func checkDirectory(dir string) error {
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return driver.Errorf(driver.ErrUnavailable, "there is no directory %s for the database: check the path, or make the directory first", dir)
+		return driver.Errorf(driver.ErrUnavailable, "there is no directory %s for the database: check the path, or create the directory first", dir)
 	case err != nil:
-		return driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be looked at: %w", err)
+		return driver.Errorf(driver.ErrUnavailable, "the directory of the database can't be examined: %w", err)
 	case !info.IsDir():
 		return driver.Errorf(driver.ErrUnavailable, "%s is not a directory, so no database can be in it: check the path", dir)
 	}
@@ -152,7 +152,7 @@ func besides(path string) (int64, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return 0, nil
 	case err != nil:
-		return 0, driver.Errorf(driver.ErrUnavailable, "%s can't be looked at: %w", path, err)
+		return 0, driver.Errorf(driver.ErrUnavailable, "%s can't be examined: %w", path, err)
 	case !info.Mode().IsRegular():
 		return 0, driver.Invalidf("%s is not a file, but SQLite keeps a part of the database there: move it away", path)
 	default:

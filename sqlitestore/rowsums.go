@@ -132,7 +132,7 @@ func (d *damage) Unwrap() error { return d.err }
 func isDamage(err error) bool { _, ok := errors.AsType[*damage](err); return ok }
 
 func damagedf(format string, args ...any) error {
-	return &damage{driver.Errorf(driver.ErrCorrupt, "%s is damaged in the store: Audit tells of all that is, and repairs what it can; or restore the store from a backup", fmt.Sprintf(format, args...))}
+	return &damage{driver.Errorf(driver.ErrCorrupt, "%s is damaged in the store: Audit lists all damage and repairs what it can; or restore the store from a backup", fmt.Sprintf(format, args...))}
 }
 
 // rowRef is a row by its table and number.

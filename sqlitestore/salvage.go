@@ -88,7 +88,7 @@ func (v *salvager) plan(no int64) (*driver.Plan, error) {
 func salvageCopy(ctx context.Context, path string, read func(*salvager) error) error {
 	dir, err := os.MkdirTemp("", "waggle-salvage-")
 	if err != nil {
-		return driver.Errorf(driver.ErrUnavailable, "there is no place for a copy of %s: %w", path, err)
+		return driver.Errorf(driver.ErrUnavailable, "there is no space for a copy of %s: %w", path, err)
 	}
 	defer os.RemoveAll(dir)
 	copied := filepath.Join(dir, "copy.db")

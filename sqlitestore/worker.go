@@ -32,7 +32,7 @@ func (s *Store) Register(ctx context.Context, info driver.WorkerInfo, lease time
 			return t.saveWorker("worker_insert", &worker{no: no, id: info.ID, life: alive, leaseEnd: leaseEnd, since: t.now,
 				host: info.Host, build: info.Build, info: encoded})
 		case w.life != alive:
-			return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register under a new one", info.ID)
+			return driver.Errorf(driver.ErrLeaseLost, "worker id %s was used before: register with a new one", info.ID)
 		}
 		if w.host != info.Host || w.build != info.Build {
 			if err := t.keepAuthor(w); err != nil {

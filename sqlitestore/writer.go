@@ -280,7 +280,7 @@ func (w *writer) sync() error {
 	}
 	w.syncs++
 	if err := w.syncData(w.s.guard.walFile); err != nil {
-		w.unsynced = driver.Errorf(driver.ErrUnavailable, "the system could not write the log to the disk, so that what was stored last may be lost with the power: look at the disk, then start anew: %w", err)
+		w.unsynced = driver.Errorf(driver.ErrUnavailable, "the system could not write the log to the disk, so that what was stored last may be lost with the power: check the disk, then restart: %w", err)
 	}
 	return w.unsynced
 }

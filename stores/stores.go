@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/waggleq/waggle/driver"
@@ -98,8 +99,16 @@ func split(storeURL string) (scheme, rest string, err error) {
 		return scheme, rest, nil
 	case strings.Contains(storeURL, "@") && !strings.HasPrefix(rest, "//"): // it may be a part of a secret
 		return "", "", driver.Invalidf("no store has the scheme of this URL: use %s", knownSchemes())
+	case isPort(rest):
+		return "", "", driver.Invalidf("the store %q has no scheme: write redis://%s for a server", driver.CutText(storeURL, 64), driver.CutText(storeURL, 64))
 	}
 	return "", "", driver.Invalidf("no store has the URL scheme %q: use %s", driver.CutText(scheme, 64), knownSchemes())
+}
+
+// isPort reports whether what follows a colon is a port, so that a host stands before it.
+func isPort(rest string) bool {
+	n, err := strconv.Atoi(rest)
+	return err == nil && n > 0 && n < 1<<16
 }
 
 // shownWhole reports whether people may read a path: else it may be a URL with a password, and no error must tell it.

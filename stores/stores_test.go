@@ -34,7 +34,7 @@ func TestBadURLs(t *testing.T) {
 	for in, want := range map[string]string{
 		"kafka://host":            `no store has the URL scheme "kafka": use memory:, redis:, redis+cluster:, redis+unix:, redis-sentinel:, rediss:, rediss+cluster:, rediss-sentinel:, sqlite:, valkey:, valkey+unix:, valkeys:`,
 		"redis:localhost":         "redis://",
-		"redis://h:0":             `port "0"`,
+		"redis://h:0":             `port is not a number`,
 		"redis://:hunter2@a,b":    "one host",
 		"redis-sentinel://h":      "name of the master",
 		"redis+cluster://h/3":     "only database 0",

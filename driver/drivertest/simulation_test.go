@@ -206,7 +206,7 @@ func TestSimulationCatchesBugs(t *testing.T) {
 				return f
 			}}
 			v := &verdict{TB: t}
-			for range 5 { // of a rare bug one run of so few checks may see nothing: one in thirty did not
+			for range 100 { // of a rare bug one run of so few checks may see nothing, and -short makes a fifth of them
 				var check sync.WaitGroup
 				check.Go(func() { simulate(v, t, engine) })
 				check.Wait()

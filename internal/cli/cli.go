@@ -209,6 +209,9 @@ type opening func(context.Context) (driver.Store, error)
 // be lost with this process.
 func (a *app) open(ctx context.Context, how opening) (driver.Store, error) {
 	store, err := how(ctx)
+	if _, unknown := stores.DefaultURL(); err != nil && a.store == "" && unknown != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", a.storeURL(), err)
 	}

@@ -21,7 +21,7 @@ func (c *care) flags(cmd *cobra.Command) {
 
 // dryFlag is for a command that does not ask.
 func (c *care) dryFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only tell what would be done")
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only say what would be done")
 }
 
 // check refuses, before anything is opened, what nobody is there to confirm.

@@ -79,17 +79,17 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.raw, "raw", false, "standard input is bytes, not JSON (with -)")
 	flags.BoolVar(&f.wait, "wait", false, "wait until the task has ended and print its result")
 	flags.Var(&name{&o.Queue, "queue"}, "queue", "the queue (default \"default\")")
-	flags.Var(&span{value: &o.Delay}, "in", "run it no sooner than in this time")
-	flags.Var(&moment{&o.At}, "at", "run it no sooner than at this time")
-	flags.Var(&name{&o.ID, "task id"}, "id", "the task's id; a second task with it is not added")
+	flags.Var(&span{value: &o.Delay}, "in", "run it after this time has passed")
+	flags.Var(&moment{&o.At}, "at", "run it no earlier than at this time")
+	flags.Var(&name{&o.ID, "task id"}, "id", "the task's id; a second task with the same id is not added")
 	flags.BoolVar(&o.RejectDiffering, "reject-differing", false, "fail if the task that has the id differs in type, queue or payload")
 	flags.Var(&count{&o.Priority, -driver.MaxPriority, driver.MaxPriority}, "priority", "-100 to 100, lower runs first")
 	flags.Var(&name{&o.Key, "task key"}, "key", "the tenant or sequence it belongs to: keys share a queue")
 	flags.Var(&count{&o.Weight, 1, driver.MaxWeight}, "weight", "the key's share of the queue (default 1)")
 	flags.Var(&count{&o.MaxAttempts, 1, driver.MaxAttemptsCap}, "max-attempts", "how often it may fail (default 25)")
-	flags.Var(&count{&o.CrashLimit, 1, driver.MaxAttemptsCap}, "crash-limit", "how many workers may die with it before it is discarded (default 5)")
+	flags.Var(&count{&o.CrashLimit, 1, driver.MaxAttemptsCap}, "crash-limit", "how many workers may die running it before it is discarded (default 5)")
 	flags.Var(&span{&o.Timeout, time.Millisecond}, "timeout", "how long one attempt may run (default no limit)")
-	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop it if it has not begun in this time")
+	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop it if it has not started within this time")
 	flags.Var(&headers{&o.Headers}, "header", "a header; may be repeated")
 	flags.Var(&names{&o.Tags, "tag"}, "tag", "a tag to search by; may be repeated")
 	flags.BoolVar(&o.Hold, "hold", false, "hold it back until 'waggle task run'")
@@ -97,7 +97,7 @@ func (f *enqueueFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.uniqueAuto, "unique-payload", false, "let no second task in with the same type, queue and payload")
 	flags.Var(&choice{&f.uniqueUntil, []string{"done", "started", "ttl"}}, "unique-until", "when the key is free again (default \"done\")")
 	flags.Var(&span{&f.uniqueTTL, time.Millisecond}, "unique-ttl", "for how long the key is taken (implies --unique-until ttl)")
-	flags.Var(&choice{&f.onConflict, []string{"return", "reject", "replace"}}, "on-conflict", "if the key is taken: return the task there, reject or replace (default \"return\")")
+	flags.Var(&choice{&f.onConflict, []string{"return", "reject", "replace"}}, "on-conflict", "if the key is taken: return the task that has it, reject the new one, or replace the old one (default \"return\")")
 	flags.Var(&choice{&f.durability, []string{"memory", "disk", "replicated"}}, "durability", "how safely it is stored (default: as the store does)")
 	// A default of 0 stands for the store's own; it is told in the text above.
 	flags.Lookup("max-attempts").DefValue = ""
@@ -213,6 +213,9 @@ func (a *app) payload(ctx context.Context, f *enqueueFlags, args []string) (any,
 	case f.raw:
 		return text, nil
 	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, driver.Invalidf("standard input is empty: leave out the - for a task without a payload")
+	}
 	return jsonPayload(text)
 }
 
@@ -248,9 +251,18 @@ func jsonPayload(text []byte) (any, error) {
 	if !json.Valid(text) {
 		var v any
 		reason := cmp.Or(json.Unmarshal(text, &v), errors.New("it is not one JSON value"))
-		return nil, driver.Invalidf("the payload is not valid JSON (%w): write text as '\"text\"', with both kinds of quotes", reason)
+		return nil, driver.Invalidf("the payload is not valid JSON (%w): %s", reason, howToQuote(text))
 	}
 	return json.RawMessage(bytes.TrimSpace(text)), nil // the line break of echo is no part of it
+}
+
+// howToQuote says how to write a payload that is not JSON: an object, a list or a text.
+func howToQuote(text []byte) string {
+	switch text = bytes.TrimSpace(text); {
+	case bytes.HasPrefix(text, []byte("{")), bytes.HasPrefix(text, []byte("[")):
+		return `names and strings take double quotes, the whole single ones, as in '{"name": "value"}'`
+	}
+	return `write text as '"text"', with both kinds of quotes`
 }
 
 // receipt is a waggle.Receipt, and with --wait how the task ended.

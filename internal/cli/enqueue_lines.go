@@ -194,7 +194,7 @@ func (s *lineStream) refuse(bad *badLine) {
 // fail ends a stream that broke off. What was accepted before is printed and stays.
 func (s *lineStream) fail(err error) error {
 	if s.accepted > 0 && ctxFree(err) {
-		err = partlyf("%d tasks were added, then it broke off at %w", s.accepted, err)
+		err = partlyf("%s added, then it failed at %w", plural(s.accepted, "task"), err)
 	}
 	return s.list.close(err)
 }
@@ -207,11 +207,11 @@ func (s *lineStream) end() error {
 	var err error
 	switch {
 	case s.refused > 0 && s.accepted > 0:
-		err = partlyf("%s added, %s left out: mend those and add them alone", plural(s.accepted, "task"), plural(s.refused, "line"))
+		err = partlyf("%s added, %s left out: correct what was left out and add only that", plural(s.accepted, "task"), plural(s.refused, "line"))
 	case s.refused > 0 && s.full == s.refused:
-		err = driver.Errorf(driver.ErrQueueFull, "no task was added, there was no room for any of the %d lines", s.refused)
+		err = driver.Errorf(driver.ErrQueueFull, "no task was added: there was no room for any of %s", plural(s.refused, "line"))
 	case s.refused > 0:
-		err = driver.Invalidf("no task was added, %s left out", plural(s.refused, "line"))
+		err = driver.Invalidf("no task was added: %s left out", plural(s.refused, "line"))
 	default:
 		s.app.say("%s added", plural(s.accepted, "task"))
 	}

@@ -159,8 +159,8 @@ func TestLinesOfWholeTasks(t *testing.T) {
 	if code != exitPartly {
 		t.Errorf("exit code %d: %s", code, words.String())
 	}
-	for _, want := range []string{`line 3 is no task: there is no option "quue"`, `line 4 is no task: there is no option "payloads"`, "line 5 is refused", "line 6 is no task",
-		`line 9 is no task: the option "queue" is there twice`, "line 10 is no task: ", "line 11 is "} {
+	for _, want := range []string{`line 3 is not a task: there is no option "quue"`, `line 4 is not a task: there is no option "payloads"`, "line 5 is refused", "line 6 is not a task",
+		`line 9 is not a task: the option "queue" is there twice`, "line 10 is not a task: ", "line 11 is "} {
 		if !strings.Contains(words.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, words.String())
 		}

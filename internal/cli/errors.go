@@ -190,9 +190,25 @@ func helpArgs(cmd *cobra.Command, args []string) error {
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
+		if flag := flagBefore(cmd, args[0]); flag != "" {
+			return driver.Invalidf("write --%s=%s, with an equals sign: --%s also stands alone", flag, args[0], flag)
+		}
 		return driver.Invalidf("`%s` takes no arguments, got %q", cmd.CommandPath(), args[0])
 	}
 	return nil
+}
+
+// flagBefore returns the flag that a word seems to be the value of: one that was given, and has a value without it.
+func flagBefore(cmd *cobra.Command, word string) string {
+	name := ""
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" && f.Value.Type() != "bool" && f.Value.String() == f.NoOptDefVal {
+			if _, err := parseDuration(word); err == nil {
+				name = f.Name
+			}
+		}
+	})
+	return name
 }
 
 // oneArg wants exactly one argument.

@@ -26,9 +26,9 @@ func (a *app) eventsCommand() *cobra.Command {
 	f := &eventFlags{}
 	cmd := &cobra.Command{
 		Use: "events", Short: "Print what has happened, or follow what happens", GroupID: "watch", Args: noArgs,
-		Long: "Prints the events that the store still keeps, the oldest first. With --follow it goes on with what happens,\n" +
+		Long: "Prints the events that the store still keeps, the oldest first. With --follow it goes on with new events,\n" +
 			"until it is interrupted. An event's kind is the new state of a task, or one of: progress, deleted,\n" +
-			"queue_changed, queue_deleted, worker_joined, worker_left, worker_lost; gap stands for events that were dropped unread.",
+			"queue_changed, queue_deleted, worker_joined, worker_left, worker_lost; gap stands for dropped events that were not read.",
 		Example: "  waggle events --follow --kind discarded,worker_lost\n  waggle events --since 10m --queue mail -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.printEvents(cmd.Context(), c, f) })
@@ -64,7 +64,7 @@ var eventKinds = func() []string {
 func (f *eventFlags) validate() error {
 	for _, k := range f.kinds {
 		if !slices.Contains(eventKinds, k) {
-			return driver.Invalidf("no event is of kind %q: use %s", driver.CutText(k, 64), orList(eventKinds))
+			return driver.Invalidf("there is no event kind %q: use %s", driver.CutText(k, 64), orList(eventKinds))
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ type storeFacts struct {
 
 func (a *app) infoCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "info", Short: "Show the store: engine, size, durability, what is in it", GroupID: "watch", Args: noArgs,
+		Use: "info", Short: "Show the store: engine, size, durability, contents", GroupID: "watch", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.info(cmd.Context(), c) })
 		},

@@ -40,7 +40,7 @@ func (e *badLine) Error() string { return fmt.Sprintf("line %d %s", e.number, e.
 // lineParser makes a task of a line. What is wrong with the line is a reason that goes on from "line 7 ".
 type lineParser func(text []byte) (task waggle.NewTask, wrong string)
 
-// task returns the task of the next line. Its error is a [*badLine] for a line that is no task, io.EOF at the end, or what
+// task returns the task of the next line. Its error is a [*badLine] for a line that is not a task, io.EOF at the end, or what
 // the stream returned.
 func (l *lineReader) task(parse lineParser) line {
 	text, number, err := l.next()
@@ -72,14 +72,14 @@ func wholeTask(usual *waggle.EnqueueOptions) lineParser {
 		var fields map[string]json.RawMessage
 		d := json.NewDecoder(bytes.NewReader(text))
 		if e := cmp.Or(err, d.Decode(&fields)); e != nil {
-			return waggle.NewTask{}, "is no task: " + strings.TrimPrefix(e.Error(), "json: ")
+			return waggle.NewTask{}, "is not a task: " + strings.TrimPrefix(e.Error(), "json: ")
 		}
 		if _, e := d.Token(); !errors.Is(e, io.EOF) {
 			return waggle.NewTask{}, "is more than one JSON value"
 		}
 		task, e := taskOf(defaults, fields)
 		if e != nil {
-			return waggle.NewTask{}, "is no task: " + e.Error()
+			return waggle.NewTask{}, "is not a task: " + e.Error()
 		}
 		return task, ""
 	}

@@ -457,7 +457,7 @@ func (a *app) purgeQueue(ctx context.Context, c *waggle.Client, name string, p *
 	done, err := applyAll(ctx, c, change, total, bar.add)
 	bar.close()
 	if err != nil {
-		return partlyf("%s deleted, then it broke off: %w", plural(done, "task"), err)
+		return partlyf("%s deleted, then it failed: %w", plural(done, "task"), err)
 	}
 	return a.printChanged(deleted, done)
 }

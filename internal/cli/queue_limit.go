@@ -150,7 +150,7 @@ type limitFlags struct {
 func (a *app) queueLimitCommand() *cobra.Command {
 	f := &limitFlags{}
 	cmd := &cobra.Command{
-		Use: "limit QUEUE", Short: "Limit how many tasks run at once, or start per time", Args: queueArg, ValidArgsFunction: a.completeQueues,
+		Use: "limit QUEUE", Short: "Limit how many tasks run at once, or start in a given time", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Sets a limit of a queue, over all its workers: for all its tasks together, for one type (--type), for each key\n" +
 			"(--per-key), or for each key of one type. It replaces the earlier limit for the same tasks; others stay.\n" +
 			"It takes effect at once. Running tasks go on, and count. --none removes the limit, and without --type and --per-key all\n" +
@@ -170,7 +170,7 @@ func (a *app) queueLimitCommand() *cobra.Command {
 	flags.Var(&name{&f.limit.Type, "task type"}, "type", "for tasks of this type")
 	flags.BoolVar(&f.limit.PerKey, "per-key", false, "for each key by itself")
 	flags.Var(&count{&f.limit.Concurrency, 1, driver.MaxConcurrency}, "concurrency", "how many may be active at once")
-	flags.Var(&rate{&f.limit.Rate, &f.limit.Per}, "rate", "how many may start per time, as in 100/s, 5/min or 3/10s")
+	flags.Var(&rate{&f.limit.Rate, &f.limit.Per}, "rate", "how many may start in a time, as in 100/s, 5/min or 3/10s")
 	flags.Var(&count{&f.limit.Burst, 1, driver.MaxConcurrency}, "burst", "how many may start at once after a rest (default: as many as start in a tenth of a second)")
 	flags.BoolVar(&f.none, "none", false, "take the limit away")
 	flags.BoolVar(&f.create, "create", false, createUsage)
@@ -249,12 +249,12 @@ func (a *app) settableQueue(ctx context.Context, c *waggle.Client, name string, 
 func (a *app) setQueue(ctx context.Context, c *waggle.Client, q *driver.QueueInfo, name string, create bool, patch driver.QueuePatch) (*driver.QueueConfig, error) {
 	config, err := c.Store().SetQueue(ctx, name, patch)
 	if err == nil && q == nil && !create {
-		a.say("queue %s is new: check the name if you thought that it holds tasks", name)
+		a.say("queue %s is new: check its name if it should exist already", name)
 	}
 	return config, err
 }
 
-const createUsage = "make the queue, and the store, without a word if they do not exist yet"
+const createUsage = "create the queue and the store without comment if they don't exist yet"
 
 // queueOrdering is what `queue limit` and `queue order` print as JSON.
 type queueOrdering struct {
@@ -284,7 +284,7 @@ func (a *app) queueOrderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "order QUEUE", Short: "Set which waiting task comes first, and whether keys run in order", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Says in which order the waiting tasks of a queue start, within a priority.\n\n" +
-			"--by fair shares the queue out between keys; --by deadline takes the task first that expires first. That can be\n" +
+			"--by fair shares the queue out between keys; --by deadline starts the task first that expires first. That can be\n" +
 			"changed while no task is available in the queue.\n" +
 			"--keys hold and --keys pass run the tasks of a key one after the other, in the order of enqueueing. While one waits\n" +
 			"for its retry it holds its key, or lets later ones pass. --keys free undoes it.",

@@ -79,7 +79,7 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set QUEUE", Short: "Change how long ended tasks of a queue are kept", Args: queueArg, ValidArgsFunction: a.completeQueues,
 		Long: "Changes how long ended tasks of a queue are kept, and how many of them; what is not named stays as it is.\n" +
-			"An age is a length of time like 90m or 30d, or none to keep none. Tasks beyond the new bounds go with the\n" +
+			"An age is a length of time like 90m or 30d, or none to keep none. Tasks beyond the new bounds are removed by the\n" +
 			"next sweep: the command says how many, and asks at a terminal.",
 		Example: "  waggle queue set mail --retention-completed 1d --keep-completed 50000\n  waggle queue set mail --retention-discarded 90d",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -122,7 +122,7 @@ func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string,
 	}
 	patch := q.patch()
 	if patch == (driver.Retention{}) {
-		return driver.Invalidf("what is to be changed? Set --retention-STATE or --keep-STATE")
+		return driver.Invalidf("say what to change: --retention-STATE or --keep-STATE")
 	}
 	if err := patch.Validate(); err != nil {
 		return err

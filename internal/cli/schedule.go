@@ -29,11 +29,14 @@ func scheduleArg(cmd *cobra.Command, args []string) error {
 	if err := oneArg("schedule")(cmd, args); err != nil {
 		return err
 	}
-	if strings.ContainsAny(args[0], " *@") {
+	if isLine(args[0]) {
 		return driver.Invalidf("%q is a line; `%s` takes the name of a schedule: `waggle schedule list` shows them", args[0], cmd.CommandPath())
 	}
 	return driver.CheckName("schedule", args[0], driver.MaxNameLen)
 }
+
+// isLine reports whether a word looks like the line of a schedule: no name does.
+func isLine(s string) bool { return strings.ContainsAny(s, " *@") }
 
 // scheduleView is a schedule as commands print it.
 type scheduleView struct {
@@ -123,7 +126,7 @@ func lastText(s *waggle.ScheduleInfo) string {
 
 func (a *app) scheduleGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get NAME", Aliases: []string{"show"}, Short: "Show a schedule: next ticks, last run, why a tick was left out",
+		Use: "get NAME", Aliases: []string{"show"}, Short: "Show a schedule: next ticks, last run, why a tick was skipped",
 		Args: scheduleArg, ValidArgsFunction: a.completeSchedules,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
@@ -205,14 +208,17 @@ func (a *app) schedulePutCommand() *cobra.Command {
 	f := &putFlags{}
 	cmd := &cobra.Command{
 		Use: "put NAME LINE", Short: "Make a schedule, or change the one of that name",
-		Long: "Adds a task each time LINE says so: five fields as in crontab(5), six with seconds before them,\n" +
+		Long: "Adds a task at each time that LINE names: five fields as in crontab(5), six with seconds first,\n" +
 			"@hourly, @daily, @weekly, @monthly, @yearly, \"@every 90s\", or \"@at\" with times like 2030-12-24T18:00:00Z.\n" +
 			"Any worker does it, whatever types it serves; each tick fires once, however many workers there are.",
 		Example: "  waggle schedule put report '0 3 * * *' --tz Europe/Berlin --type report.nightly\n" +
 			"  waggle schedule put ping '@every 30s' --type ping --overlap skip --payload '{\"host\": \"db\"}'",
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return driver.Invalidf("expected a name and a line, got %s: put quotes around the line", plural(len(args), "argument"))
+			}
+			if isLine(args[0]) && !isLine(args[1]) {
+				return driver.Invalidf("%q is a line: the name comes first, as in `%s NAME LINE`", args[0], cmd.CommandPath())
 			}
 			return driver.CheckName("schedule", args[0], driver.MaxNameLen)
 		},
@@ -233,7 +239,7 @@ func (a *app) schedulePutCommand() *cobra.Command {
 	flags.Var(&count{&o.Priority, -driver.MaxPriority, driver.MaxPriority}, "priority", "-100 to 100, lower runs first")
 	flags.Var(&count{&o.MaxAttempts, 1, driver.MaxAttemptsCap}, "max-attempts", "how often a task may fail (default 25)")
 	flags.Var(&span{&o.Timeout, time.Millisecond}, "timeout", "how long one attempt may run (default no limit)")
-	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop a task that has not begun in this time")
+	flags.Var(&span{&o.ExpiresIn, time.Millisecond}, "expires-in", "drop a task that has not started within this time")
 	flags.Var(&names{&o.Tags, "tag"}, "tag", "a tag to search by; may be repeated")
 	for _, n := range []string{"catch-up", "priority", "max-attempts"} {
 		flags.Lookup(n).DefValue = "" // told in the text

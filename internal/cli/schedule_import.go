@@ -51,7 +51,7 @@ func (a *app) importCrontabCommand() *cobra.Command {
 	flags.StringVar(&f.zone, "tz", "", "the time `ZONE` of lines that name none (default \"UTC\")")
 	flags.Var(&name{&f.prefix, "prefix"}, "prefix", "what the names of the schedules begin with")
 	flags.BoolVar(&f.system, "system", false, "it is a system crontab, with a user's name before each command")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "only tell what would be made")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would be created")
 	return cmd
 }
 
@@ -75,7 +75,7 @@ func (a *app) importCrontab(ctx context.Context, f *crontabFlags, file string) e
 	return a.withClientOf(ctx, a.openOrMake, func(c *waggle.Client) error {
 		for i, s := range list {
 			if _, err := c.PutSchedule(ctx, s); err != nil {
-				return partlyf("%s imported, then it broke off: %w", plural(i, "schedule"), err)
+				return partlyf("%s imported, then it failed: %w", plural(i, "schedule"), err)
 			}
 		}
 		return a.printImported(list)
@@ -178,7 +178,7 @@ func (f *crontabFlags) line(text, zone string) (waggle.Schedule, error) {
 	}
 	line := strings.Join(when, " ")
 	if line == "@reboot" {
-		return waggle.Schedule{}, driver.Invalidf("@reboot is no time: leave the line out")
+		return waggle.Schedule{}, driver.Invalidf("@reboot is not a time: leave the line out")
 	}
 	if strings.Contains(strings.ReplaceAll(rest, `\%`, ""), "%") {
 		return waggle.Schedule{}, driver.Invalidf("the command has a %% that cron takes for its standard input, which can't be imported")

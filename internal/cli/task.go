@@ -58,7 +58,7 @@ func (f *filterFlags) empty() bool {
 func (a *app) taskGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "get ID", Aliases: []string{"show"}, Short: "Show everything about a task", Args: taskID, ValidArgsFunction: a.completeTasks,
-		Long: "Shows everything about a task. The beginning of an id is enough if no other id begins with it.",
+		Long: "Shows everything about a task. A prefix of its id is enough if no other id starts with it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error {
 				t, err := a.findTask(cmd.Context(), c, args[0])
@@ -254,7 +254,7 @@ func (a *app) changeByFilter(ctx context.Context, c *waggle.Client, t *taskChang
 	done, err := applyAll(ctx, c, driver.Change{Op: t.op, Filter: filter}, total, bar.add)
 	bar.close()
 	if err != nil && done > 0 {
-		err = partlyf("%s %s, then it broke off: %w", plural(done, "task"), t.done, err)
+		err = partlyf("%s %s, then it failed: %w", plural(done, "task"), t.done, err)
 	}
 	return errors.Join(err, ifNil(err, func() error { return a.printChanged(t, done) }))
 }

@@ -16,7 +16,7 @@ func (a *app) taskWaitCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "wait ID", Short: "Wait until a task has ended and print its result", Args: taskID, ValidArgsFunction: a.completeTasks,
-		Long: "Waits until a task has ended, however it did, and prints its result; with -o json the whole task.\n" +
+		Long: "Waits until a task has ended, however it ended, and prints its result; with -o json the whole task.\n" +
 			"Exit code 0 means that it was completed. The task stays as it is when the wait is interrupted.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.waitTask(cmd.Context(), c, args[0], timeout) })
@@ -26,7 +26,7 @@ func (a *app) taskWaitCommand() *cobra.Command {
 	return cmd
 }
 
-var errWaitedLongEnough = errors.New("the time given with --for is over")
+var errWaitedLongEnough = errors.New("the time given with --for is up")
 
 func (a *app) waitTask(ctx context.Context, c *waggle.Client, id string, timeout time.Duration) error {
 	info, err := a.findTask(ctx, c, id)

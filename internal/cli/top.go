@@ -26,9 +26,9 @@ func (a *app) topCommand() *cobra.Command {
 	every := time.Second
 	cmd := &cobra.Command{
 		Use: "top", Short: "Watch queues, workers and running tasks", GroupID: "watch", Args: noArgs,
-		Long: "Shows queues, workers and running tasks, and goes on until q is pressed. Tab and the arrow keys move, Enter\n" +
+		Long: "Shows queues, workers and running tasks until you press q. Tab and the arrow keys move, Enter\n" +
 			"opens a queue or a task, / filters, p pauses or resumes a queue, r retries a task and c cancels one; ? lists\n" +
-			"all keys. Away from a terminal it prints one frame; with -o json what is in it.",
+			"all keys. If standard output is not a terminal it prints one frame; with -o json, the data in it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(c *waggle.Client) error { return a.top(cmd.Context(), c, every) })
 		},

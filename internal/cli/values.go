@@ -210,7 +210,7 @@ func (s *states) String() string { return joinStates(*s.value) }
 func (s *states) Set(text string) error {
 	for word := range strings.SplitSeq(text, ",") {
 		if !driver.State(word).Valid() {
-			return fmt.Errorf("no state is called %q: use %s", driver.CutText(word, 64), joinStates(driver.States))
+			return fmt.Errorf("there is no state %q: use %s", driver.CutText(word, 64), joinStates(driver.States))
 		}
 		*s.value = append(*s.value, driver.State(word))
 	}

@@ -54,8 +54,8 @@ func (a *app) workCommand() *cobra.Command {
 			"In its environment are WAGGLE_STORE and, of the task, WAGGLE_TASK_ID, _TYPE, _QUEUE, _ATTEMPT, _MAX_ATTEMPTS, _CRASHES,\n" +
 			"_TOKEN, _WORKER, _PRIORITY, _ENQUEUED_AT and, as JSON, _HEADERS; other WAGGLE_ variables, the settings of this worker,\n" +
 			"are not. The token is greater than that of every earlier run of the task: a system that remembers the greatest can refuse a late one.\n\n" +
-			"Standard output is the result: kept as JSON if it is JSON, else as a text without its last line break (64 KiB at\n" +
-			"most; what is longer is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
+			"Standard output is the result: kept as JSON if it is JSON, else as text without its last line break (64 KiB at\n" +
+			"most; longer output is cut, and the task's log says so). Standard error goes to the task's log, and its end is\n" +
 			"the error of a failed attempt. Exit status 0 completes the task, 65 discards it, any other tries it again later.\n" +
 			"A command that does not start costs the task nothing: it is given back at once, and its slot pauses, longer each time.\n" +
 			"On a timeout or a cancellation its process group gets SIGTERM, and SIGKILL after the grace period. On Linux nothing\n" +
@@ -84,7 +84,7 @@ func (a *app) workCommand() *cobra.Command {
 	flags.BoolVar(&f.untilEmpty, "until-empty", false, "stop when nothing is left to run in these queues and types")
 	flags.Var(&name{&f.name, "worker name"}, "name", "a name for this worker (default: the host's)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log each task")
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "log only what goes wrong with the worker itself")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "log only problems of the worker itself")
 	return cmd
 }
 

@@ -43,7 +43,7 @@ func (a *app) workflowStartCommand() *cobra.Command {
 			"A step may also have queue, priority, max_attempts, timeout, delay, key, headers, tags, input (the step whose\n" +
 			"result is its payload), on_failure (fail, continue or compensate), compensate (a task that undoes it), or wait\n" +
 			"({\"signal\", \"for\", \"until\", \"fail\"}) instead of a type. A workflow may have deadline, on_failure, success,\n" +
-			"failure and always. Starting an id that is there starts nothing.",
+			"failure and always. Starting an id that exists starts nothing.",
 		Example: "  waggle workflow start order.json\n  waggle workflow start order.yaml --id order-18 --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := a.readWorkflow(args[0], id)
@@ -92,7 +92,7 @@ func (a *app) readWorkflow(file, id string) (*waggle.Workflow, error) {
 	}
 	w, err := waggle.ParseWorkflow(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", name, errors.Unwrap(err)) // without the operation
 	}
 	return w, nil
 }
@@ -132,7 +132,7 @@ var errMoreBehind = errors.New("something stands behind its end, and a file hold
 func withID(data []byte, id string) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, driver.Invalidf("this is not a workflow: %w", err)
+		return data, nil // what is wrong with it is found when it is read as a workflow
 	}
 	text, err := json.Marshal(id)
 	if err != nil {
@@ -418,7 +418,7 @@ func (a *app) workflowRetryCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Var(&name{&from, "step"}, "from", "this step and all that come after it, whether they completed or not")
+	cmd.Flags().Var(&name{&from, "step"}, "from", "this step and all steps after it, whether they completed or not")
 	return cmd
 }
 

@@ -109,7 +109,7 @@ func parseEvery(text, rest string) (*Line, error) {
 	d, err := time.ParseDuration(rest)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the line %q: %q is no duration, write it like 90s or 1h30m", text, rest)
+		return nil, fmt.Errorf("the line %q: %q is not a duration: write it like 90s or 1h30m", text, rest)
 	case d < time.Second || d > maxEvery:
 		return nil, fmt.Errorf("the line %q: the time between two ticks must be between a second and 100 years", text)
 	case d%time.Millisecond != 0:
@@ -123,13 +123,13 @@ func parseTimes(text, rest string) (*Line, error) {
 	for _, f := range strings.Fields(strings.ReplaceAll(rest, ",", " ")) {
 		t, err := time.Parse(time.RFC3339, f)
 		if err != nil {
-			return nil, fmt.Errorf("the line %q: %q is no time, write it like 2026-12-24T18:00:00+01:00", text, f)
+			return nil, fmt.Errorf("the line %q: %q is not a time: write it like 2026-12-24T18:00:00+01:00", text, f)
 		}
 		if t.Year() < 1970 || t.Year() > 9998 {
 			return nil, fmt.Errorf("the line %q: the year of %q is not between 1970 and 9998", text, f)
 		}
 		if n := len(l.times); n > 0 && !t.After(l.times[n-1]) {
-			return nil, fmt.Errorf("the line %q: the times must come one after the other", text)
+			return nil, fmt.Errorf("the line %q: the times must be in ascending order", text)
 		}
 		l.times = append(l.times, t.UTC())
 	}

@@ -233,14 +233,14 @@ func TestBadLines(t *testing.T) {
 		"@fortnightly":             "not known",
 		"@every 1ms":               "between a second and 100 years",
 		"@every -5s":               "between a second",
-		"@every soon":              "no duration",
-		"@every 1000000000h":       "no duration",
+		"@every soon":              "not a duration",
+		"@every 1000000000h":       "not a duration",
 		"@every 1s100us":           "whole milliseconds",
 		"@at":                      "names no time",
-		"@at tomorrow":             "is no time",
+		"@at tomorrow":             "is not a time",
 		"@at 0001-01-01T00:00:00Z": "not between 1970 and 9998",
 		"@at 9999-12-31T00:00:00Z": "not between 1970 and 9998",
-		"@at 2026-02-01T00:00:00Z 2026-01-01T00:00:00Z": "one after the other",
+		"@at 2026-02-01T00:00:00Z 2026-01-01T00:00:00Z": "ascending order",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)

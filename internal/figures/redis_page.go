@@ -25,7 +25,7 @@ func extrapolate(r *report) string {
 	servers, client, apart := r.value(cpuServers), r.value(cpuClient), r.value(cpuApart)
 	verdict := "Spreading the queue costs nothing much then: the same work is done in more places."
 	if apart > 1.25 {
-		verdict = "That is more than the quarter that was aimed for: the shards' fixed costs show, and a queue should have no more of them than it has use for."
+		verdict = "That exceeds the goal of a quarter: the fixed costs of shards show, so a queue should have no more of them than it needs."
 	}
 	return fmt.Sprintf(inference, number(r.value(cpuOne)), number(r.value(cpuSixteen)), number(r.value(cpuMany)), number(apart), verdict,
 		number(servers), number(client), roughly(servers), roughly(client), ratioText(client, servers),
@@ -51,7 +51,7 @@ func ratioText(a, b float64) string {
 
 const redisIntroduction = `# Scaling
 
-What the Redis engine is to bear, and what it does on more than one machine as far as one machine can tell. This page is
+What the Redis engine can sustain, and what one machine can tell about several. This page is
 written by ` + "`make figures-redis`" + ` on servers that it starts itself: %s, and for the level ` + "`disk`" + ` Redis %s and Valkey %s,
 all with their defaults otherwise, clients and servers on the same cores, over loopback.
 
@@ -78,11 +78,11 @@ empty nothing that is done for a task depends on N. That was not measured: two c
   the hub one small script, whichever shard it goes to; idle workers of all shards wait there. Busy workers don't: while a
   shard has tasks left, no token is looked for. So the hub's master has its own share of tasks and all the waking. A
   queue that is mostly empty, with thousands of idle workers, meets that first.
-- *Fixed costs of a shard.* A worker that finds nothing has to have asked every shard, and its lease is renewed in each. A
+- *Fixed costs of a shard.* A worker that finds nothing has asked every shard, and it renews its lease in each. A
   task on its own, enqueued when the one before it has run, costs %s µs of processor time with 1 shard, %s µs with 16 and
   %s µs with 64. An idle worker sends each shard %s, %s and %s commands a second with 1, 4 and 16 shards. More shards than
   the masters need are paid for by idle workers, not by busy ones.
-- *Clients.* One client's connection to a node carries one command after the other. What a process can do is bounded by its
+- *Clients.* One client's connection to a node carries one command after another. What a process can do is bounded by its
   cores long before the Cluster is: add processes.
 - *Uneven shards.* What one client makes within two milliseconds goes to one shard, the next to another, at random; own ids
   and unique keys go by their hash. A shard whose master is on a slower machine, or has the busiest clients by chance, is
@@ -108,11 +108,11 @@ measurement with an error.
 - **The full queue**: %s tasks on a server without append-only file. Worker processes take turns on it and on one
   with 10 000: each runs 5 000 tasks, then 10 000 against the clock, %d times on both; in the end one process runs all
   that is left. Memory is the growth of ` + "`used_memory`" + ` by those tasks. The slow log of both servers (10 ms) is counted over
-  all of it: filling, windows, emptying. It is by the clock on the wall, so a server that was not let run counts as well.
+  all of it: filling, windows, emptying. It is wall-clock time, so a server that did not get to run counts as well.
 - **Many queues**: the same with %s queues, all served by each worker, on one server, and one queue on another, with
   %s tasks on each, fifty in a row into the same queue.
 - **The idle worker** is watched for %g s, %d times, after 1.5 s to come up, by MONITOR on every server. What scripts call
-  inside the server is not a command to it; the client library's PINGs are.
+  inside the server does not count as a command; the client library's PINGs do.
 - **A hundred idle workers** of one process wait, a task is enqueued, and it is counted how many workers fetch within 100 ms
   after it ran; %d tasks. Fetches that a worker makes because its poll interval is over don't count.
 - **Processor time**: %s tasks a round through one client in batches of 500, then run by one worker with 100 slots, on a Cluster
@@ -130,7 +130,7 @@ measurement with an error.
   a delay of 50 to 100 ms, one whose handler asks once for a retry or a snooze after 50 ms, or for a retry at once. Measured
   from the time it is due, or from the handler's return, settlement included, to the next start; %d of each kind a round.
 
-## Do it again
+## Measure it yourself
 
 ` + "```sh" + `
 make figures-redis         # all of it, and writes this page; a machine with nothing else to do
@@ -138,5 +138,5 @@ make figures-redis-quick   # less of everything, in about a minute
 go run ./internal/figures -engine redis -server valkey -only queues,shards -o json
 ` + "```" + `
 
-` + "`-dir`" + ` puts the servers' files on another disk: where fsync is slow, the level ` + "`disk`" + ` is.
+` + "`-dir`" + ` puts the servers' files on another disk: where fsync is slow, so is the level ` + "`disk`" + `.
 `

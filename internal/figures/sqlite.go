@@ -128,21 +128,21 @@ processing, to the rate with 10 000 queued for the full queue, to the engine alo
 
 ## Method
 
-%d rounds take turns: in each, every figure is measured once, the bare loop beside the others, so that what changes on
-the machine meanwhile touches all alike. Payloads are 100 bytes of JSON. Handlers do nothing but count: a task that did not
+%d rounds take turns: in each, every figure is measured once, the bare loop beside the others, so that changes on the
+machine affect all of them alike. Payloads are 100 bytes of JSON. Handlers do nothing but count: a task that did not
 run, or ran twice, makes the measurement fail.
 
 - **The bare loop** is one table of a SQLite file with the same journal, fsync and cache settings: rows inserted in
   transactions of 500, then claimed in one transaction and deleted in another, 500 at a time. It has one caller, no
-  leases, no results and no history: it is what SQLite itself can do.
+  leases, no results and no history: it shows what SQLite itself can do.
 - **Rates**: %s tasks through one client in batches of 500, then run by one worker with 100 slots until all are settled;
   %s tasks by 50 callers with one task each, who share one client.
 - **The full queue**: %s tasks in a file. Worker processes take turns on it and on one with 10 000: each runs 5 000 tasks,
-  then 10 000 against the clock, %d times on both. In the end one process runs all that is left. The memory is the peak
-  of what was resident in any of the worker processes on the full queue (VmHWM).
+  then 10 000 against the clock, %d times on both. In the end one process runs all that is left. Memory is the peak
+  resident memory of any worker process on the full queue (VmHWM).
 - **Disk** is the growth of the file, closed, by those tasks, divided by their number, less the payload.
-- **Pick-up** is from the call of Enqueue, with its fsync, to the first line of the handler, in a worker that was left
-  alone for 5 to 60 ms, at random: %d tasks each in the same process and in another one. Percentiles are of all samples.
+- **Pick-up** is from the call of Enqueue, with its fsync, to the first line of the handler, in a worker that had been idle
+  for a random 5 to 60 ms: %d tasks each in the same process and in another one. Percentiles are of all samples.
 - **Lateness**: %d tasks due at random milliseconds, from their time to the first line of the handler.
 - **Again**: an idle worker runs one task at a time: one with a delay of 50 to 100 ms, one whose handler asks once for a
   retry or a snooze after 50 ms, or for a retry at once. Measured from the time it is due, or from the handler's return,
@@ -162,7 +162,7 @@ run, or ran twice, makes the measurement fail.
 - **In memory**: %s tasks a round through memstore's calls one after another, in batches of 500, and as many enqueued by
   a client in batches of 500 while a worker with 100 slots runs them, until the last is settled.
 
-## Do it again
+## Measure it yourself
 
 ` + "```sh" + `
 make bench              # all of it, about ten minutes; a machine with nothing else to do
@@ -171,5 +171,5 @@ go run ./internal/figures -only pickup,recovery -o json
 make figures            # all of it, and writes this page
 ` + "```" + `
 
-` + "`-dir`" + ` puts the databases on another disk: where fsync is slow, all that waits for it is.
+` + "`-dir`" + ` puts the databases on another disk: where fsync is slow, so is everything that waits for it.
 `

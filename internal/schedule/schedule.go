@@ -150,7 +150,7 @@ func (s *Spec) Check(name string, now time.Time) error {
 	case s.Missed != MissedSkip && s.Missed != MissedOnce && s.Missed != MissedCatchUp:
 		return driver.Invalidf("unknown policy %q for missed ticks: use skip, once or catch-up", driver.CutText(s.Missed, 64))
 	case s.CatchUp < 0 || s.CatchUp > MaxCatchUp:
-		return driver.Invalidf("between 1 and %d missed ticks can be caught up with, got %d", MaxCatchUp, s.CatchUp)
+		return driver.Invalidf("the number of missed ticks to catch up with must be between 1 and %d, got %d", MaxCatchUp, s.CatchUp)
 	case s.Overlap != OverlapAllow && s.Overlap != OverlapSkip && s.Overlap != OverlapReplace && s.Overlap != OverlapWait:
 		return driver.Invalidf("unknown overlap policy %q: use allow, skip, replace or wait", driver.CutText(s.Overlap, 64))
 	case s.Jitter < 0 || s.Jitter > MaxJitter:

@@ -128,7 +128,7 @@ func Add(p *driver.Plan, steps []Step, now time.Time) (*driver.PlanStep, error) 
 		return nil, nil
 	}
 	if f.State != Running {
-		return nil, driver.Errorf(driver.ErrState, "workflow %s takes no steps any more: it is %s", p.Name, f.State)
+		return nil, driver.Errorf(driver.ErrState, "workflow %s no longer takes steps: it is %s", p.Name, f.State)
 	}
 	for i := range fresh {
 		for _, name := range fresh[i].Before {

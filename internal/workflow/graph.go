@@ -101,7 +101,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return fmt.Errorf("%q is no duration: write 90s, 5m or 2h", b)
+		return fmt.Errorf("%q is not a duration: write 90s, 5m or 2h", b)
 	}
 	*d = Duration(v)
 	return nil

@@ -19,11 +19,15 @@ const NewsAtOnce = 1000
 func Parse(data []byte, g *Graph) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(g); err != nil {
-		return driver.Invalidf("this is not a workflow: %w", err)
+	err := d.Decode(g)
+	if bad, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && bad.Field == "" {
+		return driver.Invalidf(`this is not a workflow but a JSON %s: write an object with "id" and "steps"`, bad.Value)
+	}
+	if err != nil {
+		return driver.Invalidf("this is not a workflow: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return driver.Invalidf("this is not a workflow: there is more behind its end")
+		return driver.Invalidf("this is not a workflow: there is more after its end")
 	}
 	return nil
 }
