@@ -83,7 +83,7 @@ for from = 1, #fields, 4000 do
 end
 
 -- However many queues have due tasks, so many are moved for all of them: the others are when this is called again, at once.
-local promotable = 500
+local promotable = math.min(math.max(2 * want, 100), 500)
 for _, q in ipairs(queues) do
   local due = {}
   for _, p in ipairs(q) do
@@ -344,8 +344,8 @@ for _, a in ipairs(aside) do flow_enter(unpack(a)) end
 share_end()
 local lacking = {}
 for _, q in ipairs(sharing) do
-  local first = redis.call('ZRANGE', q.share.opens, 0, 0, 'WITHSCORES')
-  if first[2] then look_at(tonumber(first[2])) end
+  local first = first_opening(q.share)
+  if first then look_at(first) end
   for _, p in ipairs(q) do
     local open, at = pair_opens(q.share, p.numeric)
     if not open and at > 0 and p.available > 0 then look_at(at) end

@@ -47,25 +47,29 @@ end
 -- RETURNS how many.
 local function promote(TASK, RUN, pairs_due, limit)
   if limit <= 0 then return 0 end
-  local found, ids = {}, {}
+  local found, ids, sorted = {}, {}, true
   local list, till = due_now(pairs_due, limit)
   for i = 2, #list, 3 do ids[#ids + 1] = list[i] end
   if #ids == 0 then return 0 end
+  for _, p in ipairs(pairs_due) do p.found = 0 end
   for i, run in ipairs(redis.call('HMGET', RUN, unpack(ids))) do
     local p, id = list[3 * i - 2], ids[i]
     if not run or broken(nil, run) then
       redis.call('ZREM', p.due, id)
       damaged[#damaged + 1] = id
     elseif list[3 * i] <= till then
-      found[#found + 1] = {id = id, run = run, order = RUN_NUM(run, order), due = RUN_NUM(run, due), p = p}
+      local f, last = {id = id, run = run, order = RUN_NUM(run, order), due = RUN_NUM(run, due), p = p}, found[#found]
+      if last and (f.due < last.due or f.due == last.due and f.order < last.order) then sorted = false end
+      found[#found + 1], p.found = f, p.found + 1
     end
   end
   if #found == 0 then return 0 end
-  table.sort(found, function(a, b)
-    if a.due ~= b.due then return a.due < b.due end
-    if a.order ~= b.order then return a.order < b.order end
-    return false
-  end)
+  if not sorted then
+    table.sort(found, function(a, b)
+      if a.due ~= b.due then return a.due < b.due end
+      return a.order < b.order
+    end)
+  end
   local moved = math.min(#found, limit)
   local seq = redis.call('HINCRBY', META, 'seq', moved) - moved
   local writes, per = {}, {}
@@ -74,7 +78,7 @@ local function promote(TASK, RUN, pairs_due, limit)
     seq = seq + 1
     local q = per[f.p]
     if not q then
-      q = {ids = {}, line = {}, back = {}, exp = {}}
+      q = {ids = {}, line = {}, back = {}, exp = {}, retried = 0}
       per[f.p] = q
     end
     local order6 = pack('>I6', seq)
@@ -85,7 +89,7 @@ local function promote(TASK, RUN, pairs_due, limit)
       if share.ordered then order6 = RUN_BYTES(f.run, order) end
       if RUN_NUM(f.run, token) > 0 then key_wait(share, name, -1) end
     end
-    count(RUN_BYTES(f.run, state) .. f.p.number, -1)
+    if RUN_BYTES(f.run, state) == 'T' then q.retried = q.retried + 1 end
     writes[#writes + 1] = f.id
     writes[#writes + 1] = 'A' .. RUN_BYTES(f.run, flags, due) .. order6 .. RUN_FROM(f.run, token)
     q.ids[#q.ids + 1] = f.id
@@ -104,7 +108,13 @@ local function promote(TASK, RUN, pairs_due, limit)
   end
   redis.call('HSET', RUN, unpack(writes))
   for p, q in pairs(per) do
-    redis.call('ZREM', p.due, unpack(q.ids))
+    if #q.ids == p.found then -- they are the first that there are
+      redis.call('ZREMRANGEBYRANK', p.due, 0, p.found - 1)
+    else
+      redis.call('ZREM', p.due, unpack(q.ids))
+    end
+    count('T' .. p.number, -q.retried)
+    count('S' .. p.number, q.retried - #q.ids)
     if #q.line > 0 then redis.call('RPUSH', p.line, unpack(q.line)) end
     if #q.back > 0 then redis.call('ZADD', p.back, unpack(q.back)) end
     if #q.exp > 0 then

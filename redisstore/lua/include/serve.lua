@@ -121,7 +121,10 @@ local function take_keyed(s, p, top)
   if not member then
     s.later.heads[top] = false
     s.changed[p.numeric] = true
-    if f then regate(s, name) end
+    if f then
+      f.same = nil
+      regate(s, name)
+    end
     return
   end
   local id = FLOWING_REST(entry)

@@ -168,7 +168,7 @@ local function key_read(q, name, text, tag)
     local f = {pair = LONE_NUM(text, pair), prio = LONE_NUM(text, priority), n = 1, value = LONE_NUM(text, value), order = LONE_NUM(text, order), lone = true}
     f.shown = LONE_BYTES(text, pair, order) .. name .. '\0' .. LONE_REST(text)
     local entry = FLOWING_MAKE(pair__priority = LONE_BYTES(text, pair, priority), rank = no_rank, order = LONE_BYTES(text, order)) .. LONE_REST(text)
-    f.first, f.alone = {entry, name .. '\0' .. entry}, true
+    f.first, f.alone, f.same = {entry, name .. '\0' .. entry}, true, true
     k.there, k.tag, k.gen, k.flows[1] = true, f.value, '0', f
     return k
   end
@@ -176,7 +176,7 @@ local function key_read(q, name, text, tag)
   local tag, gen, pair, prio, n, value, order = string.match(text, '^(%d+) 0 0 (%d+)  (%d+)/(%d+)/(%d+)/(%d+):(%d+), $')
   if tag then
     local f = {pair = tonumber(pair), prio = tonumber(prio), n = tonumber(n), value = tonumber(value), order = tonumber(order)}
-    f.shown = head_entry(f, f.value, f.order, name)
+    f.shown, f.same = head_entry(f, f.value, f.order, name), true
     k.there, k.tag, k.gen, k.flows[1] = true, tonumber(tag), gen, f
     return k
   end
@@ -198,7 +198,7 @@ local function key_read(q, name, text, tag)
     if shown ~= '' then
       local value, order = string.match(shown, '(%d+):(%d+)')
       f.value, f.order = tonumber(value), tonumber(order)
-      f.shown = head_entry(f, f.value, f.order, name)
+      f.shown, f.same = head_entry(f, f.value, f.order, name), true
     else
       f.parked = true
     end
@@ -275,15 +275,20 @@ local function flow_member(name, pair, prio, rank, order6, id)
   return name .. '\0' .. FLOWING_MAKE(pair = pack('>I3', pair), priority = string.char(prio), rank = pack('>I6', rank), order = order6) .. id
 end
 
--- first_of returns the first entry of a flow, without the key and with it.
+-- first_of returns the first entry of a flow, without the key and with it. The one after it is read too, for when the first is claimed.
 local function first_of(q, name, f)
   if f.first then return f.first[1], f.first[2] end
+  if f.second then
+    f.first, f.second = {sub(f.second, #name + 2), f.second}, nil
+    return f.first[1], f.first[2]
+  end
   local prefix = flow_prefix(name, f.pair)
   if not f.popped then share_write(q, 'flow') end
   local from = f.popped and '(' .. f.popped or '[' .. prefix .. string.char(f.prio)
-  local m = redis.call('ZRANGEBYLEX', q.flow, from, '(' .. prefix .. string.char(f.prio + 1), 'LIMIT', 0, 1)[1]
+  local found = redis.call('ZRANGEBYLEX', q.flow, from, '(' .. prefix .. string.char(f.prio + 1), 'LIMIT', 0, 2)
+  local m = found[1]
   if not m then return nil end
-  f.first = {sub(m, #name + 2), m}
+  f.first, f.second = {sub(m, #name + 2), m}, found[2]
   return f.first[1], m
 end
 
@@ -361,7 +366,9 @@ local function flow_enter(q, name, pair, prio, expires, order6, id, returned, ne
     found = {pair = pair, prio = prio, n = 0, parked = true}
     k.flows[#k.flows + 1] = found
   end
-  found.n, found.first, found.popped = found.n + 1, nil, nil
+  local at = PLACE_NUM(order6, order)
+  if not found.shown or q.order == 'deadline' and rank < found.value or at < found.order then found.same = nil end
+  found.n, found.first, found.second, found.popped = found.n + 1, nil, nil, nil
   found.only = found.n == 1 and member or nil
   if found.parked then count_pair(q, 'k', pair, 1) else q.news[pair] = true end
   if returned then k.tag = math.min(k.tag, q.virtual) end
@@ -384,7 +391,7 @@ local function flow_leave(q, name, pair, prio, expires, order6, id)
   end
   for _, f in ipairs(k.flows) do
     if f.pair == pair and f.prio == prio then
-      f.n, f.only, f.first, f.popped = f.n - 1, nil, nil, nil
+      f.n, f.only, f.first, f.second, f.popped, f.same = f.n - 1, nil, nil, nil, nil, nil
       if f.parked then count_pair(q, 'k', pair, -1) end
     end
   end
@@ -452,11 +459,14 @@ local function regate(q, name)
     local entry
     if f.only then -- it has just come, and is alone
       entry = sub(f.only, #name + 2)
-    elseif f.n > 0 then
+    elseif f.n > 0 and not f.same then
       entry = first_of(q, name, f)
     end
     f.only = nil
-    if entry then
+    if f.n > 0 and f.same then -- it is the one that is shown
+      firsts[f], ranks[f] = f.order, f.value
+      left[#left + 1] = f
+    elseif entry then
       firsts[f], ranks[f] = FLOWING_NUM(entry, order), FLOWING_NUM(entry, rank)
       left[#left + 1] = f
     elseif f.shown then
@@ -493,7 +503,7 @@ local function regate(q, name)
     elseif not f.parked and not shown then
       count_pair(q, 'k', f.pair, f.n)
     end
-    f.shown, f.parked = shown, not shown
+    f.shown, f.parked, f.same = shown, not shown, shown ~= nil
     if opens > 0 and (k.opens == 0 or opens < k.opens) then k.opens = opens end
   end
   local idle = #left == 0 and k.waiting == 0 and not next(k.held)
@@ -504,6 +514,7 @@ local function regate(q, name)
       k.opens = math.max(k.opens, CONST(epoch) + math.floor(at) + 1)
     end
   end
+  if k.opens > 0 or opened > 0 then q.opening = nil end
   if k.opens > 0 then redis.call('ZADD', q.opens, k.opens, name) elseif opened > 0 then redis.call('ZREM', q.opens, name) end
   idle = idle and k.opens == 0
   local rests = idle and k.tag > q.virtual
@@ -520,16 +531,27 @@ local function regate_all(q)
   for _, name in ipairs(names) do regate(q, name) end
 end
 
--- share_tend looks at the keys whose rates have opened, at those that may be forgotten, and at all of them, piece by piece,
--- after the configuration has changed. It reports whether some of the last are left.
-local function share_tend(q, limit)
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', q.opens, '-inf', NOW, 'LIMIT', 0, limit)) do
-    key_of(q, name)
-    redis.call('ZREM', q.opens, name)
-    regate(q, name)
+-- first_opening returns when the first of the keys opens that wait for a rate, nil if there is none.
+local function first_opening(q)
+  if q.opening == nil then
+    local first = redis.call('ZRANGE', q.opens, 0, 0, 'WITHSCORES')
+    q.opening = tonumber(first[2]) or false
   end
-  local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 10 * limit)
-  if #over > 0 then redis.call('ZREMRANGEBYRANK', q.rest, 0, #over - 1) end
+  return q.opening or nil
+end
+
+-- share_tend looks at the keys whose rates have opened, and at all of them, piece by piece, after the configuration has changed. It
+-- reports whether some of the last are left.
+local function share_tend(q, limit)
+  local opening = first_opening(q)
+  if opening and opening <= NOW then
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', q.opens, '-inf', NOW, 'LIMIT', 0, limit)) do
+      key_of(q, name)
+      redis.call('ZREM', q.opens, name)
+      q.opening = nil
+      regate(q, name)
+    end
+  end
   if not q.sweep then return false end
   share_write(q, 'keyed')
   local page = redis.call('HSCAN', q.keyed, q.sweep, 'COUNT', limit)
@@ -637,7 +659,7 @@ end
 -- flow_pop takes the first task out of a flow that is to be claimed.
 local function flow_pop(q, name, f, member)
   if f.lone then f.lone = nil else q.later.flow[member] = false end
-  f.n, f.first, f.popped = f.n - 1, nil, member
+  f.n, f.first, f.popped, f.same = f.n - 1, nil, member, nil
   if f.parked then count_pair(q, 'k', f.pair, -1) end
   q.flowing = q.flowing - 1
   count_pair(q, 'f', f.pair, -1)
@@ -657,6 +679,11 @@ local function share_flush(q)
   end
   q.counts = {}
   if n ~= 0 then redis.call('HINCRBY', q.share, 'flowing', n) end
+  if q.served then -- keys whose tags are not ahead any more are forgotten
+    local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 1000)
+    if #over > 0 then redis.call('ZREMRANGEBYRANK', q.rest, 0, #over - 1) end
+    q.served = false
+  end
   if q.virtual ~= q.was_virtual or q.plain ~= q.was_plain then
     redis.call('HSET', q.share, 'virtual', digits(q.virtual), 'plain', digits(q.plain))
     q.was_virtual, q.was_plain = q.virtual, q.plain
