@@ -252,16 +252,16 @@ func (s *Store) openShard(ctx context.Context, sh *shard) error {
 		}
 		switch {
 		case found > len(s.shards):
-			return s.otherShards("more than " + strconv.Itoa(len(s.shards)))
+			return s.otherShards("more shards")
 		case found < len(s.shards):
-			return s.otherShards(strconv.Itoa(found))
+			return s.otherShards("shards=" + strconv.Itoa(found))
 		}
 		if v, err = s.openMeta(ctx, sh, shards, "1"); err != nil {
 			return err
 		}
 	}
 	if sh == s.hub() && v[2] != "" && v[2] != strconv.Itoa(len(s.shards)) {
-		return s.otherShards(v[2])
+		return s.otherShards("shards=" + v[2])
 	}
 	r := &sh.known
 	r.mu.Lock()
@@ -299,7 +299,7 @@ func (s *Store) countShards(ctx context.Context) (int, error) {
 // otherShards refuses to open a store of which this program would see another part than others: tasks would be lost from sight,
 // and unique keys taken twice.
 func (s *Store) otherShards(has string) error {
-	return driver.Invalidf("%s, namespace %q, was made with shards=%s, and this URL says %d: write the same number of shards into the URL for every program "+
+	return driver.Invalidf("%s, namespace %q, was made with %s, and this URL says %d: write the same number of shards into the URL for every program "+
 		"(?shards=…), or name a new namespace (?ns=NAME)", s.where, s.target.namespace, has, len(s.shards))
 }
 
