@@ -2,6 +2,8 @@ package sqlitestore
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -44,5 +46,22 @@ func TestCloseWithChangesInLine(t *testing.T) {
 	}
 	if err := <-waits.done; !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("the change in line got %v, want ErrClosed", err)
+	}
+}
+
+// Whoever closes a store that nobody else has open leaves one file, with all that was stored in it.
+func TestCloseWritesTheLogBack(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	for i := range 20 {
+		s, err := Open(t.Context(), path, nil)
+		must(t, err)
+		ids := add(t, s, 1, nil)
+		_, err = s.Get(t.Context(), ids) // by another connection than the writer's
+		must(t, err)
+		must(t, s.Close())
+		if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("the log is there after %d closes (%v)", i+1, err)
+		}
 	}
 }

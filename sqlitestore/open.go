@@ -118,6 +118,7 @@ type Store struct {
 
 	closeOnce sync.Once
 	closing   chan struct{}  // closed by Close
+	alone     chan struct{}  // closed by Close once the writer has the only connection
 	running   sync.WaitGroup // the writer and the readers under way
 	closed    atomic.Bool
 	closeErr  error // of the writer; see running
@@ -144,7 +145,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, opts: o, closing: make(chan struct{}), waiters: newWaiters()}
+	s := &Store{path: path, opts: o, closing: make(chan struct{}), alone: make(chan struct{}), waiters: newWaiters()}
 	s.queue.news = make(chan struct{}, 1)
 	disk := driver.DurabilityDisk
 	s.caps = driver.Capabilities{
@@ -186,6 +187,7 @@ func (s *Store) start(ctx context.Context) error {
 	w := &writer{s: s, c: main, held: make(map[string]*holding), syncData: syncData, watch: watch{mark: &s.guard.mark, bell: &s.guard.bell, pollEvery: s.opts.pollEvery}}
 	s.running.Go(func() {
 		w.loop()
+		<-s.alone // or nobody would be the last to close, and write the log back: two that close at once keep each other from it
 		s.closeErr = w.close()
 	})
 	return nil
@@ -281,6 +283,7 @@ func (s *Store) Close() error {
 				err = errors.Join(err, c.close())
 			}
 		}
+		close(s.alone)
 		s.running.Wait()
 		err = errors.Join(err, s.closeErr)
 	})
