@@ -3,6 +3,9 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,6 +74,82 @@ func TestASettlementHandsItsSlotOn(t *testing.T) {
 	}
 	settle(t, s, "w", driver.Complete, first)
 	wantSound(t, s)
+}
+
+// Who is given tasks beside a change that has to be on the disk begins with them while it is taken there, and only who made the
+// change waits.
+func TestClaimsDoNotWaitForTheDisk(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*Store) <-chan *driver.FetchResult{
+		"handed on":          func(s *Store) <-chan *driver.FetchResult { return waitingFetch(t, t.Context(), s, "w") },
+		"in one transaction": nil,
+	} {
+		s, first := narrowed(t, 3)
+		var got <-chan *driver.FetchResult
+		if begin != nil {
+			got = begin(s)
+		}
+		syncing, goOn := slowDisk(s)
+		settled := make(chan error, 1)
+		settle := func() {
+			_, err := s.Settle(t.Context(), "w", []driver.Settlement{{ID: first.ID, Token: first.Token, Outcome: driver.Complete}})
+			settled <- err
+		}
+		if got == nil {
+			got = beside(t, s, settle)
+		} else {
+			go settle()
+		}
+		<-syncing
+		select {
+		case res := <-got:
+			if res == nil || len(res.Claims) != 1 {
+				t.Errorf("%s: the fetch got %+v", name, res)
+			}
+		case <-time.After(time.Minute):
+			t.Errorf("%s: the fetch waits for the disk", name)
+		}
+		select {
+		case err := <-settled:
+			t.Errorf("%s: the settlement does not wait for the disk (%v)", name, err)
+		default:
+		}
+		close(goOn)
+		must(t, <-settled)
+	}
+}
+
+// slowDisk has the next sync wait until goOn is closed; syncing tells when it begins.
+func slowDisk(s *Store) (syncing <-chan bool, goOn chan<- bool) {
+	begun, end := make(chan bool), make(chan bool)
+	ask(s, func(w *writer) bool {
+		var once sync.Once
+		w.syncData = func(f *os.File) error {
+			once.Do(func() { close(begun); <-end })
+			return syncData(f)
+		}
+		return true
+	})
+	return begun, end
+}
+
+// beside makes a change and fetches in one transaction.
+func beside(t *testing.T, s *Store, change func()) <-chan *driver.FetchResult {
+	got := make(chan *driver.FetchResult, 1)
+	ask(s, func(*writer) bool { // nothing is begun before both are there
+		go change()
+		go func() {
+			res, _ := s.Fetch(t.Context(), driver.FetchRequest{Worker: "w", Queues: []string{"default"}, Max: 10, Lease: time.Minute})
+			got <- res // nil after an error
+		}()
+		for n := 0; n < 2; runtime.Gosched() {
+			s.queue.mu.Lock()
+			n = len(s.queue.ops)
+			s.queue.mu.Unlock()
+		}
+		return true
+	})
+	return got
 }
 
 // A fetch that does not serve all that waits is not handed the slot: it would keep the others from it for good.

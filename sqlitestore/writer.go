@@ -38,7 +38,7 @@ type op struct {
 	// if the transaction it was in had to be rolled back, so it starts its results anew.
 	run  func(*tx) error
 	adds bool // it makes the store larger: refused when there is little room
-	// lazy: it need not be on the disk before it is answered. A kill does not undo it (the system has it), only a power
+	// lazy: it need not be on the disk before it is answered, nor what others change in the same transaction. A kill does not undo it (the system has it), only a power
 	// loss, and that ends all who know of it. The next commit that is not lazy takes it to the disk.
 	lazy bool
 	// moot answers the op without the write lock if there is nothing to change any more, and reports whether it did. It is
@@ -237,6 +237,7 @@ func (w *writer) commit(batch []*op) {
 		err = w.end()
 	}
 	if err == nil {
+		w.early(batch, results)
 		if err = w.sync(); err == nil {
 			err = w.s.fileGone() // what was written into a file that nobody will find again is lost
 		}
@@ -267,6 +268,20 @@ func (w *writer) commit(batch []*op) {
 	}
 }
 
+// early answers what need not be on the disk, before the log is taken there: who was given tasks begins with them meanwhile.
+func (w *writer) early(batch []*op, results []error) {
+	if w.lazy || w.s.fileGone() != nil {
+		return // there is nothing to wait for, or nothing to be given out
+	}
+	for i, o := range batch {
+		if o.lazy && results[i] != errSkipped {
+			o.done <- results[i]
+			results[i] = errSkipped
+		}
+	}
+	w.hand(true, nil)
+}
+
 // sync takes the log to the disk after a commit, unless none of the changes has to be there. SQLite would do the same within the
 // commit, with the write lock in its hands: where several processes work on a file each would wait for the disk of all
 // others. Here they wait for it at the same time. In WAL mode synchronous=NORMAL leaves this out and nothing else; what is in
@@ -285,7 +300,7 @@ func (w *writer) sync() error {
 	return w.unsynced
 }
 
-// errSkipped marks an op whose caller has given up.
+// errSkipped marks an op whose caller has given up or was answered.
 var errSkipped = errors.New("skipped")
 
 // answer ends ops that were not begun.
