@@ -82,7 +82,11 @@ func (a *app) scheduleListCommand() *cobra.Command {
 }
 
 func (a *app) listSchedules(ctx context.Context, c *waggle.Client) error {
-	l := a.newList(left("SCHEDULE"), left("STATE"), left("LINE"), left("ZONE"), left("TYPE"), left("NEXT"), left("LAST"))
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	l := a.newList(left("SCHEDULE"), left("STATE"), left("LINE"), left("NEXT"), left("LAST"), left("TYPE"), left("ZONE"))
 	n := 0
 	for s, err := range c.Schedules(ctx) {
 		if err != nil {
@@ -90,7 +94,7 @@ func (a *app) listSchedules(ctx context.Context, c *waggle.Client) error {
 		}
 		n++
 		err := l.add(s, func() []string {
-			return []string{s.Name, s.State, s.Line, s.Zone, s.Type, timeOrDash(s.Next), lastText(s)}
+			return []string{s.Name, s.State, s.Line, nextText(s.Next, info.Now), lastText(s), s.Type, s.Zone}
 		})
 		if err != nil {
 			return l.close(err)
@@ -102,11 +106,16 @@ func (a *app) listSchedules(ctx context.Context, c *waggle.Client) error {
 	return l.close(nil)
 }
 
-func timeOrDash(t time.Time) string {
-	if t.IsZero() {
+// nextText says in how much time a schedule fires next; `schedule get` has the time itself.
+func nextText(next, now time.Time) string {
+	switch left := next.Sub(now); {
+	case next.IsZero():
 		return "-"
+	case left <= 0:
+		return "now"
+	default:
+		return "in " + roughly(left)
 	}
-	return tickText(t)
 }
 
 // lastText says in a word how the last run of a schedule ended.

@@ -26,7 +26,7 @@ type topView struct {
 	trouble error  // why the last look failed
 }
 
-const topKeys = "q quit  ↑↓ Tab move  Enter open  Esc back  / filter  p pause  r retry  c cancel  ?"
+const topKeys = "q quit  ? keys  ↑↓ Tab move  Enter open  Esc back  / filter  p pause  r retry  c cancel"
 
 const topHelp = `  Tab, Shift-Tab   the next table, the one before
   ↑ ↓, j k         move; PgUp and PgDn by ten, Home and End to the ends
