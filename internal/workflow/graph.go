@@ -290,7 +290,7 @@ func (v *validation) links(s *Step, steps []Step) {
 	for what, list := range map[string][]string{"waits for": s.After, "comes before": s.Before} {
 		for _, name := range list {
 			if _, ok := v.seen[name]; !ok {
-				v.add("step %s %s %q, which is no step of this workflow", s.Name, what, driver.CutText(name, 64))
+				v.add("step %s %s %q, which is not a step of this workflow", s.Name, what, driver.CutText(name, 64))
 			}
 		}
 	}

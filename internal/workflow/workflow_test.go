@@ -348,7 +348,7 @@ func TestRefusedGraphs(t *testing.T) {
 		"no id":    {&Graph{Steps: []Step{task("a")}}, "has no id"},
 		"circle":   {&Graph{ID: "w", Steps: []Step{task("a", "c"), task("b", "a"), task("c", "b")}}, "circle: "},
 		"itself":   {&Graph{ID: "w", Steps: []Step{task("a", "a")}}, "circle: a → a"},
-		"unknown":  {&Graph{ID: "w", Steps: []Step{task("a", "z")}}, `"z", which is no step of this workflow`},
+		"unknown":  {&Graph{ID: "w", Steps: []Step{task("a", "z")}}, `"z", which is not a step of this workflow`},
 		"twice":    {&Graph{ID: "w", Steps: []Step{task("a"), task("a")}}, "two steps a"},
 		"too many": {big, "at most 20000 steps, got 20001"},
 		"no type":  {&Graph{ID: "w", Steps: []Step{{Name: "a"}}}, "needs a type"},
