@@ -317,7 +317,7 @@ func (a *app) queuePauseCommand(verb, short, done string, patch driver.QueuePatc
 		Use: verb + " QUEUE", Short: short, Args: queueArg, ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSettable(cmd.Context(), create, func(c *waggle.Client) error {
-				q, err := a.settableQueue(cmd.Context(), c, args[0], !*patch.Paused)
+				q, err := a.settableQueue(cmd.Context(), c, args[0], *patch.Paused)
 				if err != nil {
 					return err
 				}

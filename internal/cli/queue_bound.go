@@ -102,7 +102,7 @@ type queueBounding struct {
 }
 
 func (a *app) boundQueue(ctx context.Context, c *waggle.Client, name string, f *boundFlags) error {
-	q, err := a.settableQueue(ctx, c, name, f.none)
+	q, err := a.orderedQueue(ctx, c, name, f.create, f.none)
 	if err != nil {
 		return err
 	}

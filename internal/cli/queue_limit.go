@@ -203,7 +203,7 @@ func (f *limitFlags) patch() driver.QueuePatch {
 }
 
 func (a *app) limitQueue(ctx context.Context, c *waggle.Client, name string, f *limitFlags) error {
-	q, err := a.settableQueue(ctx, c, name, f.none)
+	q, err := a.orderedQueue(ctx, c, name, f.create, f.none)
 	if err != nil {
 		return err
 	}
@@ -235,12 +235,21 @@ func (a *app) withSettable(ctx context.Context, create bool, use func(*waggle.Cl
 	return a.withClient(ctx, use)
 }
 
-// settableQueue returns a queue, and nil for one that does not exist: it can have settings before its first task. There
-// is nothing to take away from it, which is an error.
-func (a *app) settableQueue(ctx context.Context, c *waggle.Client, name string, takesAway bool) (*driver.QueueInfo, error) {
+// settableQueue returns a queue, and nil for one that does not exist and may be made.
+func (a *app) settableQueue(ctx context.Context, c *waggle.Client, name string, mayBeNew bool) (*driver.QueueInfo, error) {
 	q, err := c.Queue(ctx, name)
-	if errors.Is(err, driver.ErrNotFound) && !takesAway {
+	if errors.Is(err, driver.ErrNotFound) && mayBeNew {
 		return nil, nil
+	}
+	return q, err
+}
+
+// orderedQueue is settableQueue for what bounds or orders the tasks of a queue: set for a mistyped name, it would leave the right
+// queue without. So only --create makes one.
+func (a *app) orderedQueue(ctx context.Context, c *waggle.Client, name string, create, takesAway bool) (*driver.QueueInfo, error) {
+	q, err := a.settableQueue(ctx, c, name, create && !takesAway)
+	if errors.Is(err, driver.ErrNotFound) && !takesAway {
+		return nil, driver.Errorf(driver.ErrNotFound, "there is no queue %s: the first task creates it, or --create does now", name)
 	}
 	return q, err
 }
@@ -310,7 +319,7 @@ func (a *app) queueOrderCommand() *cobra.Command {
 }
 
 func (a *app) orderQueue(ctx context.Context, c *waggle.Client, name string, patch driver.QueuePatch, create bool) error {
-	q, err := a.settableQueue(ctx, c, name, false)
+	q, err := a.orderedQueue(ctx, c, name, create, false)
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func (q *queueSettings) patch() driver.Retention {
 }
 
 func (a *app) configureQueue(ctx context.Context, c *waggle.Client, name string, q *queueSettings) error {
-	info, err := a.settableQueue(ctx, c, name, false)
+	info, err := a.settableQueue(ctx, c, name, true)
 	if err != nil {
 		return err
 	}
