@@ -17,15 +17,8 @@ func (b *bellFile) open() bool {
 	if b.f != nil {
 		return true
 	}
-	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, fileMode)
-	if err != nil {
-		return false
-	}
-	b.f = f
-	if b.db != nil {
-		shareLike(f, b.db)
-	}
-	return true
+	b.f = openBeside(b.path, b.db)
+	return b.f != nil
 }
 
 // ring tells the idle workers of other processes to look.

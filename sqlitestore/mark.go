@@ -40,7 +40,7 @@ func (m *mark) encode(b []byte) []byte {
 // readMark returns the mark of a database, nil if there is none that can be read.
 func readMark(path string) *mark {
 	for range 3 { // it may be written at this moment
-		b, err := os.ReadFile(path + "-mark")
+		b, err := readBeside(path + "-mark")
 		if err != nil {
 			return nil
 		}
@@ -93,15 +93,8 @@ func (m *markFile) open() bool {
 	if m.f != nil {
 		return true
 	}
-	f, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE, fileMode)
-	if err != nil {
-		return false
-	}
-	m.f = f
-	if m.db != nil {
-		shareLike(f, m.db)
-	}
-	return true
+	m.f = openBeside(m.path, m.db)
+	return m.f != nil
 }
 
 // ring tells other processes to look, and changes nothing of what is promised: the first byte is always the same.
