@@ -269,13 +269,17 @@ func (s *Store) takeFromBusy(ctx context.Context, req driver.FetchRequest, r *ro
 	return true, nil
 }
 
-// merge adds what one shard has answered. The clock is that of the shard whose is the furthest behind.
+// merge adds what one shard has answered. The time is the latest of the shards', so that no claim is later, and the lease
+// ends with the first of theirs.
 func merge(result, part *driver.FetchResult) {
 	result.Claims = append(result.Claims, part.Claims...)
 	result.Plans = append(result.Plans, part.Plans...)
 	result.Cancels = append(result.Cancels, part.Cancels...)
-	if result.Now.IsZero() || part.Now.Before(result.Now) {
-		result.Now, result.LeaseEnd = part.Now, part.LeaseEnd
+	if result.Now.IsZero() || part.LeaseEnd.Before(result.LeaseEnd) {
+		result.LeaseEnd = part.LeaseEnd
+	}
+	if part.Now.After(result.Now) {
+		result.Now = part.Now
 	}
 	if !part.NextDue.IsZero() && (result.NextDue.IsZero() || part.NextDue.Before(result.NextDue)) {
 		result.NextDue = part.NextDue
