@@ -24,6 +24,12 @@ import "hash/fnv"
 // exact. Tags stay under 2^53, which all engines can tell apart, for 10^11 tasks of a queue at least.
 const TagUnit = 50400
 
+// KeysResting is how many keys of a queue an engine remembers for nothing but their tag: they have no tasks, and are ahead
+// of V. Where there are more, as with a new key for each task, for which V would stand still, the engine moves V on by TagUnit
+// and forgets them. By then each of them has been passed over for as many tasks of others as there are; the bound above grows by one
+// task for a key that comes back at that moment.
+const KeysResting = 10_000
+
 // TagArrived is the tag of a key that has a task waiting again, in a queue with this virtual time.
 func TagArrived(tag, virtual int64) int64 { return max(tag, virtual) }
 

@@ -182,12 +182,25 @@ func (s *Store) forget(q *queue) {
 	if len(q.keys) < 2*q.keysKept+64 {
 		return
 	}
-	for name, k := range q.keys {
-		if s.idle(q, k) {
-			delete(q.keys, name)
-		}
+	resting := s.forgetIdle(q)
+	if resting > driver.KeysResting {
+		q.virtual += driver.TagUnit
+		s.forgetIdle(q)
 	}
 	q.keysKept = len(q.keys)
+}
+
+// forgetIdle drops idle keys, and returns how many would be idle but for their tag.
+func (s *Store) forgetIdle(q *queue) (resting int) {
+	for name, k := range q.keys {
+		switch {
+		case s.idle(q, k):
+			delete(q.keys, name)
+		case k.tag > q.virtual && len(k.flows) == 0 && k.waiting == 0 && k.active() == 0:
+			resting++
+		}
+	}
+	return resting
 }
 
 // blocked reports whether nothing of a flow may start because of its key, and if only rates are in the way, when they let it.

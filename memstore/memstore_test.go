@@ -74,6 +74,30 @@ func settle(t testing.TB, s *Store, worker string, items ...driver.Settlement) {
 	}
 }
 
+// With a new key for each task no start moves the virtual time on, and yet what is kept of them is bounded.
+func TestKeysThatNeverComeBackAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	register(t, s, "w")
+	const batch = 1000
+	for i := 0; i < 8*driver.KeysResting; i += batch {
+		list := make([]*driver.Task, batch)
+		for j := range list {
+			list[j] = &driver.Task{Type: "t", Key: fmt.Sprint("key-", i+j)}
+		}
+		enqueue(t, s, list...)
+		res := fetch(t, s, "w", batch-1) // so that one waits at any time
+		items := make([]driver.Settlement, len(res.Claims))
+		for j, c := range res.Claims {
+			items[j] = driver.Settlement{ID: c.ID, Token: c.Token, Outcome: driver.Complete}
+		}
+		settle(t, s, "w", items...)
+		if kept := len(s.queues[driver.DefaultQueue].keys); kept > 4*driver.KeysResting {
+			t.Fatalf("after %d keys that were used once %d are kept", i+batch, kept)
+		}
+	}
+}
+
 func TestTheOrderIsPriorityThenPlace(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)

@@ -54,6 +54,44 @@ func TestKeysCostFewCalls(t *testing.T) {
 	}
 }
 
+// With a new key for each task no start moves the virtual time on, and yet what is kept of them is bounded.
+func TestKeysThatNeverComeBackAreForgotten(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, &redisserver.Options{Flavour: redisserver.Redis})
+	s := open(t, server.URL()+"?ns=once", &redisstore.Options{MaxEvents: -1})
+	register(t, s, "w")
+	const batch = 1000
+	for i := 0; i < 4*driver.KeysResting; i += batch {
+		list := make([]*driver.Task, batch)
+		for j := range list {
+			list[j] = &driver.Task{Type: "t", Key: fmt.Sprint("key-", i+j)}
+		}
+		if _, err := s.Enqueue(t.Context(), list, driver.EnqueueOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for done := 0; done < batch-1; { // so that one waits at any time
+			claims := fetch(t, s, "w", min(batch-1-done, 100))
+			settle(t, s, "w", claims)
+			done += len(claims)
+		}
+		keys, err := server.Do(t.Context(), "KEYS", "*:rest/default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := int64(0)
+		for _, key := range keys.Elems {
+			n, err := server.Do(t.Context(), "ZCARD", key.Text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept += n.Int
+		}
+		if kept > 2*driver.KeysResting || i > 0 && kept == 0 {
+			t.Fatalf("after %d keys that were used once %d are kept", i+batch, kept)
+		}
+	}
+}
+
 // commands is how many commands a server has called.
 func commands(t *testing.T, server *redisserver.Server) int {
 	t.Helper()

@@ -189,5 +189,6 @@ const (
 	storedReserve = 2000           // ms for which a plan is kept for the worker that was offered it
 	storedOutbox  = 3000           // ms after which others see to the tasks of a plan's step
 	storedTag     = 50400          // what a task of weight 1 adds to the tag of its key
+	storedResting = 10000          // how many keys without tasks are remembered for their tag
 	storedEpoch   = 1735689600000  // tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number
 )

@@ -26,13 +26,18 @@ type sweep struct {
 	virtual int64 // the queue's virtual time when the last pass began
 	began   int64 // when that was
 	started int64 // tasks of keys since the last part: that many keys may have come and gone
+	since   int64 // tasks of keys since this pass began
+	rows    int64 // at which it has looked
+	resting int64 // keys that it found without tasks and ahead of the virtual time
 }
 
 // due reports whether a new pass could find a key that the last one has not: one comes to rest when the virtual time reaches its
-// tag, or when its rates are as if nothing had started. A key that comes to rest as its row is written is forgotten then.
+// tag, or when its rates are as if nothing had started. A key that comes to rest as its row is written is forgotten then. With
+// a new key for each task the virtual time stands still: a pass comes once as many tasks have started as the last one saw rows.
 func (w *sweep) due(q *queue, now int64) bool {
 	rest := now - w.began
-	return w.began == 0 || q.share.virtual != w.virtual || rest >= sweepEvery && q.config.RatesKeys() || rest >= sweepAnyway
+	return w.began == 0 || q.share.virtual != w.virtual || rest >= sweepEvery && q.config.RatesKeys() || rest >= sweepAnyway ||
+		w.since > max(driver.KeysResting, w.rows)
 }
 
 // arrivals are the states of rate limits, by driver.Limit.RateKey.
@@ -469,13 +474,14 @@ func (t *tx) sweepKeys(q *queue) error {
 		return nil
 	}
 	if w.to == 0 {
-		w.virtual, w.began = q.share.virtual, t.now
+		w.virtual, w.began, w.since, w.rows, w.resting = q.share.virtual, t.now, 0, 0, 0
 	}
 	if err := t.saveKeys(); err != nil {
 		return err
 	}
 	from, part := w.to, min(sweepPart+2*w.started, mostSwept)
 	w.started = 0
+	w.rows += part
 	var err error
 	if w.to, err = t.stmt("key_part").ints(from, part-1).one(); err != nil {
 		return err
@@ -490,6 +496,18 @@ func (t *tx) sweepKeys(q *queue) error {
 		forgotten = true
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	resting, err := t.stmt("key_resting").ints(from, to, q.no, q.share.virtual).one()
+	if err != nil {
+		return err
+	}
+	if w.resting += resting; w.to == 0 && w.resting > driver.KeysResting {
+		q.share.virtual += driver.TagUnit
+		q.share.dirty, forgotten = true, true
+		err = t.saveKeys()
+	}
 	if forgotten {
 		t.touchQueue(q) // so that other processes forget them too
 	}

@@ -224,6 +224,30 @@ func TestAHandedSlotOfAFailedTransaction(t *testing.T) {
 	wantSound(t, s)
 }
 
+// With a new key for each task no start moves the virtual time on, and yet what is kept of them is bounded.
+func TestKeysThatNeverComeBackAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), nil)
+	register(t, s, "w")
+	const batch, most = 1000, 3*driver.KeysResting + mostSwept
+	kept := func() int64 {
+		return ask(s, func(w *writer) int64 {
+			if n, err := w.c.number("SELECT count(*) FROM keyed"); err == nil {
+				return n
+			}
+			return -1
+		})
+	}
+	for i := 0; i < 8*driver.KeysResting; i += batch {
+		add(t, s, batch, func(j int, task *driver.Task) { task.Key = fmt.Sprint("key-", i+j) })
+		settle(t, s, "w", driver.Complete, fetch(t, s, "w", batch-1)...) // so that one waits at any time
+		if n := kept(); n < 0 || n > int64(most+i/batch) {
+			t.Fatalf("after %d keys that were used once %d are kept, want at most %d and those that are at work", i+batch, n, most)
+		}
+	}
+	wantSound(t, s)
+}
+
 // Keys at their limit are looked through once, not by each Fetch, to see which of them are at rest.
 func TestKeysAreSweptOnceForAReason(t *testing.T) {
 	t.Parallel()

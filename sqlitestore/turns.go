@@ -264,6 +264,7 @@ func (s *sharing) start(f *flow, p *picked) error {
 		k.count(f.lane, 1)
 	}
 	s.q.share.sweep.started++
+	s.q.share.sweep.since++
 	s.regate(k)
 	if p.holding != nil {
 		p.holding.key = p.claim.Key

@@ -38,6 +38,10 @@ SELECT no FROM keyed WHERE no > ? ORDER BY no LIMIT 1 OFFSET ?
 DELETE FROM keyed WHERE no > ?1 AND no <= ?2 AND +queue = ?3 AND tag <= ?4 AND queued = 0 AND active = 0 AND waiting = 0 AND until < ?5
 	AND sum IS rowsum(no, queue, key, tag, waiting, active, queued, until, held, arrivals) RETURNING key
 
+-- name: key_resting
+-- How many keys have no tasks and are remembered for their tag.
+SELECT count(*) FROM keyed WHERE no > ?1 AND no <= ?2 AND +queue = ?3 AND tag > ?4 AND queued = 0 AND active = 0 AND waiting = 0
+
 -- name: key_list
 SELECT key FROM keyed WHERE queue = ?
 

@@ -233,5 +233,6 @@ var Constants = []Constant{
 	{"reserve", 2000, "ms for which a plan is kept for the worker that was offered it"},
 	{"outbox", 3000, "ms after which others see to the tasks of a plan's step"},
 	{"tag", 50400, "what a task of weight 1 adds to the tag of its key"},
+	{"resting", 10_000, "how many keys without tasks are remembered for their tag"},
 	{"epoch", 1735689600000, "tokens count milliseconds from 2025-01-01 on, so that they fit beside the pair's number"},
 }

@@ -681,7 +681,11 @@ local function share_flush(q)
   if n ~= 0 then redis.call('HINCRBY', q.share, 'flowing', n) end
   if q.served then -- keys whose tags are not ahead any more are forgotten
     local over = redis.call('ZRANGEBYSCORE', q.rest, '-inf', digits(q.virtual), 'LIMIT', 0, 1000)
-    if #over > 0 then redis.call('ZREMRANGEBYRANK', q.rest, 0, #over - 1) end
+    if #over > 0 then
+      redis.call('ZREMRANGEBYRANK', q.rest, 0, #over - 1)
+    elseif redis.call('ZCARD', q.rest) > CONST(resting) then
+      q.virtual = q.virtual + CONST(tag) -- new keys alone would never move it on
+    end
     q.served = false
   end
   if q.virtual ~= q.was_virtual or q.plain ~= q.was_plain then
