@@ -110,6 +110,9 @@ func (o *EnqueueOptions) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
+	if err := noneEmpty(b, "id", "queue", "key"); err != nil {
+		return err
+	}
 	*o = EnqueueOptions{
 		j.ID, j.Reject, j.Queue, j.Priority, j.Key, j.Weight, time.Duration(j.Delay), j.At, time.Duration(j.ExpiresIn), j.ExpiresAt, j.Hold,
 		j.MaxAttempts, j.CrashLimit, time.Duration(j.Timeout), j.Headers, j.Tags, j.Unique, j.Durability,
@@ -135,7 +138,25 @@ func (o *UniqueOptions) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
+	if err := noneEmpty(b, "key"); err != nil {
+		return err
+	}
 	*o = UniqueOptions{j.Key, j.Until, time.Duration(j.TTL), j.OnConflict}
+	return nil
+}
+
+// noneEmpty returns an error if an object has one of these names with an empty string. Who writes that has lost a value on the
+// way: without it the task would be another one.
+func noneEmpty(object []byte, names ...string) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if string(members[name]) == `""` {
+			return driver.Invalidf("%q is empty: give it a value or leave it out", name)
+		}
+	}
 	return nil
 }
 

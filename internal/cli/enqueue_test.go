@@ -152,6 +152,10 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		`{"type":"e","queue":"mail","options":{"queue":"other"}}`,
 		`{"type":"e","queue":3}`,
 		`null`,
+		`{"type":"f","key":""}`,
+		`{"type":"f","options":{"id":""}}`,
+		`{"type":"f","queue":""}`,
+		`{"type":"f","unique":{"key":""}}`,
 	}
 	var out, words bytes.Buffer
 	a := &app{in: strings.NewReader(strings.Join(lines, "\n")), out: &out, err: &words, env: func(string) string { return "" }}
@@ -160,7 +164,8 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, words.String())
 	}
 	for _, want := range []string{`line 3 is not a task: there is no option "quue"`, `line 4 is not a task: there is no option "payloads"`, "line 5 is refused", "line 6 is not a task",
-		`line 9 is not a task: the option "queue" is there twice`, "line 10 is not a task: ", "line 11 is "} {
+		`line 9 is not a task: the option "queue" is there twice`, "line 10 is not a task: ", "line 11 is ",
+		`line 12 is not a task: "key" is empty`, `line 13 is not a task: "id" is empty`, `line 14 is not a task: "queue" is empty`, `line 15 is not a task: "key" is empty`} {
 		if !strings.Contains(words.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, words.String())
 		}
