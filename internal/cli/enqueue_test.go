@@ -137,6 +137,26 @@ func clientOf(t *testing.T, url string) *waggle.Client {
 	return c
 }
 
+func TestLinesWithEmptyValues(t *testing.T) {
+	t.Parallel()
+	lines := `{"type":"f","key":""}
+{"type":"f","options":{"id":""}}
+{"type":"f","queue":""}
+{"type":"f","unique":{"key":""}}
+`
+	var out, words bytes.Buffer
+	a := &app{in: strings.NewReader(lines), out: &out, err: &words, env: func(string) string { return "" }}
+	if code := a.run(t.Context(), []string{"enqueue", "--jsonl", "--store", "sqlite:" + filepath.Join(t.TempDir(), "q.db")}); code != 2 || out.Len() > 0 {
+		t.Errorf("exit code %d, it prints %q", code, out.String())
+	}
+	for _, want := range []string{`line 1 is not a task: "key" is empty`, `line 2 is not a task: "id" is empty`, `line 3 is not a task: "queue" is empty`,
+		`line 4 is not a task: "key" is empty`} {
+		if !strings.Contains(words.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, words.String())
+		}
+	}
+}
+
 func TestLinesOfWholeTasks(t *testing.T) {
 	t.Parallel()
 	store := "sqlite:" + filepath.Join(t.TempDir(), "q.db")
@@ -152,10 +172,6 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		`{"type":"e","queue":"mail","options":{"queue":"other"}}`,
 		`{"type":"e","queue":3}`,
 		`null`,
-		`{"type":"f","key":""}`,
-		`{"type":"f","options":{"id":""}}`,
-		`{"type":"f","queue":""}`,
-		`{"type":"f","unique":{"key":""}}`,
 	}
 	var out, words bytes.Buffer
 	a := &app{in: strings.NewReader(strings.Join(lines, "\n")), out: &out, err: &words, env: func(string) string { return "" }}
@@ -164,8 +180,7 @@ func TestLinesOfWholeTasks(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, words.String())
 	}
 	for _, want := range []string{`line 3 is not a task: there is no option "quue"`, `line 4 is not a task: there is no option "payloads"`, "line 5 is refused", "line 6 is not a task",
-		`line 9 is not a task: the option "queue" is there twice`, "line 10 is not a task: ", "line 11 is ",
-		`line 12 is not a task: "key" is empty`, `line 13 is not a task: "id" is empty`, `line 14 is not a task: "queue" is empty`, `line 15 is not a task: "key" is empty`} {
+		`line 9 is not a task: the option "queue" is there twice`, `line 10 is not a task: "queue" can't be a number`, "line 11 is "} {
 		if !strings.Contains(words.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, words.String())
 		}

@@ -64,6 +64,18 @@ func stringTask(typ string, opts *waggle.EnqueueOptions) lineParser {
 // maxLineOptions is what a line of JSON may have beside its payload.
 const maxLineOptions = 64 << 10
 
+// jsonProblem tells what is wrong with a line, without the names of Go's types.
+func jsonProblem(err error) string {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return "it is a JSON " + wrong.Value + ", not an object"
+	case errors.As(err, &wrong):
+		return fmt.Sprintf("%q can't be a %s", wrong.Field, wrong.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
 // wholeTask reads a task in JSON: its type, its payload, and options either beside them or in an object of their own. What
 // they leave out is as in usual.
 func wholeTask(usual *waggle.EnqueueOptions) lineParser {
@@ -72,14 +84,14 @@ func wholeTask(usual *waggle.EnqueueOptions) lineParser {
 		var fields map[string]json.RawMessage
 		d := json.NewDecoder(bytes.NewReader(text))
 		if e := cmp.Or(err, d.Decode(&fields)); e != nil {
-			return waggle.NewTask{}, "is not a task: " + strings.TrimPrefix(e.Error(), "json: ")
+			return waggle.NewTask{}, "is not a task: " + jsonProblem(e)
 		}
 		if _, e := d.Token(); !errors.Is(e, io.EOF) {
 			return waggle.NewTask{}, "is more than one JSON value"
 		}
 		task, e := taskOf(defaults, fields)
 		if e != nil {
-			return waggle.NewTask{}, "is not a task: " + e.Error()
+			return waggle.NewTask{}, "is not a task: " + jsonProblem(e)
 		}
 		return task, ""
 	}
