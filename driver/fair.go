@@ -26,8 +26,7 @@ const TagUnit = 50400
 
 // KeysResting is how many keys of a queue an engine remembers for nothing but their tag: they have no tasks, and are ahead
 // of V. Where there are more, as with a new key for each task, for which V would stand still, the engine moves V on by TagUnit
-// and forgets them. By then each of them has been passed over for as many tasks of others as there are; the bound above grows by one
-// task for a key that comes back at that moment.
+// and forgets them. For a key that comes back at that moment the bound above grows by one task.
 const KeysResting = 10_000
 
 // TagArrived is the tag of a key that has a task waiting again, in a queue with this virtual time.

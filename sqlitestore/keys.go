@@ -458,8 +458,8 @@ func (t *tx) reopen(q *queue, lanes []*lane, limit int) error {
 	return t.sweepKeys(q)
 }
 
-// sweepPart is how many keys a sweep looks at, and for each that was served since two more up to mostSwept, sweepEvery the milliseconds between two passes that only time is a reason
-// for, and sweepAnyway between two that there is no reason for.
+// sweepPart is how many keys a sweep looks at, and for each that was served since two more up to mostSwept, sweepEvery the
+// milliseconds between two passes that only time is a reason for, and sweepAnyway between two that there is no reason for.
 const (
 	sweepPart   = 200
 	mostSwept   = 2_000

@@ -38,8 +38,9 @@ type op struct {
 	// if the transaction it was in had to be rolled back, so it starts its results anew.
 	run  func(*tx) error
 	adds bool // it makes the store larger: refused when there is little room
-	// lazy: it need not be on the disk before it is answered, nor what others change in the same transaction. A kill does not undo it (the system has it), only a power
-	// loss, and that ends all who know of it. The next commit that is not lazy takes it to the disk.
+	// lazy: it need not be on the disk before it is answered, nor what others change in the same transaction. A kill does not
+	// undo it (the system has it), only a power loss, and that ends all who know of it. The next commit that is not lazy takes
+	// it to the disk.
 	lazy bool
 	// moot answers the op without the write lock if there is nothing to change any more, and reports whether it did. It is
 	// asked before the lock is waited for, and while it is: whoever has it may be doing the same.
